@@ -1,19 +1,56 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The short names. What they do is in tools/ and meson.build; "make help"
-# lists them. QEMU itself is built below build/.
+# The short names. What they do is in tools/ and meson.build; everything that
+# is made lies below build/.
 
-export QEMU_SRC GUEST_KERNEL GUEST_INITRD
+export QEMU_SRC GUEST_KERNEL GUEST_INITRD ACCEL KEEP
 
 MAKEFLAGS += --no-print-directory
+FETCHED = $(addprefix build/,apt download pkg debian-qemu base)
 
-all: tree
+all: tree                   ## build QEMU with this device
 	tools/build qemu
 
-tree:
-	tools/prepare
+demo: all guest             ## resize a live Linux guest before your eyes
+	tools/demo
 
-stock: tree
+check: all guest            ## run the tests; a part of them: make check T=PATTERN
+	tools/bootstrap --tests --docs
+	tools/check $(T)
+
+check-asan: tree            ## unit tests and qtests with ASan and UBSan
+	tools/check --suite asan $(T)
+
+check-compile: tree         ## compile for the other machines and configurations
+	tools/check --suite compile $(T)
+
+docs: tree                  ## build QEMU's manual with our pages
+	tools/bootstrap --docs
+	tools/docs
+
+stock: tree                 ## build QEMU as Debian ships it, to compare with
 	tools/build stock
 
-.PHONY: all tree stock
+clean:                      ## remove what was built, keep what was fetched
+	rm -rf $(filter-out $(FETCHED),$(wildcard build/*))
+
+distclean:                  ## remove build/ altogether
+	rm -rf build
+
+help:                       ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
+	@echo '  QEMU_SRC=DIR          use another unpacked QEMU 10.0.x'
+	@echo '  GUEST_KERNEL=FILE GUEST_INITRD=FILE    use another guest'
+
+tree:
+	tools/bootstrap
+	tools/prepare
+
+guest:
+	tools/fetch guest
+	tools/guest-image
+
+# Both fetch; ninja and Meson use all processors by themselves.
+.NOTPARALLEL:
+.PHONY: all demo check check-asan check-compile docs stock clean distclean \
+	help tree guest
