@@ -1,0 +1,61 @@
+/*
+ * The host memory behind a virtio-mem region: populate it, give it back, and
+ * the facts about it that decide how.
+ *
+ * This layer knows the memory backend and offsets into it, in bytes; it knows
+ * neither blocks nor guest addresses.  It is the only one that populates or
+ * discards.  Offsets and sizes are multiples of the backend's page size.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_BACKING_H
+#define HW_VIRTIO_MEM_BACKING_H
+
+#include "system/hostmem.h"
+
+/* virtio-mem blocks are never smaller, whatever the backend. */
+#define VIRTIO_MEM_MIN_BLOCK_SIZE (1 * MiB)
+
+/*
+ * Whether a device can live on @memdev: ordinary RAM that is not mapped by
+ * another device and not preallocated.  An error says what is wrong with the
+ * 'memdev' property otherwise.  BQL; before the device marks it as mapped.
+ */
+bool virtio_mem_backing_check(HostMemoryBackend *memdev, Error **errp);
+
+/*
+ * The block size to prefer for @memdev, in bytes: what lets the host use its
+ * largest pages.  Without a usable @memdev (NULL, or no RAM yet), the size of
+ * a transparent huge page.
+ */
+uint64_t virtio_mem_backing_default_block_size(HostMemoryBackend *memdev);
+
+/*
+ * Whether reading memory that was never written costs nothing, because all
+ * such pages share one page of zeros: private anonymous memory in pages of
+ * the host's base page size.
+ */
+bool virtio_mem_backing_has_shared_zeropage(HostMemoryBackend *memdev);
+
+/* Whether migration leaves the content of @memdev alone.  BQL. */
+bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev);
+
+/*
+ * Give @size bytes at @offset back to the host; they read as zero afterwards.
+ * Long ranges go in slices, so no single system call is long.  Returns 0, or
+ * a negative errno with an error reported; what went before the slice that
+ * failed stays given back.  Needs no lock.
+ */
+int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
+                               uint64_t size);
+
+/*
+ * Have the host provide memory for @size bytes at @offset now; content that is
+ * there already stays.  On failure, false with an error: part of the range may
+ * be populated then.  Needs no lock.
+ */
+bool virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+                                 uint64_t size, Error **errp);
+
+#endif
