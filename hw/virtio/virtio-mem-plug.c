@@ -1,0 +1,198 @@
+/*
+ * The one door: plug and unplug ranges of blocks, completely or not at all.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qapi/error.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-backing.h"
+#include "virtio-mem-memslots.h"
+#include "virtio-mem-plug.h"
+#include "virtio-mem-rdm.h"
+
+static int virtio_mem_discard_range(VirtIOMEM *vmem, VirtIOMEMRange range)
+{
+    return virtio_mem_backing_discard(vmem->memdev,
+                                      virtio_mem_range_offset(vmem, range),
+                                      virtio_mem_range_size(vmem, range));
+}
+
+static bool virtio_mem_populate_range(VirtIOMEM *vmem, VirtIOMEMRange range,
+                                      Error **errp)
+{
+    return virtio_mem_backing_populate(vmem->memdev,
+                                       virtio_mem_range_offset(vmem, range),
+                                       virtio_mem_range_size(vmem, range),
+                                       errp);
+}
+
+/* Discard each run of (un)plugged blocks until one fails. */
+static int virtio_mem_discard_runs(VirtIOMEM *vmem, bool plugged)
+{
+    VirtIOMEMRange run;
+
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(vmem->blocks,
+                                  virtio_mem_blocks_all(vmem->blocks),
+                                  plugged, run) {
+        int ret = virtio_mem_discard_range(vmem, run);
+
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+void virtio_mem_tell_size(VirtIOMEM *vmem)
+{
+    uint64_t size = virtio_mem_plugged_size(vmem);
+
+    virtio_mem_bump_config_generation(vmem);
+    notifier_list_notify(&vmem->size_change_notifiers, &size);
+}
+
+/* The host is short of memory: say so once, until it had some again. */
+static void virtio_mem_report_populate(VirtIOMEM *vmem, Error *err)
+{
+    if (err && !vmem->populate_failed) {
+        warn_report("virtio-mem '%s': no host memory for blocks that the guest"
+                    " wants to plug: %s",
+                    object_get_canonical_path_component(OBJECT(vmem->memdev)),
+                    error_get_pretty(err));
+    }
+    vmem->populate_failed = err;
+    error_free(err);
+}
+
+/* Announce the blocks of @range, whose memory is there, and record them. */
+static int virtio_mem_announce_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
+{
+    int ret;
+
+    virtio_mem_memslots_map(vmem, range);
+    ret = virtio_mem_rdm_ask_plug(vmem, range);
+    if (ret) {
+        virtio_mem_memslots_unmap_empty(vmem, range);
+        return ret;
+    }
+    virtio_mem_blocks_set_plugged(vmem->blocks, range);
+    return 0;
+}
+
+int virtio_mem_plug_range(VirtIOMEM *vmem, VirtIOMEMRange range)
+{
+    Error *err = NULL;
+    int ret = 0;
+
+    if (vmem->prealloc) {
+        ret = virtio_mem_populate_range(vmem, range, &err) ? 0 : -ENOMEM;
+        virtio_mem_report_populate(vmem, err);
+    }
+    if (!ret) {
+        ret = virtio_mem_announce_plug(vmem, range);
+    }
+    if (ret) {
+        if (vmem->prealloc) {
+            virtio_mem_discard_range(vmem, range);
+        }
+        return ret;
+    }
+
+    virtio_mem_tell_size(vmem);
+    return 0;
+}
+
+int virtio_mem_unplug_range(VirtIOMEM *vmem, VirtIOMEMRange range)
+{
+    int ret = virtio_mem_discard_range(vmem, range);
+
+    if (ret) {
+        return ret;
+    }
+
+    virtio_mem_rdm_tell_unplug(vmem, range);
+    virtio_mem_blocks_set_unplugged(vmem->blocks, range);
+    virtio_mem_memslots_unmap_empty(vmem, range);
+    virtio_mem_tell_size(vmem);
+    return 0;
+}
+
+int virtio_mem_unplug_all(VirtIOMEM *vmem)
+{
+    int ret;
+
+    if (!virtio_mem_blocks_count_plugged(vmem->blocks)) {
+        return 0;
+    }
+
+    ret = virtio_mem_discard_runs(vmem, true);
+    if (ret) {
+        return ret;
+    }
+
+    virtio_mem_rdm_tell_unplug_all(vmem);
+    virtio_mem_blocks_set_all_unplugged(vmem->blocks);
+    virtio_mem_memslots_unmap_empty(vmem, virtio_mem_blocks_all(vmem->blocks));
+    trace_virtio_mem_unplugged_all();
+    virtio_mem_tell_size(vmem);
+    return 0;
+}
+
+int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
+                           bool populate, Error **errp)
+{
+    VirtIOMEMRange run;
+
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(loaded, virtio_mem_blocks_all(loaded), true,
+                                  run) {
+        int ret;
+
+        if (populate && !virtio_mem_populate_range(vmem, run, errp)) {
+            return -ENOMEM;
+        }
+        ret = virtio_mem_announce_plug(vmem, run);
+        if (ret) {
+            error_setg_errno(errp, -ret, "a user of the memory refused %"
+                             PRIu64 " plugged blocks from block %" PRIu64,
+                             run.nb_blocks, run.first);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+int virtio_mem_discard_unplugged(VirtIOMEM *vmem)
+{
+    return virtio_mem_discard_runs(vmem, false);
+}
+
+int virtio_mem_discard_all(VirtIOMEM *vmem)
+{
+    return virtio_mem_discard_range(vmem, virtio_mem_blocks_all(vmem->blocks));
+}
+
+void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
+                                     bool can_shrink)
+{
+    const uint64_t old_size = vmem->usable_region_size;
+    const uint64_t region_size = virtio_mem_region_size(vmem);
+    uint64_t size = 0;
+
+    /* requested_size <= region_size, so the sum cannot wrap. */
+    if (requested_size) {
+        size = MIN(region_size,
+                   ROUND_UP(requested_size + vmem->usable_extent,
+                            vmem->block_size));
+    }
+    if (size == old_size || (size < old_size && !can_shrink)) {
+        return;
+    }
+
+    assert(size > old_size || !virtio_mem_blocks_count_plugged(vmem->blocks));
+    trace_virtio_mem_resized_usable_region(old_size, size);
+    vmem->usable_region_size = size;
+    virtio_mem_bump_config_generation(vmem);
+}

@@ -1,0 +1,70 @@
+/*
+ * The one door: plug and unplug ranges of blocks, completely or not at all.
+ *
+ * Guest requests, resets and incoming migration all come through here.  The
+ * order is the same for each: host work, announce, record.  A refusal on the
+ * way undoes exactly what was done, so the set of plugged blocks, the memory
+ * behind it, the mapped memslots and what listeners know always agree.
+ * Whether a change is allowed at all is decided by the caller, before.
+ *
+ * All functions: BQL, on a realized device.  After each change, the size
+ * change notifiers were called and the config generation moved.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_PLUG_H
+#define HW_VIRTIO_MEM_PLUG_H
+
+#include "hw/virtio/virtio-mem.h"
+#include "virtio-mem-blocks.h"
+
+/*
+ * Plug @range, all of which is unplugged.  Returns 0; or a negative errno, and
+ * nothing changed, when the host has no memory for it ('prealloc') or a
+ * listener refused.
+ */
+int virtio_mem_plug_range(VirtIOMEM *vmem, VirtIOMEMRange range);
+
+/*
+ * Unplug @range, all of which is plugged.  Returns 0; or a negative errno when
+ * the host did not take the memory back: all blocks stay plugged then.
+ */
+int virtio_mem_unplug_range(VirtIOMEM *vmem, VirtIOMEMRange range);
+
+/* The same for all plugged blocks, of which there may be none. */
+int virtio_mem_unplug_all(VirtIOMEM *vmem);
+
+/*
+ * Plug the blocks that are plugged in @loaded, a set of the same size, while
+ * none is plugged here.  The memory's content has arrived or will arrive: it
+ * is kept, and populated for 'prealloc' if @populate.  Returns 0; or a negative
+ * errno, with an error, and part of it may be plugged.  Calls no size change
+ * notifiers.
+ */
+int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
+                           bool populate, Error **errp);
+
+/*
+ * Have the size change notifiers called although nothing changed here: the
+ * size arrived by migration.
+ */
+void virtio_mem_tell_size(VirtIOMEM *vmem);
+
+/*
+ * Give back whatever memory there is in unplugged blocks, or in all blocks
+ * before their content arrives.  Returns 0 or a negative errno.
+ */
+int virtio_mem_discard_unplugged(VirtIOMEM *vmem);
+int virtio_mem_discard_all(VirtIOMEM *vmem);
+
+/*
+ * Make the usable region as large as @requested_size asks for: some more than
+ * that, so that the guest has a choice.  It shrinks only if @can_shrink: during
+ * UNPLUG ALL and system resets (virtio 1.4, 5.15.5: MUST NOT otherwise), with
+ * no block plugged.
+ */
+void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
+                                     bool can_shrink);
+
+#endif

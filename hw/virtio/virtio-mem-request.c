@@ -1,0 +1,248 @@
+/*
+ * Decide and serve the requests of a virtio-mem guest (virtio 1.4, 5.15.6).
+ *
+ * One request at a time, in ring order.  For each, one function decides (in
+ * the order: type, range, state of the blocks, requested size, transient
+ * conditions), the door in virtio-mem-plug.c acts, and the verdict's row in
+ * one table is the answer.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/iov.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-plug.h"
+#include "virtio-mem-wire.h"
+
+typedef enum VirtIOMEMVerdict {
+    VIRTIO_MEM_OK,
+    VIRTIO_MEM_BAD_TYPE,
+    VIRTIO_MEM_BAD_RANGE,
+    VIRTIO_MEM_BAD_STATE,
+    VIRTIO_MEM_OVER_REQUESTED,
+    VIRTIO_MEM_MIGRATING,
+    VIRTIO_MEM_HOST_REFUSED,
+} VirtIOMEMVerdict;
+
+/*
+ * What the guest hears.  ERROR is for a driver's mistakes only: Linux gives up
+ * on the device for good.  The wording is for traces.
+ */
+static const struct {
+    uint16_t response;
+    const char *why;
+} virtio_mem_verdicts[] = {
+    [VIRTIO_MEM_OK]             = { VIRTIO_MEM_RESP_ACK, "done" },
+    [VIRTIO_MEM_BAD_TYPE]       = { VIRTIO_MEM_RESP_ERROR, "unknown type" },
+    [VIRTIO_MEM_BAD_RANGE]      = { VIRTIO_MEM_RESP_ERROR,
+                                    "not aligned, empty or not usable" },
+    [VIRTIO_MEM_BAD_STATE]      = { VIRTIO_MEM_RESP_ERROR,
+                                    "blocks already in that state" },
+    [VIRTIO_MEM_OVER_REQUESTED] = { VIRTIO_MEM_RESP_NACK,
+                                    "more than requested-size" },
+    [VIRTIO_MEM_MIGRATING]      = { VIRTIO_MEM_RESP_BUSY, "migration" },
+    [VIRTIO_MEM_HOST_REFUSED]   = { VIRTIO_MEM_RESP_BUSY, "host refused" },
+};
+
+/* Whether @nb_blocks more would exceed the requested size (spec: rejected). */
+static bool virtio_mem_over_requested(const VirtIOMEM *vmem,
+                                      uint64_t nb_blocks)
+{
+    const uint64_t nb_requested = vmem->requested_size / vmem->block_size;
+
+    return virtio_mem_blocks_count_plugged(vmem->blocks) + nb_blocks >
+           nb_requested;
+}
+
+/*
+ * PLUG and UNPLUG.  What is wrong with the request itself comes first, also
+ * while it could not be served anyway: MUST answer ERROR (5.15.6.1, 5.15.6.2).
+ */
+static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
+                                                 const VirtIOMEMRequest *req,
+                                                 VirtIOMEMRange *range)
+{
+    const bool plug = req->type == VIRTIO_MEM_REQ_PLUG;
+
+    if (!virtio_mem_range_from_gpa(vmem, req->gpa, req->nb_blocks, range)) {
+        return VIRTIO_MEM_BAD_RANGE;
+    }
+    if (virtio_mem_blocks_classify(vmem->blocks, *range) !=
+        (plug ? VIRTIO_MEM_BLOCKS_UNPLUGGED : VIRTIO_MEM_BLOCKS_PLUGGED)) {
+        return VIRTIO_MEM_BAD_STATE;
+    }
+    if (plug && virtio_mem_over_requested(vmem, req->nb_blocks)) {
+        return VIRTIO_MEM_OVER_REQUESTED;
+    }
+    return virtio_mem_is_busy() ? VIRTIO_MEM_MIGRATING : VIRTIO_MEM_OK;
+}
+
+static VirtIOMEMVerdict virtio_mem_plug(VirtIOMEM *vmem,
+                                        const VirtIOMEMRequest *req)
+{
+    VirtIOMEMVerdict verdict;
+    VirtIOMEMRange range;
+
+    trace_virtio_mem_plug_request(req->gpa, req->nb_blocks);
+    verdict = virtio_mem_decide_change(vmem, req, &range);
+    if (verdict == VIRTIO_MEM_OK && virtio_mem_plug_range(vmem, range)) {
+        return VIRTIO_MEM_HOST_REFUSED;
+    }
+    return verdict;
+}
+
+static VirtIOMEMVerdict virtio_mem_unplug(VirtIOMEM *vmem,
+                                          const VirtIOMEMRequest *req)
+{
+    VirtIOMEMVerdict verdict;
+    VirtIOMEMRange range;
+
+    trace_virtio_mem_unplug_request(req->gpa, req->nb_blocks);
+    verdict = virtio_mem_decide_change(vmem, req, &range);
+    if (verdict == VIRTIO_MEM_OK && virtio_mem_unplug_range(vmem, range)) {
+        return VIRTIO_MEM_HOST_REFUSED;
+    }
+    return verdict;
+}
+
+/* With nothing plugged there is nothing that a migration could mind. */
+static VirtIOMEMVerdict virtio_mem_unplug_everything(VirtIOMEM *vmem)
+{
+    trace_virtio_mem_unplug_all_request();
+
+    if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
+        if (virtio_mem_is_busy()) {
+            return VIRTIO_MEM_MIGRATING;
+        }
+        if (virtio_mem_unplug_all(vmem)) {
+            return VIRTIO_MEM_HOST_REFUSED;
+        }
+    }
+    virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
+    return VIRTIO_MEM_OK;
+}
+
+/* STATE must always get its answer (5.15.6.4), so it is never BUSY. */
+static VirtIOMEMVerdict virtio_mem_state(VirtIOMEM *vmem,
+                                         const VirtIOMEMRequest *req,
+                                         uint16_t *state)
+{
+    static const uint16_t wire_states[] = {
+        [VIRTIO_MEM_BLOCKS_PLUGGED]   = VIRTIO_MEM_STATE_PLUGGED,
+        [VIRTIO_MEM_BLOCKS_UNPLUGGED] = VIRTIO_MEM_STATE_UNPLUGGED,
+        [VIRTIO_MEM_BLOCKS_MIXED]     = VIRTIO_MEM_STATE_MIXED,
+    };
+    VirtIOMEMRange range;
+
+    trace_virtio_mem_state_request(req->gpa, req->nb_blocks);
+    if (!virtio_mem_range_from_gpa(vmem, req->gpa, req->nb_blocks, &range)) {
+        return VIRTIO_MEM_BAD_RANGE;
+    }
+    *state = wire_states[virtio_mem_blocks_classify(vmem->blocks, range)];
+    trace_virtio_mem_state_response(*state);
+    return VIRTIO_MEM_OK;
+}
+
+static VirtIOMEMVerdict virtio_mem_execute(VirtIOMEM *vmem,
+                                           const VirtIOMEMRequest *req,
+                                           uint16_t *state)
+{
+    switch (req->type) {
+    case VIRTIO_MEM_REQ_PLUG:
+        return virtio_mem_plug(vmem, req);
+    case VIRTIO_MEM_REQ_UNPLUG:
+        return virtio_mem_unplug(vmem, req);
+    case VIRTIO_MEM_REQ_UNPLUG_ALL:
+        return virtio_mem_unplug_everything(vmem);
+    case VIRTIO_MEM_REQ_STATE:
+        return virtio_mem_state(vmem, req, state);
+    default:
+        return VIRTIO_MEM_BAD_TYPE;
+    }
+}
+
+/* Whoever is told to wait gets woken; whoever misbehaves shows in a trace. */
+static void virtio_mem_note_verdict(VirtIOMEM *vmem,
+                                    const VirtIOMEMRequest *req,
+                                    VirtIOMEMVerdict verdict)
+{
+    const char *why = virtio_mem_verdicts[verdict].why;
+
+    switch (verdict) {
+    case VIRTIO_MEM_OK:
+        if (req->type != VIRTIO_MEM_REQ_STATE) {
+            virtio_mem_wake_reset_backoff(vmem);
+        }
+        break;
+    case VIRTIO_MEM_MIGRATING:
+        trace_virtio_mem_busy(req->type, why);
+        virtio_mem_wake_later(vmem, VIRTIO_MEM_BUSY_MIGRATION);
+        break;
+    case VIRTIO_MEM_HOST_REFUSED:
+        trace_virtio_mem_busy(req->type, why);
+        virtio_mem_wake_later(vmem, VIRTIO_MEM_BUSY_HOST);
+        break;
+    default:
+        trace_virtio_mem_bad_request(req->type, req->gpa, req->nb_blocks, why);
+    }
+}
+
+static void virtio_mem_answer(VirtIOMEM *vmem, VirtQueueElement *elem,
+                              const VirtIOMEMResponse *response)
+{
+    const size_t len = virtio_mem_wire_write_response(elem->in_sg,
+                                                      elem->in_num, response);
+
+    trace_virtio_mem_send_response(response->type);
+    virtqueue_push(vmem->vq, elem, len);
+    virtio_notify(VIRTIO_DEVICE(vmem), vmem->vq);
+}
+
+/*
+ * Form first, before anything changes: a request without room for its response
+ * breaks the device instead of being half served.
+ */
+static bool virtio_mem_serve(VirtIOMEM *vmem, VirtQueueElement *elem)
+{
+    VirtIOMEMResponse response = { 0 };
+    VirtIOMEMVerdict verdict;
+    VirtIOMEMRequest req;
+
+    if (!virtio_mem_wire_response_fits(elem->in_sg, elem->in_num) ||
+        !virtio_mem_wire_read_request(elem->out_sg, elem->out_num, &req)) {
+        const size_t out_len = iov_size(elem->out_sg, elem->out_num);
+        const size_t in_len = iov_size(elem->in_sg, elem->in_num);
+
+        trace_virtio_mem_bad_frame(out_len, in_len);
+        virtio_error(VIRTIO_DEVICE(vmem), "virtio-mem request of %zu bytes"
+                     " with room for a response of %zu bytes: at least %zu and"
+                     " %zu are needed", out_len, in_len,
+                     sizeof(struct virtio_mem_req),
+                     sizeof(struct virtio_mem_resp));
+        return false;
+    }
+
+    verdict = virtio_mem_execute(vmem, &req, &response.state);
+    virtio_mem_note_verdict(vmem, &req, verdict);
+    response.type = virtio_mem_verdicts[verdict].response;
+    virtio_mem_answer(vmem, elem, &response);
+    return true;
+}
+
+void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
+{
+    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+
+    for (;;) {
+        g_autofree VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
+
+        if (!elem) {
+            return;
+        }
+        if (!virtio_mem_serve(vmem, elem)) {
+            virtqueue_detach_element(vq, elem, 0);
+            return;
+        }
+    }
+}

@@ -1,0 +1,91 @@
+/*
+ * System reset of a virtio-mem device: unplug everything.
+ *
+ * The device's own reset is no place for that: it also runs for a driver that
+ * starts anew, for function level and for bus resets, none of which may change
+ * a block (virtio 1.4, 5.15.5).  So a Resettable of its own takes part in the
+ * machine's reset, and in nothing else.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "hw/resettable.h"
+#include "system/reset.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-plug.h"
+
+#define TYPE_VIRTIO_MEM_MACHINE_RESET "virtio-mem-machine-reset"
+OBJECT_DECLARE_SIMPLE_TYPE(VirtIOMEMMachineReset, VIRTIO_MEM_MACHINE_RESET)
+
+struct VirtIOMEMMachineReset {
+    Object parent_obj;
+
+    ResettableState reset_state;
+    VirtIOMEM *vmem;            /* outlives us: no reference */
+};
+
+OBJECT_DEFINE_SIMPLE_TYPE_WITH_INTERFACES(VirtIOMEMMachineReset,
+                                          virtio_mem_machine_reset,
+                                          VIRTIO_MEM_MACHINE_RESET, OBJECT,
+                                          { TYPE_RESETTABLE_INTERFACE }, { })
+
+static void virtio_mem_machine_reset_init(Object *obj)
+{
+}
+
+static void virtio_mem_machine_reset_finalize(Object *obj)
+{
+}
+
+static ResettableState *virtio_mem_machine_reset_get_state(Object *obj)
+{
+    return &VIRTIO_MEM_MACHINE_RESET(obj)->reset_state;
+}
+
+/*
+ * SHOULD unplug all blocks (virtio 1.4, 5.15.5), but may keep them if it
+ * cannot: the driver that finds them plugged will ask to unplug all.
+ */
+static void virtio_mem_machine_reset_hold(Object *obj, ResetType type)
+{
+    VirtIOMEM *vmem = VIRTIO_MEM_MACHINE_RESET(obj)->vmem;
+
+    /* Memory is there to survive suspend-to-RAM. */
+    if (type == RESET_TYPE_WAKEUP) {
+        return;
+    }
+
+    if (virtio_mem_blocks_count_plugged(vmem->blocks) &&
+        (virtio_mem_is_busy() || virtio_mem_unplug_all(vmem))) {
+        trace_virtio_mem_reset_kept(virtio_mem_plugged_size(vmem));
+        return;
+    }
+    virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
+}
+
+static void virtio_mem_machine_reset_class_init(ObjectClass *klass, void *data)
+{
+    ResettableClass *rc = RESETTABLE_CLASS(klass);
+
+    rc->get_state = virtio_mem_machine_reset_get_state;
+    rc->phases.hold = virtio_mem_machine_reset_hold;
+}
+
+void virtio_mem_reset_realize(VirtIOMEM *vmem)
+{
+    Object *obj = object_new(TYPE_VIRTIO_MEM_MACHINE_RESET);
+
+    vmem->machine_reset = VIRTIO_MEM_MACHINE_RESET(obj);
+    vmem->machine_reset->vmem = vmem;
+    qemu_register_resettable(obj);
+}
+
+void virtio_mem_reset_unrealize(VirtIOMEM *vmem)
+{
+    Object *obj = OBJECT(vmem->machine_reset);
+
+    qemu_unregister_resettable(obj);
+    object_unref(obj);
+    vmem->machine_reset = NULL;
+}

@@ -1,0 +1,407 @@
+/*
+ * What of a virtio-mem device is migrated, what must match on both sides, and
+ * what the destination rebuilds.
+ *
+ * The blocks travel in a section of their own that is sent before any page of
+ * RAM ("early", the default), or with the virtio device after all of them
+ * (machine types before 8.0).  The two formats are those of QEMU 5.1 to 10.0:
+ * names, order and bytes of the fields must not change.
+ *
+ * Nothing that was loaded becomes live state before it was checked.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitmap.h"
+#include "qemu/error-report.h"
+#include "qapi/error.h"
+#include "migration/misc.h"
+#include "migration/vmstate.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-backing.h"
+#include "virtio-mem-plug.h"
+
+/* --- what must match --- */
+
+typedef struct VirtIOMEMSanityChecks {
+    VirtIOMEM *parent;
+    uint64_t addr;
+    uint64_t region_size;
+    uint64_t block_size;
+    uint32_t node;
+} VirtIOMEMSanityChecks;
+
+static int virtio_mem_sanity_checks_pre_save(void *opaque)
+{
+    VirtIOMEMSanityChecks *tmp = opaque;
+    VirtIOMEM *vmem = tmp->parent;
+
+    tmp->addr = vmem->addr;
+    tmp->region_size = virtio_mem_region_size(vmem);
+    tmp->block_size = vmem->block_size;
+    tmp->node = vmem->node;
+    return 0;
+}
+
+static bool virtio_mem_check_equal(const char *property, uint64_t theirs,
+                                   uint64_t ours)
+{
+    if (theirs != ours) {
+        error_report("virtio-mem: cannot load: %s of the source is 0x%" PRIx64
+                     ", here it is 0x%" PRIx64, property, theirs, ours);
+    }
+    return theirs == ours;
+}
+
+static int virtio_mem_sanity_checks_post_load(void *opaque, int version_id)
+{
+    const VirtIOMEMSanityChecks *tmp = opaque;
+    const VirtIOMEM *vmem = tmp->parent;
+
+    if (virtio_mem_check_equal("'" VIRTIO_MEM_ADDR_PROP "'", tmp->addr,
+                               vmem->addr) &&
+        virtio_mem_check_equal("the size of '" VIRTIO_MEM_MEMDEV_PROP "'",
+                               tmp->region_size,
+                               virtio_mem_region_size(vmem)) &&
+        virtio_mem_check_equal("'" VIRTIO_MEM_BLOCK_SIZE_PROP "'",
+                               tmp->block_size, vmem->block_size) &&
+        virtio_mem_check_equal("'" VIRTIO_MEM_NODE_PROP "'", tmp->node,
+                               vmem->node)) {
+        return 0;
+    }
+    return -EINVAL;
+}
+
+static const VMStateDescription vmstate_virtio_mem_sanity_checks = {
+    .name = "virtio-mem-device/sanity-checks",
+    .pre_save = virtio_mem_sanity_checks_pre_save,
+    .post_load = virtio_mem_sanity_checks_post_load,
+    .fields = (const VMStateField[]) {
+        VMSTATE_UINT64(addr, VirtIOMEMSanityChecks),
+        VMSTATE_UINT64(region_size, VirtIOMEMSanityChecks),
+        VMSTATE_UINT64(block_size, VirtIOMEMSanityChecks),
+        VMSTATE_UINT32(node, VirtIOMEMSanityChecks),
+        VMSTATE_END_OF_LIST(),
+    },
+};
+
+/* --- between the stream and the live state --- */
+
+static void virtio_mem_stream_close(VirtIOMEM *vmem)
+{
+    g_clear_pointer(&vmem->stream.bitmap, g_free);
+}
+
+static void virtio_mem_stream_open(VirtIOMEM *vmem)
+{
+    virtio_mem_stream_close(vmem);
+    vmem->stream.bitmap_size = virtio_mem_blocks_count(vmem->blocks);
+    vmem->stream.bitmap = bitmap_new(vmem->stream.bitmap_size);
+}
+
+static int virtio_mem_pre_save(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    virtio_mem_stream_open(vmem);
+    virtio_mem_blocks_save(vmem->blocks, vmem->stream.bitmap);
+    vmem->stream.size = virtio_mem_plugged_size(vmem);
+    vmem->stream.usable_region_size = vmem->usable_region_size;
+    vmem->stream.requested_size = vmem->requested_size;
+    return 0;
+}
+
+static int virtio_mem_post_save(void *opaque)
+{
+    virtio_mem_stream_close(opaque);
+    return 0;
+}
+
+static int virtio_mem_pre_load(void *opaque)
+{
+    virtio_mem_stream_open(opaque);
+    return 0;
+}
+
+static int virtio_mem_refuse_load(VirtIOMEM *vmem, Error *err)
+{
+    error_reportf_err(err, "virtio-mem: cannot load: ");
+    virtio_mem_stream_close(vmem);
+    return -EINVAL;
+}
+
+/* The loaded set of blocks, of which none may lie at or above @limit bytes. */
+static VirtIOMEMBlocks *virtio_mem_stream_get_blocks(VirtIOMEM *vmem,
+                                                     uint64_t limit,
+                                                     Error **errp)
+{
+    const VirtIOMEMStream *stream = &vmem->stream;
+    VirtIOMEMBlocks *loaded = virtio_mem_blocks_new(stream->bitmap_size);
+    uint64_t size;
+
+    if (!virtio_mem_blocks_load(loaded, stream->bitmap,
+                                limit / vmem->block_size)) {
+        error_setg(errp, "a block above 0x%" PRIx64 " is plugged", limit);
+        goto fail;
+    }
+    size = virtio_mem_blocks_count_plugged(loaded) * vmem->block_size;
+    if (size != stream->size) {
+        error_setg(errp, "'size' is 0x%" PRIx64 ", but blocks of 0x%" PRIx64
+                   " bytes are plugged", stream->size, size);
+        goto fail;
+    }
+    return loaded;
+
+fail:
+    virtio_mem_blocks_free(loaded);
+    return NULL;
+}
+
+/*
+ * Plug what was plugged on the source.  Anything but the state after a system
+ * reset is in the way of that.
+ */
+static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
+                                      bool populate, Error **errp)
+{
+    VirtIOMEMBlocks *loaded;
+    int ret;
+
+    if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
+        error_setg(errp, "0x%" PRIx64 " bytes are plugged here already",
+                   virtio_mem_plugged_size(vmem));
+        return false;
+    }
+    loaded = virtio_mem_stream_get_blocks(vmem, limit, errp);
+    if (!loaded) {
+        return false;
+    }
+    ret = virtio_mem_plug_loaded(vmem, loaded, populate, errp);
+    virtio_mem_blocks_free(loaded);
+    return !ret;
+}
+
+/* --- early section: the blocks, before the RAM --- */
+
+static int virtio_mem_early_post_load(void *opaque, int version_id)
+{
+    VirtIOMEM *vmem = opaque;
+    const bool populate = vmem->prealloc &&
+                          !virtio_mem_backing_is_ignored(vmem->memdev);
+    Error *err = NULL;
+
+    /* The usable region comes late: only the region is a limit. */
+    if (!virtio_mem_restore_blocks(vmem, virtio_mem_region_size(vmem),
+                                   populate, &err)) {
+        return virtio_mem_refuse_load(vmem, err);
+    }
+
+    /*
+     * Postcopy needs memory that is not there, to fault: populating has only
+     * shown that the host has enough.  Nothing else may be discarded here,
+     * pages may have been loaded already (mapped-ram).
+     */
+    if (populate && migration_incoming_postcopy_advised() &&
+        virtio_mem_discard_all(vmem)) {
+        error_setg(&err, "cannot discard memory for postcopy");
+        return virtio_mem_refuse_load(vmem, err);
+    }
+    virtio_mem_stream_close(vmem);
+    return 0;
+}
+
+/* Fields by the names that the stream's description shows to tools. */
+#define VIRTIO_MEM_STREAM_UINT64(_field, _test) {                           \
+    .name = stringify(_field),                                              \
+    .field_exists = (_test),                                                \
+    .size = sizeof(uint64_t),                                               \
+    .info = &vmstate_info_uint64,                                           \
+    .flags = VMS_SINGLE,                                                    \
+    .offset = vmstate_offset_value(VirtIOMEM, stream._field, uint64_t),     \
+}
+
+#define VIRTIO_MEM_STREAM_BITMAP(_test) {                                   \
+    .name = "bitmap",                                                       \
+    .field_exists = (_test),                                                \
+    .size_offset = vmstate_offset_value(VirtIOMEM, stream.bitmap_size,      \
+                                        int32_t),                           \
+    .info = &vmstate_info_bitmap,                                           \
+    .flags = VMS_VBUFFER | VMS_POINTER,                                     \
+    .offset = offsetof(VirtIOMEM, stream.bitmap),                           \
+}
+
+static const VMStateDescription vmstate_virtio_mem_device_early = {
+    .name = "virtio-mem-device-early",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .early_setup = true,
+    .pre_load = virtio_mem_pre_load,
+    .post_load = virtio_mem_early_post_load,
+    .pre_save = virtio_mem_pre_save,
+    .post_save = virtio_mem_post_save,
+    .fields = (const VMStateField[]) {
+        VMSTATE_WITH_TMP(VirtIOMEM, VirtIOMEMSanityChecks,
+                         vmstate_virtio_mem_sanity_checks),
+        VIRTIO_MEM_STREAM_UINT64(size, NULL),
+        VIRTIO_MEM_STREAM_BITMAP(NULL),
+        VMSTATE_END_OF_LIST(),
+    },
+};
+
+/* --- late section: sizes, and the blocks if they did not come early --- */
+
+static bool virtio_mem_blocks_came_late(void *opaque, int version_id)
+{
+    const VirtIOMEM *vmem = opaque;
+
+    return !vmem->early_migration;
+}
+
+static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
+{
+    const VirtIOMEMStream *stream = &vmem->stream;
+    const uint64_t region_size = virtio_mem_region_size(vmem);
+
+    if (!QEMU_IS_ALIGNED(stream->usable_region_size, vmem->block_size) ||
+        stream->usable_region_size > region_size) {
+        error_setg(errp, "the usable region size 0x%" PRIx64 " has to be a"
+                   " multiple of 'block-size' (0x%" PRIx64 ") and at most 0x%"
+                   PRIx64, stream->usable_region_size, vmem->block_size,
+                   region_size);
+        return false;
+    }
+    if (!QEMU_IS_ALIGNED(stream->requested_size, vmem->block_size) ||
+        stream->requested_size > stream->usable_region_size) {
+        error_setg(errp, "'requested-size' 0x%" PRIx64 " has to be a multiple"
+                   " of 'block-size' (0x%" PRIx64 ") and at most the usable"
+                   " region size 0x%" PRIx64, stream->requested_size,
+                   vmem->block_size, stream->usable_region_size);
+        return false;
+    }
+    return true;
+}
+
+/* The blocks that came early must lie in the usable region that came late. */
+static bool virtio_mem_check_usable(const VirtIOMEM *vmem, Error **errp)
+{
+    const uint64_t nb_blocks = virtio_mem_blocks_count(vmem->blocks);
+    const uint64_t nb_usable = vmem->stream.usable_region_size /
+                               vmem->block_size;
+    const VirtIOMEMRange above = { nb_usable, nb_blocks - nb_usable };
+
+    if (above.nb_blocks && virtio_mem_blocks_classify(vmem->blocks, above) !=
+                           VIRTIO_MEM_BLOCKS_UNPLUGGED) {
+        error_setg(errp, "a block above the usable region size 0x%" PRIx64
+                   " is plugged", vmem->stream.usable_region_size);
+        return false;
+    }
+    return true;
+}
+
+static bool virtio_mem_load_late(VirtIOMEM *vmem, Error **errp)
+{
+    if (!virtio_mem_check_sizes(vmem, errp)) {
+        return false;
+    }
+    if (vmem->early_migration) {
+        return virtio_mem_check_usable(vmem, errp);
+    }
+    return virtio_mem_restore_blocks(vmem, vmem->stream.usable_region_size,
+                                     false, errp);
+}
+
+/*
+ * Unplugged means: no memory.  Loading may have touched some.  Postcopy takes
+ * care of that itself, at its end.
+ */
+static bool virtio_mem_discard_loaded(VirtIOMEM *vmem, Error **errp)
+{
+    if (virtio_mem_backing_is_ignored(vmem->memdev)) {
+        return true;
+    }
+    if (vmem->prealloc && !vmem->early_migration) {
+        warn_report("virtio-mem: '%s' is without effect for memory plugged"
+                    " before migration with '%s' off",
+                    VIRTIO_MEM_PREALLOC_PROP, VIRTIO_MEM_EARLY_MIGRATION_PROP);
+    }
+    if (!migration_in_incoming_postcopy() &&
+        virtio_mem_discard_unplugged(vmem)) {
+        error_setg(errp, "cannot discard unplugged memory");
+        return false;
+    }
+    return true;
+}
+
+static int virtio_mem_post_load(void *opaque, int version_id)
+{
+    VirtIOMEM *vmem = opaque;
+    Error *err = NULL;
+
+    if (!virtio_mem_load_late(vmem, &err) ||
+        !virtio_mem_discard_loaded(vmem, &err)) {
+        return virtio_mem_refuse_load(vmem, err);
+    }
+
+    vmem->usable_region_size = vmem->stream.usable_region_size;
+    vmem->requested_size = vmem->stream.requested_size;
+    virtio_mem_stream_close(vmem);
+    virtio_mem_tell_size(vmem);
+
+    /* The guest may have heard BUSY on the source. */
+    virtio_mem_wake_later(vmem, VIRTIO_MEM_BUSY_MIGRATION);
+    return 0;
+}
+
+/* Part of the virtio device's section. */
+const VMStateDescription vmstate_virtio_mem_device = {
+    .name = "virtio-mem-device",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .pre_load = virtio_mem_pre_load,
+    .post_load = virtio_mem_post_load,
+    .pre_save = virtio_mem_pre_save,
+    .post_save = virtio_mem_post_save,
+    .fields = (const VMStateField[]) {
+        VMSTATE_WITH_TMP_TEST(VirtIOMEM, virtio_mem_blocks_came_late,
+                              VirtIOMEMSanityChecks,
+                              vmstate_virtio_mem_sanity_checks),
+        VIRTIO_MEM_STREAM_UINT64(usable_region_size, NULL),
+        VIRTIO_MEM_STREAM_UINT64(size, virtio_mem_blocks_came_late),
+        VIRTIO_MEM_STREAM_UINT64(requested_size, NULL),
+        VIRTIO_MEM_STREAM_BITMAP(virtio_mem_blocks_came_late),
+        VMSTATE_END_OF_LIST(),
+    },
+};
+
+const VMStateDescription vmstate_virtio_mem = {
+    .name = "virtio-mem",
+    .version_id = 1,
+    .minimum_version_id = 1,
+    .fields = (const VMStateField[]) {
+        VMSTATE_VIRTIO_DEVICE,
+        VMSTATE_END_OF_LIST(),
+    },
+};
+
+/* --- life --- */
+
+void virtio_mem_vmstate_realize(VirtIOMEM *vmem)
+{
+    /* The name of the RAM block is part of the stream: path and memdev. */
+    vmstate_register_ram(&vmem->memdev->mr, DEVICE(vmem));
+    if (vmem->early_migration) {
+        vmstate_register_any(VMSTATE_IF(vmem),
+                             &vmstate_virtio_mem_device_early, vmem);
+    }
+}
+
+void virtio_mem_vmstate_unrealize(VirtIOMEM *vmem)
+{
+    if (vmem->early_migration) {
+        vmstate_unregister(VMSTATE_IF(vmem),
+                           &vmstate_virtio_mem_device_early, vmem);
+    }
+    vmstate_unregister_ram(&vmem->memdev->mr, DEVICE(vmem));
+    virtio_mem_stream_close(vmem);
+}

@@ -1,0 +1,180 @@
+/*
+ * Refuse changes while a migration runs, and wake the guest afterwards.
+ *
+ * A driver that hears BUSY waits: Linux for 50 seconds, later for 300.  A
+ * config interrupt, which the device may send at any time (virtio 1.4,
+ * 5.15.5), makes it retry at once.  So whoever heard BUSY gets one when the
+ * cause is over: at the end of the migration (on the destination, when the VM
+ * first runs there); for a host short of memory, whose end nobody announces,
+ * after a second, then two, four and so on up to a minute.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/thread.h"
+#include "qemu/timer.h"
+#include "migration/misc.h"
+#include "migration/postcopy-ram.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-plug.h"
+
+#define VIRTIO_MEM_FIRST_RETRY_MS 1000
+#define VIRTIO_MEM_LAST_RETRY_MS (64 * VIRTIO_MEM_FIRST_RETRY_MS)
+#define VIRTIO_MEM_POSTCOPY_POLL_MS 1
+
+static const MigMode virtio_mem_migration_modes[] = {
+    MIG_MODE_NORMAL, MIG_MODE_CPR_REBOOT, MIG_MODE_CPR_TRANSFER,
+};
+
+typedef struct VirtIOMEMMigrationNotifier {
+    NotifierWithReturn notifier;
+    VirtIOMEM *vmem;
+} VirtIOMEMMigrationNotifier;
+
+struct VirtIOMEMWake {
+    bool pending;               /* the guest waits for an interrupt */
+    int64_t retry_ms;
+    QEMUTimer *retry_timer;     /* guest time: no retry while stopped */
+    QEMUTimer *postcopy_timer;
+    NotifierWithReturn postcopy_notifier;
+    VirtIOMEMMigrationNotifier
+        migration_notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
+};
+
+bool virtio_mem_is_busy(void)
+{
+    return migration_in_incoming_postcopy() || migration_is_running();
+}
+
+void virtio_mem_wake_if_due(VirtIOMEM *vmem)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(vmem);
+
+    if (!vmem->wake->pending || !vdev->vm_running || virtio_mem_is_busy()) {
+        return;
+    }
+    vmem->wake->pending = false;
+    trace_virtio_mem_wake();
+    virtio_notify_config(vdev);
+}
+
+void virtio_mem_wake_later(VirtIOMEM *vmem, VirtIOMEMBusyCause cause)
+{
+    VirtIOMEMWake *wake = vmem->wake;
+
+    wake->pending = true;
+    if (cause == VIRTIO_MEM_BUSY_HOST) {
+        timer_mod(wake->retry_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + wake->retry_ms);
+        wake->retry_ms = MIN(2 * wake->retry_ms, VIRTIO_MEM_LAST_RETRY_MS);
+    }
+}
+
+void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem)
+{
+    vmem->wake->retry_ms = VIRTIO_MEM_FIRST_RETRY_MS;
+}
+
+void virtio_mem_wake_forget(VirtIOMEM *vmem)
+{
+    vmem->wake->pending = false;
+    timer_del(vmem->wake->retry_timer);
+    virtio_mem_wake_reset_backoff(vmem);
+}
+
+static void virtio_mem_wake_retry(void *opaque)
+{
+    virtio_mem_wake_if_due(opaque);
+}
+
+/*
+ * The end of a switch to postcopy is announced here, too, while the migration
+ * still runs; the guest's turn comes with the next event then.
+ */
+static int virtio_mem_wake_migration_event(NotifierWithReturn *notifier,
+                                           MigrationEvent *event, Error **errp)
+{
+    if (event->type != MIG_EVENT_PRECOPY_SETUP) {
+        virtio_mem_wake_if_due(container_of(notifier,
+                                            VirtIOMEMMigrationNotifier,
+                                            notifier)->vmem);
+    }
+    return 0;
+}
+
+/*
+ * During postcopy, memory of unplugged blocks was filled with zero pages when
+ * somebody touched it.  Give that back, now that nothing faults any more.
+ */
+static void virtio_mem_wake_after_postcopy(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    if (migration_in_incoming_postcopy()) {
+        timer_mod(vmem->wake->postcopy_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                  VIRTIO_MEM_POSTCOPY_POLL_MS);
+        return;
+    }
+    if (virtio_mem_discard_unplugged(vmem)) {
+        warn_report("virtio-mem: cannot give back unplugged memory that was"
+                    " touched during postcopy");
+    }
+    virtio_mem_wake_if_due(vmem);
+}
+
+/*
+ * Called without the BQL, by the thread that loads the pages, shortly before
+ * the incoming postcopy counts as over.
+ */
+static int virtio_mem_wake_postcopy_event(NotifierWithReturn *notifier,
+                                          void *opaque, Error **errp)
+{
+    VirtIOMEMWake *wake = container_of(notifier, VirtIOMEMWake,
+                                       postcopy_notifier);
+    struct PostcopyNotifyData *data = opaque;
+
+    if (data->reason == POSTCOPY_NOTIFY_INBOUND_END) {
+        timer_mod(wake->postcopy_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
+    }
+    return 0;
+}
+
+void virtio_mem_wake_realize(VirtIOMEM *vmem)
+{
+    VirtIOMEMWake *wake = g_new0(VirtIOMEMWake, 1);
+    size_t i;
+
+    vmem->wake = wake;
+    wake->retry_ms = VIRTIO_MEM_FIRST_RETRY_MS;
+    wake->retry_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL,
+                                     virtio_mem_wake_retry, vmem);
+    wake->postcopy_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
+                                        virtio_mem_wake_after_postcopy, vmem);
+    wake->postcopy_notifier.notify = virtio_mem_wake_postcopy_event;
+    postcopy_add_notifier(&wake->postcopy_notifier);
+
+    for (i = 0; i < ARRAY_SIZE(virtio_mem_migration_modes); i++) {
+        wake->migration_notifiers[i].vmem = vmem;
+        migration_add_notifier_mode(&wake->migration_notifiers[i].notifier,
+                                    virtio_mem_wake_migration_event,
+                                    virtio_mem_migration_modes[i]);
+    }
+}
+
+void virtio_mem_wake_unrealize(VirtIOMEM *vmem)
+{
+    VirtIOMEMWake *wake = vmem->wake;
+    size_t i;
+
+    for (i = 0; i < ARRAY_SIZE(virtio_mem_migration_modes); i++) {
+        migration_remove_notifier(&wake->migration_notifiers[i].notifier);
+    }
+    postcopy_remove_notifier(&wake->postcopy_notifier);
+    timer_free(wake->postcopy_timer);
+    timer_free(wake->retry_timer);
+    g_clear_pointer(&vmem->wake, g_free);
+}
