@@ -1,0 +1,152 @@
+/*
+ * Private parts of the virtio-mem device, grouped by the file that implements
+ * them.  The order is that of the layers: a file calls those above it.
+ *
+ * In all files, @vmem is the device and @range a run of its blocks.  Sizes and
+ * offsets are in bytes and count from the start of the region; a gpa is a
+ * guest physical address.  Unless a comment says otherwise, functions are
+ * called with the BQL held, on a realized device.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_INTERNAL_H
+#define HW_VIRTIO_MEM_INTERNAL_H
+
+#include "hw/virtio/virtio-mem.h"
+#include "virtio-mem-blocks.h"
+#include "trace.h"
+
+/* Properties that no proxy cares about; for the others see the public header. */
+#define VIRTIO_MEM_DYNAMIC_MEMSLOTS_PROP "dynamic-memslots"
+#define VIRTIO_MEM_EARLY_MIGRATION_PROP "x-early-migration"
+#define VIRTIO_MEM_MEMDEV_PROP "memdev"
+#define VIRTIO_MEM_NODE_PROP "node"
+#define VIRTIO_MEM_PREALLOC_PROP "prealloc"
+#define VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP "unplugged-inaccessible"
+
+typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
+typedef struct VirtIOMEMWake VirtIOMEMWake;
+typedef struct VirtIOMEMMachineReset VirtIOMEMMachineReset;
+
+/* --- units: the only places where blocks and bytes meet --- */
+
+static inline uint64_t virtio_mem_region_size(const VirtIOMEM *vmem)
+{
+    return memory_region_size(&vmem->memdev->mr);
+}
+
+static inline uint64_t virtio_mem_plugged_size(const VirtIOMEM *vmem)
+{
+    return virtio_mem_blocks_count_plugged(vmem->blocks) * vmem->block_size;
+}
+
+static inline uint64_t virtio_mem_range_offset(const VirtIOMEM *vmem,
+                                               VirtIOMEMRange range)
+{
+    return range.first * vmem->block_size;
+}
+
+static inline uint64_t virtio_mem_range_size(const VirtIOMEM *vmem,
+                                             VirtIOMEMRange range)
+{
+    return range.nb_blocks * vmem->block_size;
+}
+
+/*
+ * The blocks at @gpa; false unless @gpa is aligned to a block, @nb_blocks is
+ * not 0 and all of them lie in the usable region (virtio 1.4, 5.15.6: the
+ * conditions under which PLUG, UNPLUG and STATE must fail).
+ */
+static inline bool virtio_mem_range_from_gpa(const VirtIOMEM *vmem,
+                                             uint64_t gpa, uint16_t nb_blocks,
+                                             VirtIOMEMRange *range)
+{
+    const uint64_t offset = gpa - vmem->addr;
+
+    /* No sum can wrap: compare what is left of the region. */
+    if (!nb_blocks || !QEMU_IS_ALIGNED(gpa, vmem->block_size) ||
+        gpa < vmem->addr || offset >= vmem->usable_region_size ||
+        nb_blocks > (vmem->usable_region_size - offset) / vmem->block_size) {
+        return false;
+    }
+    *range = (VirtIOMEMRange) { offset / vmem->block_size, nb_blocks };
+    return true;
+}
+
+/* --- virtio-mem-wake.c: refuse while busy, wake the guest afterwards --- */
+
+void virtio_mem_wake_realize(VirtIOMEM *vmem);
+void virtio_mem_wake_unrealize(VirtIOMEM *vmem);
+
+/*
+ * Whether a migration forbids to change the set of plugged blocks: an outgoing
+ * one (or a snapshot) has it in the stream, an incoming one in postcopy has not
+ * all of its memory yet.
+ */
+bool virtio_mem_is_busy(void);
+
+typedef enum VirtIOMEMBusyCause {
+    VIRTIO_MEM_BUSY_MIGRATION,  /* it will tell when it ends */
+    VIRTIO_MEM_BUSY_HOST,       /* host memory was short, or a listener said no:
+                                   nobody tells when that is over */
+} VirtIOMEMBusyCause;
+
+/*
+ * The guest was told to wait: send a config interrupt when the cause is over
+ * or may be.  Linux sleeps for minutes otherwise.
+ */
+void virtio_mem_wake_later(VirtIOMEM *vmem, VirtIOMEMBusyCause cause);
+
+/* Send the interrupt that is due, if the VM runs and nothing is in the way. */
+void virtio_mem_wake_if_due(VirtIOMEM *vmem);
+
+/* The driver starts anew (device reset): it waits for nothing. */
+void virtio_mem_wake_forget(VirtIOMEM *vmem);
+
+/* A request succeeded: retry soon when the next one does not. */
+void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem);
+
+/* --- virtio-mem-request.c: decide and serve the guest's requests --- */
+
+/* The queue's handler (virtio 1.4, 5.15.6). */
+void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq);
+
+/* --- virtio-mem-vmstate.c: the migration stream --- */
+
+extern const VMStateDescription vmstate_virtio_mem;
+extern const VMStateDescription vmstate_virtio_mem_device;
+
+/* The parts of the stream that the transport does not carry. */
+void virtio_mem_vmstate_realize(VirtIOMEM *vmem);
+void virtio_mem_vmstate_unrealize(VirtIOMEM *vmem);
+
+/* --- virtio-mem-reset.c: system reset --- */
+
+void virtio_mem_reset_realize(VirtIOMEM *vmem);
+void virtio_mem_reset_unrealize(VirtIOMEM *vmem);
+
+/* --- virtio-mem-properties.c: what users set and see --- */
+
+/* Add the properties; before any of them is used. */
+void virtio_mem_properties_class_init(ObjectClass *klass);
+void virtio_mem_properties_instance_init(VirtIOMEM *vmem);
+
+/* Choose the block size now if the user did not; also before realize. */
+void virtio_mem_settle_block_size(VirtIOMEM *vmem);
+
+/*
+ * All that can be wrong with the properties, and the memdev; settles those
+ * that the user left to us.  At the begin of realize.
+ */
+bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
+
+/* --- virtio-mem.c: the virtio device --- */
+
+/*
+ * A config field changed and the driver need not be interrupted: have the
+ * config generation tell (virtio 1.4, 4.1.4.3.1).
+ */
+void virtio_mem_bump_config_generation(VirtIOMEM *vmem);
+
+#endif

@@ -1,0 +1,305 @@
+/*
+ * virtio-mem: a memory device that the guest grows and shrinks in blocks.
+ *
+ * This file is the virtio device: realize, config space, features and what a
+ * proxy may ask.  What users set, and what happens on a request, a reset or a
+ * migration, is in the virtio-mem-*.c files beside it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "hw/acpi/acpi.h"
+#include "hw/boards.h"
+#include "hw/virtio/virtio-mem.h"
+#include "standard-headers/linux/virtio_ids.h"
+#include "standard-headers/linux/virtio_mem.h"
+#include "system/runstate.h"
+#include "virtio-mem-backing.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-memslots.h"
+#include "virtio-mem-plug.h"
+#include "virtio-mem-rdm.h"
+
+/* Ring slots; Linux and Windows use two at a time. */
+#define VIRTIO_MEM_QUEUE_SIZE 128
+
+/*
+ * The usable region exceeds the request by two of the units in which Linux
+ * adds memory, so that a guest with holes can still reach the requested size.
+ */
+#if defined(TARGET_ARM)
+#define VIRTIO_MEM_USABLE_EXTENT (2 * (512 * MiB))
+#elif defined(TARGET_X86_64) || defined(TARGET_I386) || defined(TARGET_S390X)
+#define VIRTIO_MEM_USABLE_EXTENT (2 * (128 * MiB))
+#else
+#error VIRTIO_MEM_USABLE_EXTENT not defined
+#endif
+
+/* --- config space and features --- */
+
+void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
+{
+    VIRTIO_DEVICE(vmem)->generation++;
+}
+
+static void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data)
+{
+    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+    const struct virtio_mem_config config = {
+        .block_size = cpu_to_le64(vmem->block_size),
+        .node_id = cpu_to_le16(vmem->node),
+        .addr = cpu_to_le64(vmem->addr),
+        .region_size = cpu_to_le64(virtio_mem_region_size(vmem)),
+        .usable_region_size = cpu_to_le64(vmem->usable_region_size),
+        .plugged_size = cpu_to_le64(virtio_mem_plugged_size(vmem)),
+        .requested_size = cpu_to_le64(vmem->requested_size),
+    };
+
+    memcpy(data, &config, sizeof(config));
+}
+
+static uint64_t virtio_mem_get_features(VirtIODevice *vdev, uint64_t features,
+                                        Error **errp)
+{
+    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+    MachineState *ms = MACHINE(qdev_get_machine());
+
+    if (ms->numa_state && acpi_builtin()) {
+        virtio_add_feature(&features, VIRTIO_MEM_F_ACPI_PXM);
+    }
+    assert(vmem->unplugged_inaccessible != ON_OFF_AUTO_AUTO);
+    if (vmem->unplugged_inaccessible == ON_OFF_AUTO_ON) {
+        virtio_add_feature(&features, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
+    }
+    if (qemu_wakeup_suspend_enabled()) {
+        virtio_add_feature(&features, VIRTIO_MEM_F_PERSISTENT_SUSPEND);
+    }
+    return features;
+}
+
+/*
+ * MAY fail to operate further (virtio 1.4, 5.15.4) with a driver that would
+ * touch unplugged memory although it must not.
+ */
+static int virtio_mem_validate_features(VirtIODevice *vdev)
+{
+    if (virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) &&
+        !virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)) {
+        trace_virtio_mem_bad_features();
+        return -EFAULT;
+    }
+    return 0;
+}
+
+/*
+ * Device reset MUST NOT change any block nor the usable region (virtio 1.4,
+ * 5.15.5): all that ends is the driver's waiting.
+ */
+static void virtio_mem_reset(VirtIODevice *vdev)
+{
+    virtio_mem_wake_forget(VIRTIO_MEM(vdev));
+}
+
+/* Also called when the VM starts to run. */
+static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
+{
+    virtio_mem_wake_if_due(VIRTIO_MEM(vdev));
+}
+
+/* --- realize --- */
+
+/*
+ * Make sure that memory can be given back, now and as long as the device
+ * lives.  The last thing that can fail.
+ */
+static bool virtio_mem_claim_discards(VirtIOMEM *vmem, Error **errp)
+{
+    if (ram_block_coordinated_discard_require(true)) {
+        error_setg(errp, "'%s' needs to discard RAM, which another device or"
+                   " accelerator forbids", TYPE_VIRTIO_MEM);
+        return false;
+    }
+
+    /* On an incoming migration, the memory may hold content already. */
+    if (!runstate_check(RUN_STATE_INMIGRATE) &&
+        virtio_mem_backing_discard(vmem->memdev, 0,
+                                   virtio_mem_region_size(vmem))) {
+        error_setg(errp, "'%s' property specifies a memdev that cannot be"
+                   " discarded: '%s'", VIRTIO_MEM_MEMDEV_PROP,
+                   object_get_canonical_path_component(OBJECT(vmem->memdev)));
+        ram_block_coordinated_discard_require(false);
+        return false;
+    }
+    return true;
+}
+
+static void virtio_mem_realize(DeviceState *dev, Error **errp)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(dev);
+    VirtIOMEM *vmem = VIRTIO_MEM(dev);
+
+    if (!virtio_mem_check_properties(vmem, errp) ||
+        !virtio_mem_claim_discards(vmem, errp)) {
+        return;
+    }
+
+    vmem->blocks = virtio_mem_blocks_new(virtio_mem_region_size(vmem) /
+                                         vmem->block_size);
+    vmem->usable_extent = VIRTIO_MEM_USABLE_EXTENT;
+    virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
+
+    virtio_init(vdev, VIRTIO_ID_MEM, sizeof(struct virtio_mem_config));
+    vmem->vq = virtio_add_queue(vdev, VIRTIO_MEM_QUEUE_SIZE,
+                                virtio_mem_handle_requests);
+
+    virtio_mem_memslots_realize(vmem);
+    host_memory_backend_set_mapped(vmem->memdev, true);
+    virtio_mem_wake_realize(vmem);
+    virtio_mem_vmstate_realize(vmem);
+    virtio_mem_reset_realize(vmem);
+    memory_region_set_ram_discard_manager(&vmem->memdev->mr,
+                                          RAM_DISCARD_MANAGER(vmem));
+}
+
+static void virtio_mem_unrealize(DeviceState *dev)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(dev);
+    VirtIOMEM *vmem = VIRTIO_MEM(dev);
+
+    memory_region_set_ram_discard_manager(&vmem->memdev->mr, NULL);
+    virtio_mem_reset_unrealize(vmem);
+    virtio_mem_vmstate_unrealize(vmem);
+    virtio_mem_wake_unrealize(vmem);
+    host_memory_backend_set_mapped(vmem->memdev, false);
+    virtio_mem_memslots_unrealize(vmem);
+
+    virtio_delete_queue(vmem->vq);
+    virtio_cleanup(vdev);
+
+    g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
+    ram_block_coordinated_discard_require(false);
+}
+
+/* --- class methods: what a proxy asks --- */
+
+static void virtio_mem_fill_device_info(const VirtIOMEM *vmem,
+                                        VirtioMEMDeviceInfo *info)
+{
+    info->memaddr = vmem->addr;
+    info->node = vmem->node;
+    info->requested_size = vmem->requested_size;
+    info->size = virtio_mem_plugged_size(vmem);
+    info->max_size = virtio_mem_region_size(vmem);
+    info->block_size = vmem->block_size;
+    info->memdev = object_get_canonical_path(OBJECT(vmem->memdev));
+    info->has_usable_size = true;
+    info->usable_size = vmem->usable_region_size;
+}
+
+static MemoryRegion *virtio_mem_get_memory_region(VirtIOMEM *vmem,
+                                                  Error **errp)
+{
+    if (!vmem->memdev) {
+        error_setg(errp, "'%s' property must be set", VIRTIO_MEM_MEMDEV_PROP);
+        return NULL;
+    }
+    return vmem->dynamic_memslots ? virtio_mem_memslots_get_container(vmem)
+                                  : &vmem->memdev->mr;
+}
+
+static void virtio_mem_add_size_change_notifier(VirtIOMEM *vmem,
+                                                Notifier *notifier)
+{
+    notifier_list_add(&vmem->size_change_notifiers, notifier);
+}
+
+static void virtio_mem_remove_size_change_notifier(VirtIOMEM *vmem,
+                                                   Notifier *notifier)
+{
+    notifier_remove(notifier);
+}
+
+static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
+{
+    if (vmem->unplugged_inaccessible == ON_OFF_AUTO_OFF) {
+        error_setg(errp, "virtio-mem device cannot get unplugged while"
+                   " unplugged memory is accessible ('%s' is 'off')",
+                   VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
+    } else if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
+        error_setg(errp, "virtio-mem device cannot get unplugged while"
+                   " '%s' != '0'", VIRTIO_MEM_SIZE_PROP);
+    } else if (vmem->requested_size) {
+        error_setg(errp, "virtio-mem device cannot get unplugged while"
+                   " '%s' != '0'", VIRTIO_MEM_REQUESTED_SIZE_PROP);
+    }
+}
+
+/* --- type --- */
+
+static void virtio_mem_instance_init(Object *obj)
+{
+    VirtIOMEM *vmem = VIRTIO_MEM(obj);
+
+    notifier_list_init(&vmem->size_change_notifiers);
+    QLIST_INIT(&vmem->listeners);
+    virtio_mem_properties_instance_init(vmem);
+}
+
+static void virtio_mem_instance_finalize(Object *obj)
+{
+    virtio_mem_memslots_finalize(VIRTIO_MEM(obj));
+}
+
+static void virtio_mem_class_init(ObjectClass *klass, void *data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    VirtioDeviceClass *vdc = VIRTIO_DEVICE_CLASS(klass);
+    VirtIOMEMClass *vmc = VIRTIO_MEM_CLASS(klass);
+
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    dc->vmsd = &vmstate_virtio_mem;
+    vdc->vmsd = &vmstate_virtio_mem_device;
+
+    vdc->realize = virtio_mem_realize;
+    vdc->reset = virtio_mem_reset;
+    vdc->set_status = virtio_mem_set_status;
+    vdc->get_features = virtio_mem_get_features;
+    vdc->validate_features = virtio_mem_validate_features;
+    vdc->get_config = virtio_mem_get_config;
+    vdc->unrealize = virtio_mem_unrealize;
+
+    vmc->get_memory_region = virtio_mem_get_memory_region;
+    vmc->decide_memslots = virtio_mem_memslots_decide;
+    vmc->get_memslots = virtio_mem_memslots_count;
+    vmc->unplug_request_check = virtio_mem_unplug_request_check;
+    vmc->add_size_change_notifier = virtio_mem_add_size_change_notifier;
+    vmc->remove_size_change_notifier = virtio_mem_remove_size_change_notifier;
+    vmc->fill_device_info = virtio_mem_fill_device_info;
+
+    virtio_mem_properties_class_init(klass);
+    virtio_mem_rdm_class_init(klass);
+}
+
+static const TypeInfo virtio_mem_info = {
+    .name = TYPE_VIRTIO_MEM,
+    .parent = TYPE_VIRTIO_DEVICE,
+    .instance_size = sizeof(VirtIOMEM),
+    .instance_init = virtio_mem_instance_init,
+    .instance_finalize = virtio_mem_instance_finalize,
+    .class_size = sizeof(VirtIOMEMClass),
+    .class_init = virtio_mem_class_init,
+    .interfaces = (InterfaceInfo[]) {
+        { TYPE_RAM_DISCARD_MANAGER },
+        { }
+    },
+};
+
+static void virtio_mem_register_types(void)
+{
+    type_register_static(&virtio_mem_info);
+}
+
+type_init(virtio_mem_register_types)
