@@ -78,9 +78,11 @@ typedef struct VirtioMemGuest {
     VirtioMemOptions opts;  /* defaults filled in */
     const VirtioMemVariant *variant;
 
+    const char *id;         /* of the device in QEMU; "vm0" */
+    int devfn;              /* 8 * slot, or 0x100 behind the root port */
     QVirtioPCIDevice *pci;  /* pci->pdev for config space, &pci->vdev */
     VirtioMemRing ring;
-    uint64_t notify_offset; /* queue 0's doorbell in pci->bar */
+    QVirtQueuePCI vq;       /* vector and doorbell of the queue, no ring */
     uint64_t features;      /* as negotiated last */
     uint64_t dma_offset;    /* device address - guest physical address */
     bool running;           /* DRIVER_OK, ring set up */
@@ -95,9 +97,12 @@ typedef struct VirtioMemGuest {
     uint64_t req_gpa;       /* 4096 bytes, page aligned */
     uint64_t resp_gpa;      /* 4096 bytes, page aligned */
 
-    bool intx_config;       /* ISR bit 1 seen while reading for bit 0 */
-    bool intx_queue;        /* ISR bit 0 seen while reading for bit 1 */
-    uint64_t queue_msix_addr;
+    /* seen, not yet taken by the test */
+    bool config_irq;
+    bool queue_irq;
+    unsigned size_events;
+    uint64_t event_size;
+    bool attached;          /* shares vm->qs with the guest that booted */
 } VirtioMemGuest;
 
 /* --- life --- */
@@ -105,6 +110,13 @@ typedef struct VirtioMemGuest {
 /* Boot, find the device, negotiate, DRIVER_OK.  NULL means all defaults. */
 VirtioMemGuest *virtio_mem_guest_start(const VirtioMemOptions *opts);
 void virtio_mem_guest_stop(VirtioMemGuest *vm);
+/*
+ * A device that came later (device_add) or a second one: find it at @devfn
+ * in the machine of @vm and bring its driver up.  The result knows interrupts,
+ * requests and config space like any other; _stop leaves the machine alone.
+ */
+VirtioMemGuest *virtio_mem_guest_attach(VirtioMemGuest *vm, const char *id,
+                                        int devfn);
 /* The command line _start would use; caller frees.  For -incoming and such. */
 char *virtio_mem_guest_command(const VirtioMemOptions *opts);
 
@@ -114,6 +126,7 @@ char *virtio_mem_guest_command(const VirtioMemOptions *opts);
  * stuck; if not, the device is left at that point.
  */
 bool virtio_mem_driver_up(VirtioMemGuest *vm, uint64_t accept);
+uint64_t virtio_mem_offered_features(VirtioMemGuest *vm);
 uint64_t virtio_mem_default_features(VirtioMemGuest *vm);
 bool virtio_mem_negotiate(VirtioMemGuest *vm, uint64_t accept);
 void virtio_mem_write_features(VirtioMemGuest *vm, uint64_t features);

@@ -54,12 +54,13 @@ typedef struct VirtioMemRing {
 
     /* position of the next descriptor and of the next used entry */
     uint16_t next_free;     /* descriptor that the next chain starts with */
-    uint16_t avail_idx;     /* split: as published; packed: kicks counted */
-    uint16_t kicked_idx;    /* avail_idx when need_kick was asked last */
+    uint16_t avail_idx;     /* split only: free running */
+    uint16_t nb_added;      /* since need_kick was asked last */
     uint16_t used_idx;      /* split: free running; packed: slot */
     bool avail_wrap;        /* packed only */
     bool used_wrap;         /* packed only */
-    uint16_t *chain_len;    /* descriptors in use by the chain with that id */
+    bool quiet;             /* the test decides about interrupts */
+    uint16_t *chain_len;    /* packed only: slots taken by the chain @id */
 } VirtioMemRing;
 
 /* Allocate and clear the three areas.  Tells the device nothing. */

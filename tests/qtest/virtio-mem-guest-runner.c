@@ -1,0 +1,86 @@
+/*
+ * Registers tests of the tiny guest once per variant, and runs them.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "virtio-mem-guest-internal.h"
+
+/*
+ * Each property of ring and interrupts at least once alone, and together.
+ * The vIOMMU is asked for with INTx: a message would be translated, too.
+ */
+const VirtioMemVariant virtio_mem_variants[] = {
+    { .name = "" },
+    { .name = "intx", .intx = true },
+    { .name = "indirect", .indirect = true },
+    { .name = "event-idx", .event_idx = true },
+    { .name = "packed", .packed = true },
+    { .name = "packed-indirect-event-idx", .packed = true, .indirect = true,
+      .event_idx = true },
+    { .name = "readable-unplugged", .zeropage = true, .indirect = true,
+      .event_idx = true, .intx = true },
+    { .name = "iommu", .iommu = true, .intx = true },
+};
+const size_t virtio_mem_nb_variants = ARRAY_SIZE(virtio_mem_variants);
+
+const VirtioMemVariant *virtio_mem_current_variant = &virtio_mem_variants[0];
+
+typedef struct RunnerCase {
+    const VirtioMemTest *test;
+    const VirtioMemVariant *variant;
+} RunnerCase;
+
+static void runner_run_guest(const VirtioMemTest *test)
+{
+    VirtioMemGuest *vm = virtio_mem_guest_start(test->options);
+
+    test->fn(vm);
+    if (!vm->opts.no_invariants && vm->pci) {
+        if (!vm->running) {
+            virtio_mem_restart_driver(vm);
+        }
+        virtio_mem_check_invariants(vm);
+    }
+    virtio_mem_guest_stop(vm);
+}
+
+static void runner_run(const void *opaque)
+{
+    const RunnerCase *c = opaque;
+
+    virtio_mem_current_variant = c->variant;
+    if (c->variant->iommu && !qtest_has_device("intel-iommu")) {
+        g_test_skip("no intel-iommu");
+    } else if (c->test->no_guest) {
+        c->test->fn(NULL);
+    } else {
+        runner_run_guest(c->test);
+    }
+    virtio_mem_current_variant = &virtio_mem_variants[0];
+}
+
+static void runner_add(const VirtioMemTest *test,
+                       const VirtioMemVariant *variant)
+{
+    RunnerCase *c = g_new(RunnerCase, 1);
+    g_autofree char *path = g_strdup_printf("/virtio-mem/%s%s%s",
+                                            variant->name,
+                                            *variant->name ? "/" : "",
+                                            test->path);
+
+    *c = (RunnerCase){ .test = test, .variant = variant };
+    qtest_add_data_func_full(path, c, runner_run, g_free);
+}
+
+void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb)
+{
+    for (size_t i = 0; i < nb; i++) {
+        size_t nb_variants = tests[i].once ? 1 : virtio_mem_nb_variants;
+
+        for (size_t v = 0; v < nb_variants; v++) {
+            runner_add(&tests[i], &virtio_mem_variants[v]);
+        }
+    }
+}
