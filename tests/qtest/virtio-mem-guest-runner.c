@@ -32,9 +32,34 @@ typedef struct RunnerCase {
     const VirtioMemVariant *variant;
 } RunnerCase;
 
+/* The guest that the last sharing test left behind, if any. */
+static VirtioMemGuest *runner_idle;
+
+static void runner_drop_idle(void)
+{
+    if (runner_idle) {
+        virtio_mem_guest_stop(runner_idle);
+        runner_idle = NULL;
+    }
+}
+
+static VirtioMemGuest *runner_get_guest(const VirtioMemTest *test, bool share)
+{
+    VirtioMemGuest *vm = runner_idle;
+
+    if (vm && share && vm->variant == virtio_mem_current_variant) {
+        runner_idle = NULL;
+        virtio_mem_guest_recycle(vm);
+        return vm;
+    }
+    runner_drop_idle();
+    return virtio_mem_guest_start(test->options);
+}
+
 static void runner_run_guest(const VirtioMemTest *test)
 {
-    VirtioMemGuest *vm = virtio_mem_guest_start(test->options);
+    bool share = !test->options && !test->fresh;
+    VirtioMemGuest *vm = runner_get_guest(test, share);
 
     test->fn(vm);
     if (!vm->opts.no_invariants && vm->pci) {
@@ -43,7 +68,11 @@ static void runner_run_guest(const VirtioMemTest *test)
         }
         virtio_mem_check_invariants(vm);
     }
-    virtio_mem_guest_stop(vm);
+    if (share) {
+        runner_idle = vm;
+    } else {
+        virtio_mem_guest_stop(vm);
+    }
 }
 
 static void runner_run(const void *opaque)
@@ -76,6 +105,7 @@ static void runner_add(const VirtioMemTest *test,
 
 void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb)
 {
+    atexit(runner_drop_idle);
     for (size_t i = 0; i < nb; i++) {
         size_t nb_variants = tests[i].once ? 1 : virtio_mem_nb_variants;
 

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "hw/pci/pci_regs.h"
+#include "libqos/malloc-pc.h"
 #include "standard-headers/linux/virtio_pci.h"
 #include "virtio-mem-guest-internal.h"
 
@@ -82,6 +83,12 @@ char *virtio_mem_guest_command(const VirtioMemOptions *given)
     return g_string_free(cmd, false);
 }
 
+static void guest_alloc_buffers(VirtioMemGuest *vm)
+{
+    vm->req_gpa = guest_alloc(&vm->qs->alloc, 4096);
+    vm->resp_gpa = guest_alloc(&vm->qs->alloc, 4096);
+}
+
 static void guest_read_identity(VirtioMemGuest *vm)
 {
     vm->block_size = virtio_mem_config_read(
@@ -100,8 +107,7 @@ static void guest_find_device(VirtioMemGuest *vm)
 
     vm->pci = virtio_pci_new(vm->qs->pcibus, &address);
     g_assert_nonnull(vm->pci);
-    vm->req_gpa = guest_alloc(&vm->qs->alloc, 4096);
-    vm->resp_gpa = guest_alloc(&vm->qs->alloc, 4096);
+    guest_alloc_buffers(vm);
     virtio_mem_pci_up(vm);
     virtio_mem_device_reset(vm);
     guest_read_identity(vm);
@@ -114,6 +120,14 @@ static void guest_drive(VirtioMemGuest *vm)
     g_assert_true(up);
 }
 
+static void guest_drop_ring(VirtioMemGuest *vm)
+{
+    if (vm->ring.qts) {
+        virtio_mem_ring_free(&vm->ring);
+    }
+    vm->running = false;
+}
+
 VirtioMemGuest *virtio_mem_guest_start(const VirtioMemOptions *given)
 {
     VirtioMemGuest *vm = g_new0(VirtioMemGuest, 1);
@@ -124,6 +138,7 @@ VirtioMemGuest *virtio_mem_guest_start(const VirtioMemOptions *given)
     cmd = virtio_mem_guest_command(&vm->opts);
     vm->qs = qtest_pc_boot("%s", cmd);
     vm->qts = vm->qs->qts;
+    vm->first_bar = vm->qs->pcibus->mmio_alloc_ptr;
     vm->id = "vm0";
     vm->devfn = vm->opts.pcie ? VM_DEVFN_BEHIND : VM_DEVFN;
     virtio_mem_watch_events(vm);
@@ -157,12 +172,21 @@ VirtioMemGuest *virtio_mem_guest_attach(VirtioMemGuest *host, const char *id,
     return vm;
 }
 
-static void guest_drop_ring(VirtioMemGuest *vm)
+void virtio_mem_guest_recycle(VirtioMemGuest *vm)
 {
-    if (vm->ring.qts) {
-        virtio_mem_ring_free(&vm->ring);
-    }
-    vm->running = false;
+    virtio_mem_device_reset(vm);
+    virtio_mem_set_requested(vm, 0);
+    qtest_system_reset(vm->qts);
+    alloc_destroy(&vm->qs->alloc);
+    pc_alloc_init(&vm->qs->alloc, vm->qts, ALLOC_NO_FLAGS);
+    vm->qs->pcibus->mmio_alloc_ptr = vm->first_bar;
+    guest_alloc_buffers(vm);
+    virtio_mem_iommu_up(vm);
+    virtio_mem_pci_up(vm);
+    virtio_mem_take_size_events(vm, NULL);
+    guest_drive(vm);
+    virtio_mem_take_config_irq(vm);
+    virtio_mem_take_queue_irq(vm);
 }
 
 void virtio_mem_guest_stop(VirtioMemGuest *vm)
@@ -291,6 +315,7 @@ void virtio_mem_system_reset(VirtioMemGuest *vm)
 {
     qtest_system_reset(vm->qts);
     guest_drop_ring(vm);
+    vm->qs->pcibus->mmio_alloc_ptr = vm->first_bar;
     virtio_mem_bridge_up(vm);
     virtio_mem_iommu_up(vm);
     virtio_mem_pci_up(vm);

@@ -83,6 +83,7 @@ typedef struct VirtioMemGuest {
     QVirtioPCIDevice *pci;  /* pci->pdev for config space, &pci->vdev */
     VirtioMemRing ring;
     QVirtQueuePCI vq;       /* vector and doorbell of the queue, no ring */
+    uint64_t first_bar;     /* where BARs go after a system reset */
     uint64_t features;      /* as negotiated last */
     uint64_t dma_offset;    /* device address - guest physical address */
     bool running;           /* DRIVER_OK, ring set up */
@@ -110,6 +111,11 @@ typedef struct VirtioMemGuest {
 /* Boot, find the device, negotiate, DRIVER_OK.  NULL means all defaults. */
 VirtioMemGuest *virtio_mem_guest_start(const VirtioMemOptions *opts);
 void virtio_mem_guest_stop(VirtioMemGuest *vm);
+/*
+ * As if just started: requested size 0, system reset, all guest memory free
+ * again, driver up, no interrupt or event left over.  Default options only.
+ */
+void virtio_mem_guest_recycle(VirtioMemGuest *vm);
 /*
  * A device that came later (device_add) or a second one: find it at @devfn
  * in the machine of @vm and bring its driver up.  The result knows interrupts,
@@ -304,13 +310,16 @@ typedef struct VirtioMemTest {
     bool once;                  /* ring and interrupts do not matter: run in
                                    the plain variant only */
     bool no_guest;              /* fn gets NULL and starts what it needs */
+    bool fresh;                 /* fn needs, or spoils, a QEMU of its own */
 } VirtioMemTest;
 
 /*
  * Register @tests as /virtio-mem/PATH, and as /virtio-mem/VARIANT/PATH for the
- * other variants.  Each gets its own guest, checked by _check_invariants at
- * its end.  A row is { "T032", "plug/beyond-requested-size-is-nack", fn },
- * optionally followed by .options, .once or .no_guest.
+ * other variants.  Each gets a guest as if just booted, checked by
+ * _check_invariants at its end.  To save time, tests with neither options nor
+ * .fresh share one QEMU per variant, recycled by a system reset in between.
+ * A row is { "T032", "plug/beyond-requested-size-is-nack", fn },
+ * optionally followed by .options, .once, .no_guest or .fresh.
  */
 void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb);
 

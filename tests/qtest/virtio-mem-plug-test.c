@@ -16,6 +16,8 @@ static void test_one_block(VirtioMemGuest *vm)
 
 static const VirtioMemTest tests[] = {
     { "T030", "plug/one-block", test_one_block },
+    { "T030", "plug/one-block2", test_one_block },
+    { "T030", "plug/one-block3", test_one_block },
 };
 
 int main(int argc, char **argv)
