@@ -36,7 +36,7 @@ void virtio_mem_bridge_up(VirtioMemGuest *vm)
  * --- vIOMMU: every guest physical address appears at + 256 GiB, and nothing
  *     at its own place, so that untranslated accesses fail ---
  *
- * Legacy mode, one context for all devices of bus 0, a 39-bit address space
+ * Legacy mode, one context for all devices of bus 0 and 1, a 39-bit address space
  * of three levels, of which the top one suffices: 512 entries of 1 GiB, the
  * upper half of them present.
  */
@@ -97,7 +97,9 @@ void virtio_mem_iommu_up(VirtioMemGuest *vm)
         qtest_writeq(vm->qts, context + 16 * devfn + 8,
                      VTD_DOMAIN | VTD_AW_39);
     }
-    qtest_writeq(vm->qts, root, context | VTD_PRESENT);
+    for (unsigned bus = 0; bus < 2; bus++) {
+        qtest_writeq(vm->qts, root + 16 * bus, context | VTD_PRESENT);
+    }
     qtest_writeq(vm->qts, VTD_BASE + VTD_RTADDR, root);
     iommu_command(vm, VTD_SRTP);
     iommu_command(vm, VTD_TE);
