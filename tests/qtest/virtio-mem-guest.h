@@ -283,6 +283,12 @@ QDict *virtio_mem_query(VirtioMemGuest *vm);
  * rate limit pass; @size gets the last one's size (may be NULL).
  */
 unsigned virtio_mem_take_size_events(VirtioMemGuest *vm, uint64_t *size);
+/*
+ * BUSY: start an outgoing migration that cannot end by itself, and cancel it.
+ * _end_busy returns when the migration is over.
+ */
+void virtio_mem_begin_busy(VirtioMemGuest *vm);
+void virtio_mem_end_busy(VirtioMemGuest *vm);
 /* device_add that must fail; returns the error's text; caller frees. */
 char *virtio_mem_device_add_error(QTestState *qts, const char *fmt, ...)
     G_GNUC_PRINTF(2, 3);
