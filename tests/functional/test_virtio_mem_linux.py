@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+"""virtio-mem with the driver that counts: a real Linux grows and shrinks.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+Everything is looked at from both sides, the guest's and the host's.
+"""
+
+import contextlib
+import os
+import tempfile
+import unittest
+
+import virtio_mem_parts as parts
+import virtio_mem_pattern as pattern
+import virtio_mem_tap
+from virtio_mem_guest import Guest, GiB, MiB
+
+# What QEMU's own needs (translated code, page tables) and the guest's (its
+# description of hot-plugged pages is kept in boot memory) may add.
+SLACK = 256 * MiB
+
+
+def huge_pages_free():
+    """Return how much memory is left in the pool of 2 MiB pages."""
+    path = '/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages'
+    with contextlib.suppress(OSError), open(path, encoding='ascii') as pages:
+        return int(pages.read()) * 2 * MiB
+    return 0
+
+
+class VirtioMemLinux(unittest.TestCase):
+    """Each case boots a guest of its own."""
+
+    def setUp(self):
+        troubles = parts.troubles()
+        if troubles:
+            self.skipTest('; '.join(troubles))
+
+    @contextlib.contextmanager
+    def guest(self, **options):
+        """Boot a guest; in the end its kernel must have nothing to say."""
+        with Guest(**options) as guest:
+            try:
+                guest.wait_boot()
+                yield guest
+                self.assertEqual(guest.complaints(), [])
+            except BaseException:
+                for line in guest.console().splitlines()[-20:]:
+                    print(f'# guest: {line}')
+                raise
+
+    def check_memory_goes_back(self, guest, nb_files):
+        """Fill what is plugged, check it, and take all of it away."""
+        rss_boot = guest.host_rss()
+        used = nb_files * pattern.FILE_SIZE
+        guest.resize(used + pattern.FILE_SIZE)
+
+        pattern.write(guest, nb_files)
+        self.assertEqual(pattern.damaged_files(guest, nb_files), [])
+        # Boot memory had room for some of it.
+        self.assertGreater(guest.host_rss(),
+                           rss_boot + used - guest.boot_size)
+
+        pattern.erase(guest)
+        self.assertGreater(guest.host_rss(),
+                           rss_boot + used - guest.boot_size)
+        guest.resize(0)
+        self.assertLess(guest.host_rss(), rss_boot + SLACK)
+
+    def test_four_gib_hold_a_pattern_and_go_back_to_the_host(self):
+        with self.guest() as guest:
+            nb_files = 4 * GiB // pattern.FILE_SIZE - 1
+            self.check_memory_goes_back(guest, nb_files)
+
+    def test_shrinking_keeps_what_the_guest_still_uses(self):
+        nb_files = 6
+        with self.guest() as guest:
+            guest.resize(3 * GiB)
+            pattern.write(guest, nb_files)
+            full = guest.host_rss()
+            guest.resize(nb_files * pattern.FILE_SIZE)
+            self.assertEqual(pattern.damaged_files(guest, nb_files), [])
+            self.assertLess(guest.host_rss(), full + SLACK)
+
+    def test_pattern_check_notices_one_lost_page(self):
+        with self.guest() as guest:
+            pattern.write(guest, 1)
+            guest.ask('dd if=/dev/zero of=/mem/0 conv=notrunc bs=4k seek=77 '
+                      'count=1')
+            self.assertEqual(pattern.damaged_files(guest, 1), [0])
+
+    def test_monitor_and_guest_agree_after_each_step(self):
+        with self.guest() as guest:
+            boot_total = guest.mem_total()
+            for size in (128 * MiB, 1 * GiB, 642 * MiB, 2 * GiB, 0):
+                guest.resize(size)
+                info = guest.device_info()
+                self.assertEqual(info['requested-size'], size)
+                self.assertEqual(info['size'], size)
+                self.assertEqual(info['max-size'], guest.region_size)
+                self.assertEqual(guest.mem_total(), boot_total + size)
+                for event in guest.wait_announced(size):
+                    self.assertEqual(event['id'], guest.DEVICE)
+                    self.assertTrue(
+                        event['qom-path'].endswith(f'/{guest.DEVICE}'))
+
+    def test_reboot_gives_the_requested_size_again(self):
+        with self.guest() as guest:
+            guest.resize(1 * GiB)
+            pattern.write(guest, 2)
+            full = guest.host_rss()
+            guest.ask('(sleep 1; reboot -f) > /dev/null 2>&1 &')
+            guest.wait_boot()
+            # Reset unplugged everything; the new Linux plugs it again, empty.
+            self.assertLess(guest.host_rss(), full - pattern.FILE_SIZE)
+            guest.wait_plugged(1 * GiB)
+
+    def test_memfd_goes_back_to_the_host(self):
+        with self.guest(backend='memory-backend-memfd,share=on') as guest:
+            self.check_memory_goes_back(guest, 4)
+
+    def test_shared_file_goes_back_to_its_file_system(self):
+        with tempfile.NamedTemporaryFile(dir='/dev/shm') as file:
+            backend = f'memory-backend-file,mem-path={file.name},share=on'
+            with self.guest(backend=backend) as guest:
+                self.check_memory_goes_back(guest, 4)
+                blocks = os.stat(file.name).st_blocks
+                self.assertLess(blocks * 512, 1 * MiB)
+
+    def test_huge_pages_go_back_to_the_pool(self):
+        size = 2 * GiB
+        if huge_pages_free() < size:
+            self.skipTest(f'fewer than {size // MiB // 2} huge pages free: '
+                          'write that number to /proc/sys/vm/nr_hugepages')
+        backend = 'memory-backend-memfd,hugetlb=on,share=on'
+        with self.guest(backend=backend, region_size=size) as guest:
+            free = huge_pages_free()
+            self.check_memory_goes_back(guest, 4)
+            self.assertEqual(huge_pages_free(), free)
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()

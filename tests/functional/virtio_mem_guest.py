@@ -1,0 +1,251 @@
+"""A Linux guest with one virtio-mem device, to be watched from both sides.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+The host's side is QMP and /proc, the guest's side is the shell that
+tools/guest-init serves on the second serial port.  Sizes are bytes.
+"""
+
+import asyncio
+import re
+import socket
+import time
+
+import virtio_mem_parts as parts
+
+MiB = 1 << 20
+GiB = 1 << 30
+
+# What Linux prints when a device does something that no driver expects.
+COMPLAINTS = re.compile(
+    r'WARNING:|BUG:|Oops|Call Trace|marking device broken|Kernel panic')
+
+
+class GuestError(Exception):
+    """The guest did not do what it was told, or not in time."""
+
+
+class Shell:
+    """The guest's shell for programs: one command at a time."""
+
+    ANSWER = re.compile(rb'(.*?)\x1e(\d+) (\d+)\n', re.DOTALL)
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._received = b''
+        self._last_id = 0
+
+    def close(self):
+        """Hang up; the guest does not notice."""
+        self._socket.close()
+
+    def _receive(self, deadline):
+        self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            data = self._socket.recv(1 << 16)
+        except TimeoutError:
+            raise GuestError('the guest gave no answer in time') from None
+        if not data:
+            raise GuestError('QEMU closed the serial port')
+        self._received += data
+
+    def wait_answer(self, wanted, timeout):
+        """Return output and status of a command; 0 is the end of boot.
+
+        Answers to commands that were given up on earlier are dropped.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            found = self.ANSWER.match(self._received)
+            if not found:
+                self._receive(deadline)
+                continue
+            self._received = self._received[found.end():]
+            if int(found[2]) == wanted:
+                return found[1].decode(), int(found[3])
+
+    def ask(self, command, timeout):
+        """Run a one-line command, return its output without the last \\n."""
+        assert '\n' not in command
+        self._last_id += 1
+        self._socket.sendall(f'{self._last_id} {command}\n'.encode())
+        output, status = self.wait_answer(self._last_id, timeout)
+        if status:
+            raise GuestError(f'"{command}" failed in the guest with status '
+                             f'{status}: {output.strip()}')
+        return output.rstrip('\n')
+
+
+def format_size(size):
+    """Write a size as QEMU's options take it: 512M, 4G."""
+    for unit, letter in ((GiB, 'G'), (MiB, 'M')):
+        if size % unit == 0:
+            return f'{size // unit}{letter}'
+    return str(size)
+
+
+class Guest:
+    """A running guest; use it as a context manager.
+
+    After the block QEMU is gone, with its sockets and logs, whatever
+    happened inside; and it goes down with this process, even by SIGKILL.
+    """
+
+    DEVICE = 'vm0'
+
+    def __init__(self, region_size=8 * GiB, boot_size=512 * MiB,
+                 backend='memory-backend-ram', keep=False):
+        self.region_size = region_size
+        self.boot_size = boot_size
+        self.backend = backend
+        self._shell = None
+        # QEMU has its own session, so that Ctrl-C reaches us alone and we
+        # can end it in order.
+        wrapper = ['setsid'] if keep else ['setpriv', '--pdeathsig', 'KILL',
+                                           'setsid']
+        self.vm = parts.qemu_machine().QEMUMachine(
+            str(parts.part('QEMU_BINARY')), wrapper=wrapper, qmp_timer=60)
+        self.vm.add_args(*self.machine_args(), *self._port_args())
+
+    def __enter__(self):
+        try:
+            self.vm.launch()
+            self._shell = Shell(self._path('shell'))
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """End QEMU, at once: nothing in the guest needs saving."""
+        self.hang_up()
+        self.vm.shutdown(hard=True)
+
+    def hang_up(self):
+        """Let go of the guest's shell."""
+        if self._shell:
+            self._shell.close()
+            self._shell = None
+
+    # What the machine is made of
+
+    def machine_args(self):
+        """List the options that say what machine this is."""
+        accel = parts.accelerator()
+        return [
+            '-nodefaults', '-machine', 'q35', '-accel', accel,
+            *(['-cpu', 'host'] if accel == 'kvm' else []), '-smp', '2',
+            '-m', f'{format_size(self.boot_size)},maxmem='
+                  f'{format_size(self.boot_size + self.region_size)}',
+            '-object', f'{self.backend},id=mem0,'
+                       f'size={format_size(self.region_size)}',
+            '-device', f'virtio-mem-pci,id={self.DEVICE},memdev=mem0',
+            '-kernel', str(parts.part('GUEST_KERNEL')),
+            '-initrd', str(parts.part('GUEST_INITRD')),
+            '-append', 'console=ttyS0 quiet',
+        ]
+
+    def _path(self, name):
+        return f'{self.vm.temp_dir}/{name}'
+
+    def _port_args(self):
+        return ['-serial', f'file:{self._path("console.log")}',
+                '-serial', f'unix:{self._path("shell")},server=on,wait=off']
+
+    def console(self):
+        """Return what the guest wrote on its console so far."""
+        with open(self._path('console.log'), 'rb') as log:
+            return log.read().decode(errors='replace')
+
+    # The guest's side
+
+    def ask(self, command, timeout=60):
+        """Run a command in the guest and return what it printed."""
+        return self._shell.ask(command, timeout)
+
+    def wait_boot(self, timeout=120):
+        """Wait until the guest serves commands, after launch or reboot."""
+        self._shell.wait_answer(0, timeout)
+
+    def mem_total(self):
+        """Return how much memory the guest's kernel manages."""
+        line = self.ask('grep MemTotal /proc/meminfo')
+        return int(line.split()[1]) << 10
+
+    def complaints(self):
+        """List the lines of the kernel's log that no test should cause."""
+        return [line for line in self.ask('dmesg').splitlines()
+                if COMPLAINTS.search(line)]
+
+    # The host's side
+
+    def hmp(self, command):
+        """Run a human monitor command; what it prints is an error."""
+        output = self.vm.cmd('human-monitor-command', command_line=command)
+        if output:
+            raise GuestError(f'monitor command "{command}": {output.strip()}')
+
+    def device_info(self):
+        """Return query-memory-devices' view of the device."""
+        for device in self.vm.cmd('query-memory-devices'):
+            if device['data'].get('id') == self.DEVICE:
+                return device['data']
+        raise GuestError(f'query-memory-devices does not know {self.DEVICE}')
+
+    def wait_announced(self, size, timeout=10.0):
+        """Return the size changes announced up to the one to a size."""
+        announced = []
+        while not announced or announced[-1]['size'] != size:
+            try:
+                event = self.vm.event_wait('MEMORY_DEVICE_SIZE_CHANGE',
+                                           timeout)
+            except asyncio.TimeoutError:
+                raise GuestError(f'no event announced {size:#x}, but '
+                                 f'{announced}') from None
+            announced.append(event['data'])
+        return announced
+
+    def host_rss(self):
+        """Return how much host memory QEMU uses, huge pages included."""
+        total = 0
+        with open(f'/proc/{self.vm.get_pid()}/smaps_rollup',
+                  encoding='ascii') as smaps:
+            for line in smaps:
+                if re.match(r'(Rss|Shared_Hugetlb|Private_Hugetlb):', line):
+                    total += int(line.split()[1]) << 10
+        return total
+
+    def request(self, size):
+        """Ask the guest to change the plugged size; do not wait."""
+        self.hmp(f'qom-set {self.DEVICE} requested-size {format_size(size)}')
+
+    def wait_plugged(self, size, timeout=240):
+        """Wait until the device says that the guest has complied."""
+        deadline = time.monotonic() + timeout
+        while self.device_info()['size'] != size:
+            if time.monotonic() > deadline:
+                info = self.device_info()
+                raise GuestError(f'plugged size is {info["size"]:#x}, not '
+                                 f'{size:#x}, after {timeout} s: {info}')
+            time.sleep(0.1)
+
+    def resize(self, size):
+        """Request a size and wait until both sides have it.
+
+        The guest has new memory only some time after it plugged it, when
+        the memory is online.
+        """
+        gained = size - self.device_info()['size']
+        expected = self.mem_total() + gained
+        self.request(size)
+        self.wait_plugged(size)
+        deadline = time.monotonic() + 60
+        while self.mem_total() != expected:
+            if time.monotonic() > deadline:
+                raise GuestError(f'the guest\'s MemTotal is '
+                                 f'{self.mem_total():#x}, not {expected:#x}')
+            time.sleep(0.1)

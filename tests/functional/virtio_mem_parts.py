@@ -1,0 +1,92 @@
+"""Where the parts of a test machine are, and what mends their absence.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+A part is a file that "make" produces and the environment can replace:
+
+    QEMU_BINARY     the emulator
+    GUEST_KERNEL    the Linux to boot
+    GUEST_INITRD    its initramfs, see tools/guest-image
+    ACCEL           tcg (the default) or kvm
+"""
+
+import fcntl
+import os
+from pathlib import Path
+import sys
+
+TOP = Path(__file__).resolve().parent.parent.parent
+
+# variable -> (default below the top directory, the command that makes it)
+PARTS = {
+    'QEMU_BINARY': ('build/qemu/qemu-system-x86_64', 'make'),
+    'GUEST_KERNEL': ('build/guest/vmlinuz', 'tools/fetch guest'),
+    'GUEST_INITRD': ('build/guest/initrd.img', 'tools/guest-image'),
+}
+
+KVM_DEVICE = '/dev/kvm'
+KVM_GET_API_VERSION = 0xae00
+
+
+def part(variable):
+    """Return the path of a part, present or not."""
+    return Path(os.environ.get(variable) or TOP / PARTS[variable][0])
+
+
+def accelerator():
+    """Return what runs the guest's instructions."""
+    return os.environ.get('ACCEL') or 'tcg'
+
+
+def _qemu_python():
+    """Return the Python packages of the QEMU that is to be run.
+
+    Its build directory names its source; a QEMU from elsewhere is driven
+    well enough by the packages of the prepared tree.
+    """
+    config = part('QEMU_BINARY').resolve().with_name('config-host.mak')
+    if config.exists():
+        for line in config.read_text().splitlines():
+            if line.startswith('SRC_PATH='):
+                return Path(line.partition('=')[2].strip('\'"')) / 'python'
+    return TOP / 'build/tree/python'
+
+
+def qemu_machine():
+    """Import qemu.machine, by PYTHONPATH or from QEMU's own tree."""
+    try:
+        import qemu.machine
+    except ImportError:
+        sys.path.append(str(_qemu_python()))
+        import qemu.machine
+    return qemu.machine
+
+
+def _accelerator_trouble():
+    if accelerator() == 'tcg':
+        return None
+    if accelerator() != 'kvm':
+        return f'ACCEL={accelerator()} is neither tcg nor kvm: ACCEL=tcg'
+    try:
+        with open(KVM_DEVICE, 'rb') as kvm:
+            fcntl.ioctl(kvm, KVM_GET_API_VERSION)
+        return None
+    except OSError as error:
+        return (f'ACCEL=kvm cannot use {KVM_DEVICE} '
+                f'({error.strerror}): run with ACCEL=tcg')
+
+
+def troubles():
+    """List what is missing, each with the command that mends it."""
+    result = []
+    for variable, (_, command) in PARTS.items():
+        path = part(variable)
+        if not path.exists():
+            result.append(f'{path} is missing: run "{command}", '
+                          f'or set {variable}')
+    try:
+        qemu_machine()
+    except ImportError:
+        result.append('QEMU\'s Python packages are missing: run "make"')
+    result.append(_accelerator_trouble())
+    return [trouble for trouble in result if trouble]

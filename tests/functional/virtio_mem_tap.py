@@ -1,0 +1,87 @@
+"""Run unittest cases and report them in the Test Anything Protocol.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+Meson counts the cases of a TAP test and shows why one was skipped.  QEMU's
+own functional tests use pycotap for this, which distributions do not have.
+"""
+
+import time
+import traceback
+import unittest
+
+
+class TAPResult(unittest.TestResult):
+    """Prints one line per case as it ends, and diagnostics behind it."""
+
+    def __init__(self, nb_tests):
+        super().__init__()
+        self._started = 0
+        self._failed_part = None
+        print(f'1..{nb_tests}', flush=True)
+
+    def startTest(self, test):
+        super().startTest(test)
+        self._started = time.monotonic()
+        self._failed_part = None
+
+    def _report(self, verdict, test, suffix=''):
+        name = test.id().rpartition('__main__.')[2]
+        print(f'{verdict} {self.testsRun} - {name}{suffix}')
+        taken = time.monotonic() - self._started
+        print(f'# {taken:.1f} s', flush=True)
+
+    def _report_failure(self, test, err):
+        self._report('not ok', test)
+        for line in ''.join(traceback.format_exception(*err)).splitlines():
+            print(f'# {line}', flush=True)
+
+    def addSuccess(self, test):
+        super().addSuccess(test)
+        self._report('ok', test)
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self._report('ok', test, f' # SKIP {reason}')
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self._report_failure(test, err)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self._report_failure(test, err)
+
+    def addExpectedFailure(self, test, err):
+        super().addExpectedFailure(test, err)
+        self._report('not ok', test, ' # TODO expected to fail')
+
+    def addUnexpectedSuccess(self, test):
+        super().addUnexpectedSuccess(test)
+        self._report('ok', test, ' # TODO expected to fail')
+
+    def addSubTest(self, test, subtest, err):
+        # Once a part has failed, unittest says no more about the case.
+        super().addSubTest(test, subtest, err)
+        if err:
+            self._failed_part = err
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        if self._failed_part:
+            self._report_failure(test, self._failed_part)
+
+
+class TAPRunner:
+    """What unittest.main wants as testRunner."""
+
+    def run(self, suite):
+        """Run the tests of a suite."""
+        result = TAPResult(suite.countTestCases())
+        suite.run(result)
+        return result
+
+
+def main():
+    """Run the cases of the calling script; -k PATTERN selects."""
+    unittest.main(testRunner=TAPRunner())
