@@ -9,6 +9,7 @@ tools/guest-init serves on the second serial port.  Sizes are bytes.
 import asyncio
 import re
 import socket
+import tempfile
 import time
 
 import virtio_mem_parts as parts
@@ -22,7 +23,11 @@ COMPLAINTS = re.compile(
 
 
 class GuestError(Exception):
-    """The guest did not do what it was told, or not in time."""
+    """The guest did not do what it was told."""
+
+
+class GuestTimeout(GuestError):
+    """The guest did not do what it was told in time; it still may."""
 
 
 class Shell:
@@ -45,7 +50,7 @@ class Shell:
         try:
             data = self._socket.recv(1 << 16)
         except TimeoutError:
-            raise GuestError('the guest gave no answer in time') from None
+            raise GuestTimeout('the guest gave no answer in time') from None
         if not data:
             raise GuestError('QEMU closed the serial port')
         self._received += data
@@ -80,9 +85,17 @@ class Shell:
 def format_size(size):
     """Write a size as QEMU's options take it: 512M, 4G."""
     for unit, letter in ((GiB, 'G'), (MiB, 'M')):
-        if size % unit == 0:
+        if size and size % unit == 0:
             return f'{size // unit}{letter}'
     return str(size)
+
+
+def parse_size(text):
+    """Read a size as QEMU's options take it: 512M, 4G."""
+    match = re.fullmatch(r'(\d+)([MG])', text)
+    if not match:
+        raise ValueError(f'{text} is not a size such as 512M or 4G')
+    return int(match[1]) * (GiB if match[2] == 'G' else MiB)
 
 
 class Guest:
@@ -90,6 +103,8 @@ class Guest:
 
     After the block QEMU is gone, with its sockets and logs, whatever
     happened inside; and it goes down with this process, even by SIGKILL.
+    Only a guest made with keep=True can be left behind, by leave(); it has a
+    human monitor and a QMP socket for whoever takes over.
     """
 
     DEVICE = 'vm0'
@@ -100,36 +115,45 @@ class Guest:
         self.boot_size = boot_size
         self.backend = backend
         self._shell = None
+        self._left = False
         # QEMU has its own session, so that Ctrl-C reaches us alone and we
         # can end it in order.
-        wrapper = ['setsid'] if keep else ['setpriv', '--pdeathsig', 'KILL',
-                                           'setsid']
+        wrapper = ['setsid']
+        if not keep:
+            wrapper = ['setpriv', '--pdeathsig', 'KILL'] + wrapper
+        self._keep = keep
         self.vm = parts.qemu_machine().QEMUMachine(
-            str(parts.part('QEMU_BINARY')), wrapper=wrapper, qmp_timer=60)
-        self.vm.add_args(*self.machine_args(), *self._port_args())
+            str(parts.part('QEMU_BINARY')), wrapper=wrapper, qmp_timer=60,
+            base_temp_dir=tempfile.gettempdir())
 
     def __enter__(self):
         try:
+            self.vm.add_args(*self.machine_args(), *self._port_args())
             self.vm.launch()
-            self._shell = Shell(self._path('shell'))
+            self._shell = Shell(self.path('shell'))
         except BaseException:
             self.close()
             raise
         return self
 
     def __exit__(self, *_):
-        self.close()
+        if not self._left:
+            self.close()
 
     def close(self):
         """End QEMU, at once: nothing in the guest needs saving."""
-        self.hang_up()
+        self._hang_up()
         self.vm.shutdown(hard=True)
 
-    def hang_up(self):
-        """Let go of the guest's shell."""
+    def _hang_up(self):
         if self._shell:
             self._shell.close()
             self._shell = None
+
+    def leave(self):
+        """Let go of a guest that goes on without us."""
+        self._hang_up()
+        self._left = True
 
     # What the machine is made of
 
@@ -149,16 +173,24 @@ class Guest:
             '-append', 'console=ttyS0 quiet',
         ]
 
-    def _path(self, name):
+    def path(self, name):
+        """Return a path in the directory that goes away with the guest."""
         return f'{self.vm.temp_dir}/{name}'
 
     def _port_args(self):
-        return ['-serial', f'file:{self._path("console.log")}',
-                '-serial', f'unix:{self._path("shell")},server=on,wait=off']
+        def socket_at(name):
+            return f'unix:{self.path(name)},server=on,wait=off'
+
+        args = ['-serial', f'file:{self.path("console.log")}',
+                '-serial', socket_at('shell')]
+        if self._keep:
+            args += ['-monitor', socket_at('monitor'),
+                     '-qmp', socket_at('qmp')]
+        return args
 
     def console(self):
         """Return what the guest wrote on its console so far."""
-        with open(self._path('console.log'), 'rb') as log:
+        with open(self.path('console.log'), 'rb') as log:
             return log.read().decode(errors='replace')
 
     # The guest's side
@@ -204,8 +236,8 @@ class Guest:
                 event = self.vm.event_wait('MEMORY_DEVICE_SIZE_CHANGE',
                                            timeout)
             except asyncio.TimeoutError:
-                raise GuestError(f'no event announced {size:#x}, but '
-                                 f'{announced}') from None
+                raise GuestTimeout(f'no event announced {size:#x}, but '
+                                   f'{announced}') from None
             announced.append(event['data'])
         return announced
 
@@ -229,8 +261,8 @@ class Guest:
         while self.device_info()['size'] != size:
             if time.monotonic() > deadline:
                 info = self.device_info()
-                raise GuestError(f'plugged size is {info["size"]:#x}, not '
-                                 f'{size:#x}, after {timeout} s: {info}')
+                raise GuestTimeout(f'plugged size is {info["size"]:#x}, not '
+                                   f'{size:#x}, after {timeout} s: {info}')
             time.sleep(0.1)
 
     def resize(self, size):
@@ -246,6 +278,6 @@ class Guest:
         deadline = time.monotonic() + 60
         while self.mem_total() != expected:
             if time.monotonic() > deadline:
-                raise GuestError(f'the guest\'s MemTotal is '
-                                 f'{self.mem_total():#x}, not {expected:#x}')
+                raise GuestTimeout(f'the guest\'s MemTotal is '
+                                   f'{self.mem_total():#x}, not {expected:#x}')
             time.sleep(0.1)

@@ -62,6 +62,13 @@ def qemu_machine():
     return qemu.machine
 
 
+def qmp_error():
+    """Return the exception of QEMU's monitor."""
+    qemu_machine()
+    from qemu.qmp import QMPError
+    return QMPError
+
+
 def _accelerator_trouble():
     if accelerator() == 'tcg':
         return None
