@@ -47,8 +47,10 @@ tree:
 	tools/prepare
 
 guest:
+ifeq ($(and $(GUEST_KERNEL),$(GUEST_INITRD)),)
 	tools/fetch guest
 	tools/guest-image
+endif
 
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
