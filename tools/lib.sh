@@ -27,6 +27,19 @@ die() {
     exit 1
 }
 
+# One at a time: two runs of ninja in one directory spoil each other's work. A
+# tool that another one calls is covered by its caller's lock.
+lock() {
+    [ -z "${BUILD_LOCKED:-}" ] || return 0
+    mkdir -p "$BUILD"
+    exec 9>"$BUILD/lock"
+    flock --nonblock 9 || {
+        say "waiting for another make in $BUILD"
+        flock 9
+    }
+    export BUILD_LOCKED=1
+}
+
 # Meson 1.5 or newer runs where it was unpacked: Debian 12's own is too old.
 # ccache must not see where a clone lies, or a second clone misses it.
 build_env() {
