@@ -1,0 +1,280 @@
+#!/usr/bin/python3
+"""The demo does what it says, and leaves nothing behind.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+Each case gives the demo a TMPDIR of its own: whatever the demo starts has a
+path below it on its command line, so what is left can be found.
+"""
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import virtio_mem_parts as parts
+import virtio_mem_tap
+from virtio_mem_guest import parse_size
+
+DEMO = parts.TOP / 'tools/demo'
+STEPS = ['boot Linux', 'grow to 256 MiB', 'grow to 512 MiB',
+         'guest uses 384 MiB', 'guest frees it', 'shrink to 128 MiB',
+         'shrink to 0']
+TIMEOUT = 180
+
+
+class Output:
+    """What a process writes, as it comes."""
+
+    def __init__(self, fd):
+        self._fd = fd
+        self.text = ''
+
+    def wait_for(self, pattern, timeout=TIMEOUT):
+        """Read until a pattern matches what has been read so far."""
+        deadline = time.monotonic() + timeout
+        while not re.search(pattern, self.text, re.MULTILINE):
+            ready, _, _ = select.select([self._fd], [], [], 1)
+            data = b''
+            if ready:
+                data = os.read(self._fd, 1 << 16)
+            if (ready and not data) or time.monotonic() > deadline:
+                raise AssertionError(f'no "{pattern}" in: {self.text}')
+            self.text += data.decode(errors='replace')
+
+
+class VirtioMemDemo(unittest.TestCase):
+    """Each case runs the demo once."""
+
+    def setUp(self):
+        troubles = parts.troubles()
+        if troubles:
+            self.skipTest('; '.join(troubles))
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.tmp = directory.name
+        self.env = dict(os.environ, TMPDIR=self.tmp, SIZE='512M',
+                        PYTHONDONTWRITEBYTECODE='1', TERM='xterm',
+                        PYTHONIOENCODING='utf-8')
+        self.env.pop('KEEP', None)
+        self.env.pop('NO_COLOR', None)
+
+    def run_demo(self, **env):
+        """Run the demo to its end, without a terminal."""
+        return subprocess.run([sys.executable, DEMO], timeout=TIMEOUT,
+                              env=dict(self.env, **env), text=True,
+                              stdin=subprocess.DEVNULL, check=False,
+                              capture_output=True)
+
+    def left_processes(self):
+        """List the processes that mention our directory."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir('/proc')):
+            try:
+                with open(f'/proc/{pid}/cmdline', 'rb') as cmdline:
+                    if self.tmp.encode() in cmdline.read():
+                        found.append(int(pid))
+            except OSError:
+                pass    # It has ended meanwhile.
+        return found
+
+    def assert_nothing_left(self):
+        """No process, no socket, no log."""
+        self.assertEqual(self.left_processes(), [])
+        self.assertEqual(os.listdir(self.tmp), [])
+
+    def wait_no_process(self):
+        """What has been told to end does so soon."""
+        deadline = time.monotonic() + 30
+        while self.left_processes() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertEqual(self.left_processes(), [])
+
+    def table_rows(self, output):
+        """Return the rows of the final table: name -> numbers."""
+        rows = {}
+        for line in output.splitlines():
+            match = re.fullmatch(r'  (\S.*?)((?: +\d+\.\d\d){4}) +([\d.]+) s',
+                                 line)
+            if match:
+                rows[match[1]] = [float(n) for n in match[2].split()]
+        return rows
+
+    def test_plain_run_ends_with_a_true_table(self):
+        demo = self.run_demo()
+        self.assertEqual(demo.returncode, 0, demo.stderr)
+        self.assertEqual(demo.stderr, '')
+        self.assertNotIn('\033', demo.stdout)
+        self.assertNotIn('\r', demo.stdout)
+        rows = self.table_rows(demo.stdout)
+        self.assertEqual(list(rows), STEPS)
+        booted = rows['boot Linux']
+        for name, (requested, plugged, guest, _) in rows.items():
+            self.assertEqual(plugged, requested, name)
+            self.assertAlmostEqual(guest, booted[2] + plugged, delta=0.02)
+        host = {name: row[3] for name, row in rows.items()}
+        self.assertGreater(host['guest uses 384 MiB'], booted[3] + 0.3)
+        self.assertGreater(host['guest frees it'], booted[3] + 0.3)
+        self.assertLess(host['shrink to 0'], booted[3] + 0.15)
+        self.assert_nothing_left()
+
+    def test_printed_commands_work_when_pasted(self):
+        demo = self.run_demo()
+        pasted = re.search(r'^(.*\\\n)+.*$', demo.stdout, re.MULTILINE)[0]
+        typed = re.findall(r'^  (\(qemu\)|guest \$) (.*)', demo.stdout,
+                           re.MULTILINE)
+        self.assertEqual(len(typed), len(STEPS))
+        qemu = subprocess.Popen(
+            ['setpriv', '--pdeathsig', 'KILL', 'sh', '-c', f'exec {pasted}'],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        with qemu:
+            try:
+                self.type_commands(qemu, typed)
+                qemu.stdin.write(b'\x01x')
+                self.assertEqual(qemu.wait(timeout=30), 0)
+            finally:
+                qemu.kill()
+
+    def type_commands(self, qemu, typed):
+        """Type commands at their prompts; the guest obeys them."""
+        screen = Output(qemu.stdout.fileno())
+        screen.wait_for(r'guest \$ ')
+        here = 'guest $'
+        for prompt, command in typed:
+            if prompt != here:
+                self.type_line(qemu, screen, prompt, '\x01c')
+                here = prompt
+            answer = self.type_line(qemu, screen, prompt, command)
+            self.assertNotRegex(answer, '[Ee]rror|not found|No such')
+            size = re.search('requested-size (.*)', command)
+            if size:
+                self.wait_plugged(qemu, screen, size[1])
+
+    def type_line(self, qemu, screen, prompt, line):
+        """Type a line and return what is shown up to the next prompt."""
+        screen.text = ''
+        qemu.stdin.write(f'{line}\n'.encode())
+        # The guest's shell asks the terminal where its cursor is.
+        screen.wait_for(rf'{re.escape(prompt)} (\x1b\[6n)?\Z')
+        return screen.text
+
+    def wait_plugged(self, qemu, screen, size):
+        """At the monitor: wait until the guest has followed a request."""
+        line = f'  size: {parse_size(size) if size != "0" else 0}\r\n'
+        answer = ''
+        deadline = time.monotonic() + TIMEOUT
+        while line not in answer:
+            self.assertLess(time.monotonic(), deadline, answer)
+            answer = self.type_line(qemu, screen, '(qemu)',
+                                    'info memory-devices')
+
+    def test_ctrl_c_on_a_terminal_leaves_nothing(self):
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execve(sys.executable, [sys.executable, DEMO],
+                      dict(self.env, SIZE='4G'))
+        try:
+            screen = Output(terminal)
+            screen.wait_for('guest uses 3 GiB')
+            self.assertEqual(len(self.left_processes()), 1)
+            os.write(terminal, b'\x03')
+            screen.wait_for('ended by SIGINT')
+        finally:
+            os.close(terminal)
+            _, status = os.waitpid(pid, 0)
+        self.assertEqual(os.waitstatus_to_exitcode(status), 130)
+        # The cursor is back; each sample went over the one before.
+        self.assertGreater(screen.text.rfind('\033[?25h'),
+                           screen.text.rfind('\033[?25l'))
+        self.assertGreater(screen.text.count('\r  boot Linux'), 3)
+        self.assert_nothing_left()
+
+    def start_demo(self, **env):
+        """Start the demo without a terminal."""
+        demo = subprocess.Popen([sys.executable, DEMO],
+                                env=dict(self.env, **env),
+                                stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT)
+        self.addCleanup(demo.stdout.close)
+        self.addCleanup(demo.wait)
+        self.addCleanup(demo.kill)
+        return demo
+
+    def test_any_signal_at_any_moment_leaves_nothing(self):
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # Python starts, the parts are checked, QEMU starts, Linux boots.
+        delays = [0.03 * n for n in range(1, 20)] + [1, 2]
+        for number, delay in enumerate(delays):
+            signum = signals[number % len(signals)]
+            demo = self.start_demo()
+            time.sleep(delay)
+            demo.send_signal(signum)
+            # Before the demo has a handler, the signal does what it does.
+            self.assertIn(demo.wait(timeout=30), (130, -signum))
+            self.assert_nothing_left()
+
+    def test_guest_does_not_survive_a_killed_demo(self):
+        demo = self.start_demo()
+        Output(demo.stdout.fileno()).wait_for('boot Linux')
+        self.assertEqual(len(self.left_processes()), 1)
+        demo.kill()
+        self.wait_no_process()
+
+    def test_kept_guest_answers_and_ends_as_told(self):
+        demo = self.run_demo(KEEP='1')
+        self.assertEqual(demo.returncode, 0, demo.stderr)
+        end = re.search(r'^  (kill (\d+); rm -r \S+)$', demo.stdout,
+                        re.MULTILINE)
+        pid = int(end[2])
+        self.addCleanup(self.wait_no_process)
+        self.assertEqual(self.left_processes(), [pid])
+        try:
+            human, qmp = re.findall(r'^  (PYTHONPATH=.*)', demo.stdout,
+                                    re.MULTILINE)
+            self.assertIn('"vm0"', self.ask_monitor(
+                human, 'info memory-devices'))
+            self.assertIn("'requested-size': 0", self.ask_monitor(
+                qmp, 'query-memory-devices').replace('"', "'"))
+        finally:
+            subprocess.run(end[1], shell=True, check=True)
+        self.wait_no_process()
+        self.assert_nothing_left()
+
+    def ask_monitor(self, shell, command):
+        """Type one command at the monitor of a guest that was kept."""
+        return subprocess.run(shell, shell=True, input=f'{command}\n',
+                              text=True, capture_output=True, check=True,
+                              timeout=30).stdout
+
+    def test_each_missing_part_is_named_with_its_remedy(self):
+        for variable, (_, command) in parts.PARTS.items():
+            demo = self.run_demo(**{variable: '/nowhere/at-all'})
+            self.assertEqual(demo.returncode, 1)
+            self.assertIn(f'/nowhere/at-all is missing: run "{command}"',
+                          demo.stderr)
+            self.assertIn(variable, demo.stderr)
+            self.assert_nothing_left()
+
+    def test_each_bad_wish_is_named_with_its_remedy(self):
+        wishes = [({'SIZE': '3'}, 'SIZE=3 is not a size'),
+                  ({'SIZE': '700M'}, 'SIZE=700M is not a multiple of 512M'),
+                  ({'SIZE': '0G'}, 'SIZE=0G is not a multiple of 512M'),
+                  ({'SIZE': '999999G'}, 'needs 1000000.00 GiB of host memory'),
+                  ({'ACCEL': 'xen'}, 'ACCEL=xen is neither tcg nor kvm')]
+        for env, complaint in wishes:
+            demo = self.run_demo(**env)
+            self.assertEqual(demo.returncode, 1)
+            self.assertIn(complaint, demo.stderr)
+            self.assertRegex(demo.stderr, '(run with|:) [A-Z]+=')
+            self.assertEqual(demo.stdout, '')
+            self.assert_nothing_left()
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()
