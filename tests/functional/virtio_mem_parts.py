@@ -83,6 +83,15 @@ def _accelerator_trouble():
                 f'({error.strerror}): run with ACCEL=tcg')
 
 
+def mem_available():
+    """Return how much memory the host can spare."""
+    with open('/proc/meminfo', encoding='ascii') as meminfo:
+        for line in meminfo:
+            if line.startswith('MemAvailable:'):
+                return int(line.split()[1]) << 10
+    return 0
+
+
 def troubles():
     """List what is missing, each with the command that mends it."""
     result = []
