@@ -68,7 +68,7 @@ bool virtio_mem_blocks_next_run(const VirtIOMEMBlocks *blocks,
 
 #define VIRTIO_MEM_BLOCKS_FOREACH_RUN(blocks, within, plugged, run)         \
     for ((run) = (VirtIOMEMRange) { (within).first, 0 };                    \
-         virtio_mem_blocks_next_run((blocks), (within), (plugged), &(run)); )
+         virtio_mem_blocks_next_run((blocks), (within), (plugged), &(run));)
 
 /* Changes.  The whole range must be in the other state. */
 void virtio_mem_blocks_set_plugged(VirtIOMEMBlocks *blocks,

@@ -7,6 +7,8 @@
  * guest physical address.  Unless a comment says otherwise, functions are
  * called with the BQL held, on a realized device.
  *
+ * "spec" is virtio 1.4, chapter Memory Device; what follows is a section title.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -17,7 +19,7 @@
 #include "virtio-mem-blocks.h"
 #include "trace.h"
 
-/* Properties that no proxy cares about; for the others see the public header. */
+/* Properties that no proxy cares about; the public header has the others. */
 #define VIRTIO_MEM_DYNAMIC_MEMSLOTS_PROP "dynamic-memslots"
 #define VIRTIO_MEM_EARLY_MIGRATION_PROP "x-early-migration"
 #define VIRTIO_MEM_MEMDEV_PROP "memdev"
@@ -55,8 +57,8 @@ static inline uint64_t virtio_mem_range_size(const VirtIOMEM *vmem,
 
 /*
  * The blocks at @gpa; false unless @gpa is aligned to a block, @nb_blocks is
- * not 0 and all of them lie in the usable region (virtio 1.4, 5.15.6: the
- * conditions under which PLUG, UNPLUG and STATE must fail).
+ * not 0 and all of them lie in the usable region: PLUG, UNPLUG and STATE MUST
+ * fail otherwise (spec: PLUG, UNPLUG, STATE request).
  */
 static inline bool virtio_mem_range_from_gpa(const VirtIOMEM *vmem,
                                              uint64_t gpa, uint16_t nb_blocks,
@@ -86,10 +88,13 @@ void virtio_mem_wake_unrealize(VirtIOMEM *vmem);
  */
 bool virtio_mem_is_busy(void);
 
+/*
+ * Of a migration's end we hear.  When the host has memory again, or a listener
+ * would agree, nobody tells.
+ */
 typedef enum VirtIOMEMBusyCause {
-    VIRTIO_MEM_BUSY_MIGRATION,  /* it will tell when it ends */
-    VIRTIO_MEM_BUSY_HOST,       /* host memory was short, or a listener said no:
-                                   nobody tells when that is over */
+    VIRTIO_MEM_BUSY_MIGRATION,
+    VIRTIO_MEM_BUSY_HOST,
 } VirtIOMEMBusyCause;
 
 /*
@@ -109,7 +114,7 @@ void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem);
 
 /* --- virtio-mem-request.c: decide and serve the guest's requests --- */
 
-/* The queue's handler (virtio 1.4, 5.15.6). */
+/* The queue's handler (spec: Device Operation). */
 void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq);
 
 /* --- virtio-mem-vmstate.c: the migration stream --- */
@@ -145,7 +150,7 @@ bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
 
 /*
  * A config field changed and the driver need not be interrupted: have the
- * config generation tell (virtio 1.4, 4.1.4.3.1).
+ * config generation tell, as it MUST (virtio 1.4: Device Configuration Space).
  */
 void virtio_mem_bump_config_generation(VirtIOMEM *vmem);
 

@@ -60,9 +60,9 @@ int virtio_mem_discard_all(VirtIOMEM *vmem);
 
 /*
  * Make the usable region as large as @requested_size asks for: some more than
- * that, so that the guest has a choice.  It shrinks only if @can_shrink: during
- * UNPLUG ALL and system resets (virtio 1.4, 5.15.5: MUST NOT otherwise), with
- * no block plugged.
+ * that, so that the guest has a choice.  It shrinks only if @can_shrink, with
+ * no block plugged: during UNPLUG ALL and system resets, and MUST NOT otherwise
+ * (spec: Device configuration layout).
  */
 void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
                                      bool can_shrink);

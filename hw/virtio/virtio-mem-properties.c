@@ -259,7 +259,8 @@ static bool virtio_mem_is_going_away(VirtIOMEM *vmem)
 
 /*
  * MUST send a config notification when the requested or the usable size
- * changes (virtio 1.4, 5.15.5); MAY send one otherwise, as a reminder.
+ * changes, and MAY send one otherwise (spec: Device configuration layout): as a
+ * reminder.
  */
 static void virtio_mem_change_requested_size(VirtIOMEM *vmem, uint64_t size)
 {

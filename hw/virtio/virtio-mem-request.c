@@ -1,5 +1,5 @@
 /*
- * Decide and serve the requests of a virtio-mem guest (virtio 1.4, 5.15.6).
+ * Decide and serve the requests of a virtio-mem guest (spec: Device Operation).
  *
  * One request at a time, in ring order.  For each, one function decides (in
  * the order: type, range, state of the blocks, requested size, transient
@@ -57,7 +57,8 @@ static bool virtio_mem_over_requested(const VirtIOMEM *vmem,
 
 /*
  * PLUG and UNPLUG.  What is wrong with the request itself comes first, also
- * while it could not be served anyway: MUST answer ERROR (5.15.6.1, 5.15.6.2).
+ * while it could not be served anyway: MUST answer ERROR (spec: PLUG request,
+ * UNPLUG request).
  */
 static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
                                                  const VirtIOMEMRequest *req,
@@ -123,7 +124,7 @@ static VirtIOMEMVerdict virtio_mem_unplug_everything(VirtIOMEM *vmem)
     return VIRTIO_MEM_OK;
 }
 
-/* STATE must always get its answer (5.15.6.4), so it is never BUSY. */
+/* MUST answer (spec: STATE request), so it is never BUSY. */
 static VirtIOMEMVerdict virtio_mem_state(VirtIOMEM *vmem,
                                          const VirtIOMEMRequest *req,
                                          uint16_t *state)

@@ -3,7 +3,7 @@
  *
  * The device's own reset is no place for that: it also runs for a driver that
  * starts anew, for function level and for bus resets, none of which may change
- * a block (virtio 1.4, 5.15.5).  So a Resettable of its own takes part in the
+ * a block (spec: Device Initialization).  So a Resettable of its own takes part in the
  * machine's reset, and in nothing else.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -44,7 +44,7 @@ static ResettableState *virtio_mem_machine_reset_get_state(Object *obj)
 }
 
 /*
- * SHOULD unplug all blocks (virtio 1.4, 5.15.5), but may keep them if it
+ * SHOULD unplug all blocks (spec: Device Operation), but may keep them if it
  * cannot: the driver that finds them plugged will ask to unplug all.
  */
 static void virtio_mem_machine_reset_hold(Object *obj, ResetType type)

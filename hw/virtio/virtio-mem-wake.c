@@ -2,9 +2,9 @@
  * Refuse changes while a migration runs, and wake the guest afterwards.
  *
  * A driver that hears BUSY waits: Linux for 50 seconds, later for 300.  A
- * config interrupt, which the device may send at any time (virtio 1.4,
- * 5.15.5), makes it retry at once.  So whoever heard BUSY gets one when the
- * cause is over: at the end of the migration (on the destination, when the VM
+ * config interrupt, which the device MAY send at any time (spec: Device
+ * configuration layout), makes it retry at once.  So whoever heard BUSY gets
+ * one when the cause is over: at the end of the migration (on the destination, when the VM
  * first runs there); for a host short of memory, whose end nobody announces,
  * after a second, then two, four and so on up to a minute.
  *

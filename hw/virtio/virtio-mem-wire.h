@@ -30,8 +30,8 @@ bool virtio_mem_wire_response_fits(const struct iovec *iov, unsigned nb_iov);
 /*
  * Read a request out of the @nb_iov buffers at @iov, once: the guest may
  * rewrite them at any time.  Bytes that carry nothing for the request's type
- * are ignored (virtio 1.4, 5.15.6: requests).  False when the buffers are too
- * short; an unknown type is not an error here.
+ * MUST be ignored (virtio 1.4, Memory Device: each request).  False when the
+ * buffers are too short; an unknown type is not an error here.
  */
 bool virtio_mem_wire_read_request(const struct iovec *iov, unsigned nb_iov,
                                   VirtIOMEMRequest *request);

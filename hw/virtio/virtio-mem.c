@@ -81,8 +81,8 @@ static uint64_t virtio_mem_get_features(VirtIODevice *vdev, uint64_t features,
 }
 
 /*
- * MAY fail to operate further (virtio 1.4, 5.15.4) with a driver that would
- * touch unplugged memory although it must not.
+ * MAY fail to operate further (spec: Device Initialization) with a driver that
+ * would touch unplugged memory although it must not.
  */
 static int virtio_mem_validate_features(VirtIODevice *vdev)
 {
@@ -95,8 +95,8 @@ static int virtio_mem_validate_features(VirtIODevice *vdev)
 }
 
 /*
- * Device reset MUST NOT change any block nor the usable region (virtio 1.4,
- * 5.15.5): all that ends is the driver's waiting.
+ * Device reset MUST NOT change any block (spec: Device Initialization): all
+ * that ends is the driver's waiting.
  */
 static void virtio_mem_reset(VirtIODevice *vdev)
 {
