@@ -1,0 +1,238 @@
+/*
+ * The tiny guest on the move: two QEMUs, one driver.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qstring.h"
+#include "virtio-mem-migrate.h"
+#include "virtio-mem-guest-internal.h"
+
+#define MIGRATE_WAIT_USEC   (60 * G_USEC_PER_SEC)
+#define IRQ_WAIT_USEC       (5 * G_USEC_PER_SEC)
+
+/* --- temporary files --- */
+
+static char *migrate_dir;
+
+static void migrate_remove_dir(void)
+{
+    GDir *dir = g_dir_open(migrate_dir, 0, NULL);
+    const char *name;
+
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(migrate_dir, name, NULL);
+
+        unlink(path);
+    }
+    g_dir_close(dir);
+    rmdir(migrate_dir);
+    g_free(migrate_dir);
+}
+
+char *virtio_mem_temp_path(const char *name)
+{
+    if (!migrate_dir) {
+        migrate_dir = g_dir_make_tmp("virtio-mem-XXXXXX", NULL);
+        g_assert_nonnull(migrate_dir);
+        atexit(migrate_remove_dir);
+    }
+    return g_build_filename(migrate_dir, name, NULL);
+}
+
+/* --- starting --- */
+
+VirtioMemGuest *virtio_mem_start_with(const char *env,
+                                      const VirtioMemOptions *opts)
+{
+    g_autofree char *usual = g_strdup(g_getenv("QTEST_QEMU_BINARY"));
+    VirtioMemGuest *vm;
+
+    if (env) {
+        g_setenv("QTEST_QEMU_BINARY", g_getenv(env), true);
+    }
+    vm = virtio_mem_guest_start(opts);
+    g_setenv("QTEST_QEMU_BINARY", usual, true);
+    return vm;
+}
+
+/*
+ * With a device on the command line but none that the guest knows of: nothing
+ * may be touched before the state has arrived.
+ */
+VirtioMemGuest *virtio_mem_target_with(const char *env,
+                                       const VirtioMemOptions *opts)
+{
+    VirtioMemOptions target = opts ? *opts : (VirtioMemOptions){};
+    g_autofree char *args = NULL;
+    g_autofree char *device = NULL;
+
+    target.args = NULL;
+    device = virtio_mem_guest_command(&target);
+    args = g_strdup_printf("%s %s -incoming defer",
+                           strstr(device, "-device virtio-mem-pci"),
+                           opts && opts->args ? opts->args : "");
+    target.args = args;
+    target.no_device = true;
+    return virtio_mem_start_with(env, &target);
+}
+
+VirtioMemGuest *virtio_mem_target(const VirtioMemOptions *opts)
+{
+    return virtio_mem_target_with(NULL, opts);
+}
+
+/* --- moving --- */
+
+void virtio_mem_migrate_to(VirtioMemGuest *vm, const char *uri)
+{
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate', "
+                             "'arguments': { 'uri': %s } }", uri);
+}
+
+void virtio_mem_migrate_listen(VirtioMemGuest *to, const char *uri)
+{
+    migrate_incoming_qmp(to->qts, uri, NULL, "{}");
+}
+
+static bool migrate_is_over(const char *status)
+{
+    return g_str_equal(status, "completed") || g_str_equal(status, "failed") ||
+           g_str_equal(status, "cancelled");
+}
+
+void virtio_mem_migrate_wait(VirtioMemGuest *vm, const char *status)
+{
+    gint64 end = g_get_monotonic_time() + MIGRATE_WAIT_USEC;
+
+    while (true) {
+        g_autofree char *now = migrate_query_status(vm->qts);
+
+        if (g_str_equal(now, status)) {
+            return;
+        }
+        if (migrate_is_over(now)) {
+            g_assert_cmpstr(now, ==, status);
+        }
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(500);
+    }
+}
+
+void virtio_mem_migrate_hold(VirtioMemGuest *vm, const char *uri)
+{
+    virtio_mem_fill(vm, 64 * MiB, 0x77, 16 * MiB);
+    migrate_set_parameter_int(vm->qts, "max-bandwidth", 64 * KiB);
+    virtio_mem_migrate_to(vm, uri);
+    virtio_mem_migrate_wait(vm, "active");
+}
+
+void virtio_mem_migrate_cancel(VirtioMemGuest *vm)
+{
+    migrate_cancel(vm->qts);
+    virtio_mem_migrate_wait(vm, "cancelled");
+}
+
+static void migrate_copy_bus(VirtioMemGuest *to, VirtioMemGuest *from)
+{
+    to->pci = g_memdup2(from->pci, sizeof(*from->pci));
+    to->pci->pdev = g_memdup2(from->pci->pdev, sizeof(*from->pci->pdev));
+    to->pci->pdev->bus = to->qs->pcibus;
+    to->qs->pcibus->pio_alloc_ptr = from->qs->pcibus->pio_alloc_ptr;
+    to->qs->pcibus->mmio_alloc_ptr = from->qs->pcibus->mmio_alloc_ptr;
+}
+
+void virtio_mem_take_over(VirtioMemGuest *to, VirtioMemGuest *from)
+{
+    QOSState *qs = to->qs;
+    VirtioMemOptions opts = to->opts;
+
+    migrate_allocator(&from->qs->alloc, &qs->alloc);
+    *to = *from;
+    to->opts = opts;
+    to->qs = qs;
+    to->qts = qs->qts;
+    to->ring.qts = qs->qts;
+    to->ring.alloc = &qs->alloc;
+    to->size_events = 0;
+    migrate_copy_bus(to, from);
+    virtio_mem_watch_events(to);
+    memset(&from->ring, 0, sizeof(from->ring));
+}
+
+void virtio_mem_migrate(VirtioMemGuest *from, VirtioMemGuest *to)
+{
+    g_autofree char *path = virtio_mem_temp_path("migrate.sock");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+
+    virtio_mem_migrate_listen(to, uri);
+    virtio_mem_migrate_to(from, uri);
+    virtio_mem_migrate_wait(from, "completed");
+    virtio_mem_migrate_wait(to, "completed");
+    virtio_mem_take_over(to, from);
+}
+
+void virtio_mem_save(VirtioMemGuest *vm, const char *path)
+{
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+
+    virtio_mem_migrate_to(vm, uri);
+    virtio_mem_migrate_wait(vm, "completed");
+}
+
+void virtio_mem_migrate_file(VirtioMemGuest *from, VirtioMemGuest *to)
+{
+    g_autofree char *path = virtio_mem_temp_path("migrate.stream");
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+
+    virtio_mem_save(from, path);
+    virtio_mem_migrate_listen(to, uri);
+    virtio_mem_migrate_wait(to, "completed");
+    virtio_mem_take_over(to, from);
+}
+
+static char *migrate_error_text(VirtioMemGuest *to, const char *log)
+{
+    QDict *info = migrate_query(to->qts);
+    g_autofree char *said = NULL;
+    char *text;
+
+    g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+    text = g_strdup_printf("%s\n%s", qdict_get_try_str(info, "error-desc"),
+                           said);
+    qobject_unref(info);
+    return text;
+}
+
+char *virtio_mem_load_error(const VirtioMemOptions *given, const char *path)
+{
+    VirtioMemOptions opts = *given;
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+    g_autofree char *log = virtio_mem_temp_path("stderr");
+    g_autofree char *args = g_strdup_printf("%s 2> %s", given->args ?: "",
+                                            log);
+    VirtioMemGuest *to;
+    char *text;
+
+    opts.args = args;
+    to = virtio_mem_target(&opts);
+    migrate_incoming_qmp(to->qts, uri, NULL, "{ 'exit-on-error': false }");
+    virtio_mem_migrate_wait(to, "failed");
+    text = migrate_error_text(to, log);
+    virtio_mem_guest_stop(to);
+    return text;
+}
+
+bool virtio_mem_wait_config_irq(VirtioMemGuest *vm)
+{
+    gint64 end = g_get_monotonic_time() + IRQ_WAIT_USEC;
+
+    while (!virtio_mem_take_config_irq(vm)) {
+        if (g_get_monotonic_time() > end) {
+            return false;
+        }
+        g_usleep(1000);
+    }
+    return true;
+}
