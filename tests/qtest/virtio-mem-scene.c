@@ -9,7 +9,7 @@
 #include "virtio-mem-scene.h"
 
 #define SCENE_MAX_RUN   8
-#define SCENE_MAX_GAP   32
+#define SCENE_MAX_GAP   64
 
 VirtioMemScene *virtio_mem_scene_look(VirtioMemGuest *vm, uint8_t seed)
 {
