@@ -298,16 +298,13 @@ static void test_survivors(VirtioMemGuest *vm)
 /* RAM that nobody wrote to reads as zero, so anything else is old data. */
 static void test_no_old_data(VirtioMemGuest *vm)
 {
-    g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(vm);
-    uint64_t size = 8 * vm->block_size;
-
-    vm_assert_unplug_all(vm, ACK);
+    virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 8, ACK);
-    virtio_mem_fill(vm, vm->addr, 0xc3, size);
+    virtio_mem_fill(vm, vm->addr, 0xc3, 8 * vm->block_size);
     virtio_mem_system_reset(vm);
     virtio_mem_restart_driver(vm);
     vm_assert_plug(vm, 0, 8, ACK);
-    g_assert_true(virtio_mem_is_filled(vm, vm->addr, 0, size));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 8, 0));
 }
 
 static void test_system_reset_heals(VirtioMemGuest *vm)

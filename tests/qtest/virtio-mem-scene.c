@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
+#include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 
 #define SCENE_MAX_RUN   8
@@ -73,4 +74,22 @@ void virtio_mem_scene_check(VirtioMemGuest *vm, const VirtioMemScene *scene)
     g_assert_cmphex(virtio_mem_plugged_size(vm), ==, scene->plugged);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, scene->requested);
     virtio_mem_scene_check_blocks(vm, scene);
+}
+
+bool virtio_mem_blocks_are_filled(VirtioMemGuest *vm, uint64_t first,
+                                  uint64_t nb, uint8_t byte)
+{
+    g_autofree char *path = virtio_mem_temp_path("blocks");
+    g_autoptr(GMappedFile) file = NULL;
+    uint64_t size = nb * vm->block_size;
+    const uint8_t *bytes;
+
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'pmemsave', 'arguments': "
+                             "{ 'val': %" PRIu64 ", 'size': %" PRIu64 ", "
+                             "'filename': %s } }",
+                             virtio_mem_block_gpa(vm, first), size, path);
+    file = g_mapped_file_new(path, false, NULL);
+    g_assert_cmpuint(g_mapped_file_get_length(file), ==, size);
+    bytes = (const uint8_t *)g_mapped_file_get_contents(file);
+    return bytes[0] == byte && !memcmp(bytes, bytes + 1, size - 1);
 }
