@@ -71,8 +71,8 @@ VirtioMemGuest *virtio_mem_target_with(const char *env,
     target.args = NULL;
     device = virtio_mem_guest_command(&target);
     args = g_strdup_printf("%s %s -incoming defer",
-                           strstr(device, "-device virtio-mem-pci"),
-                           opts && opts->args ? opts->args : "");
+                           opts && opts->args ? opts->args : "",
+                           strstr(device, "-device virtio-mem-pci"));
     target.args = args;
     target.no_device = true;
     return virtio_mem_start_with(env, &target);

@@ -1,0 +1,222 @@
+/*
+ * virtio-mem: postcopy, where the guest runs before its memory is there
+ *
+ * The target knows the plugged blocks early and the usable region late, and
+ * whoever touches memory in between must get what the source has.  Touching
+ * unplugged memory must not leave anything behind.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "standard-headers/linux/virtio_pci.h"
+#include "virtio-mem-migrate.h"
+#include "virtio-mem-scene.h"
+
+static const VirtioMemOptions plain = { .region_size = VM_MIGRATE_REGION };
+
+/* --- start and end --- */
+
+static bool postcopy_enable(VirtioMemGuest *vm)
+{
+    QDict *response = qtest_qmp(
+        vm->qts, "{ 'execute': 'migrate-set-capabilities', 'arguments': { "
+        "'capabilities': [ { 'capability': 'postcopy-ram', 'state': true } ]"
+        " } }");
+    bool ok = qdict_haskey(response, "return");
+
+    qobject_unref(response);
+    return ok;
+}
+
+/*
+ * Both machines are at the switch: the target runs, most of the pages are
+ * still missing.  False, and the test skipped, if the host cannot do it.
+ */
+static bool postcopy_begin(VirtioMemGuest *from, VirtioMemGuest *to)
+{
+    g_autofree char *path = virtio_mem_temp_path("postcopy.sock");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+
+    if (!postcopy_enable(to) || !postcopy_enable(from)) {
+        g_test_skip("no postcopy on this host (userfaultfd?)");
+        return false;
+    }
+    migrate_set_parameter_int(from->qts, "max-postcopy-bandwidth", 64 * KiB);
+    virtio_mem_migrate_listen(to, uri);
+    virtio_mem_migrate_hold(from, uri);
+    qtest_qmp_assert_success(from->qts,
+                             "{ 'execute': 'migrate-start-postcopy' }");
+    qtest_qmp_eventwait(to->qts, "RESUME");
+    virtio_mem_take_over(to, from);
+    return true;
+}
+
+static void postcopy_end(VirtioMemGuest *from, VirtioMemGuest *to)
+{
+    migrate_set_parameter_int(from->qts, "max-postcopy-bandwidth", GiB);
+    virtio_mem_migrate_wait(from, "completed");
+    virtio_mem_migrate_wait(to, "completed");
+}
+
+static void postcopy_check(const char *from_env, const char *to_env)
+{
+    VirtioMemGuest *from = virtio_mem_start_with(from_env, &plain);
+    VirtioMemGuest *to = virtio_mem_target_with(to_env, &plain);
+    g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(from);
+
+    if (postcopy_begin(from, to)) {
+        virtio_mem_scene_check(to, scene);
+        postcopy_end(from, to);
+        virtio_mem_scene_check(to, scene);
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
+static void test_everything(VirtioMemGuest *unused)
+{
+    postcopy_check(NULL, NULL);
+}
+
+static void test_stock(VirtioMemGuest *unused)
+{
+    if (!g_getenv(VM_STOCK_BINARY)) {
+        g_test_skip(VM_STOCK_BINARY " is not set");
+        return;
+    }
+    postcopy_check(VM_STOCK_BINARY, NULL);
+    postcopy_check(NULL, VM_STOCK_BINARY);
+}
+
+/* --- another device whose ring lives in our memory --- */
+
+static const VirtioMemOptions with_rng = {
+    .region_size = VM_MIGRATE_REGION, .requested = 64 * MiB,
+    .args = "-object rng-builtin,id=rng0 "
+            "-device virtio-rng-pci,rng=rng0,disable-legacy=on,addr=03.0",
+};
+
+/*
+ * An idle queue at @gpa.  Loading the device reads the ring's indices, and it
+ * is loaded before ours because it comes first on the command line.
+ */
+static QVirtioPCIDevice *postcopy_rng_up(VirtioMemGuest *vm, uint64_t gpa)
+{
+    QPCIAddress address = { .devfn = QPCI_DEVFN(3, 0) };
+    QVirtioPCIDevice *rng = virtio_pci_new(vm->qs->pcibus, &address);
+    QVirtQueue vq = { .desc = gpa, .avail = gpa + 0x4000,
+                      .used = gpa + 0x8000 };
+
+    g_assert_nonnull(rng);
+    qvirtio_pci_device_enable(rng);
+    qvirtio_reset(&rng->vdev);
+    qvirtio_set_acknowledge(&rng->vdev);
+    qvirtio_set_driver(&rng->vdev);
+    qvirtio_set_features(&rng->vdev, VM_BIT(VIRTIO_F_VERSION_1));
+    rng->vdev.bus->queue_select(&rng->vdev, 0);
+    rng->vdev.bus->set_queue_address(&rng->vdev, &vq);
+    qpci_io_writew(rng->pdev, rng->bar, rng->common_cfg_offset +
+                   offsetof(struct virtio_pci_common_cfg, queue_enable), 1);
+    qvirtio_set_driver_ok(&rng->vdev);
+    return rng;
+}
+
+/* the block lies beyond what the target's own requested-size allows. */
+static void test_ring_beyond_usable(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *from = virtio_mem_guest_start(&with_rng);
+    VirtioMemGuest *to = virtio_mem_target(&with_rng);
+    uint64_t block = 900 * MiB / VM_BLOCK;
+    g_autoptr(VirtioMemScene) scene = NULL;
+    QVirtioPCIDevice *rng;
+    uint64_t gpa = virtio_mem_block_gpa(from, block);
+
+    virtio_mem_set_requested(from, 800 * MiB);
+    vm_assert_plug(from, block, 1, ACK);
+    /* The largest memory goes first: what must be missing comes behind it. */
+    vm_assert_plug(from, 0, 8, ACK);
+    virtio_mem_fill(from, from->addr, 0x55, 8 * VM_BLOCK);
+    rng = postcopy_rng_up(from, gpa);
+    virtio_mem_fill(from, gpa + 0x8100, 0x3c, 0x800);
+    virtio_mem_set_requested(from, 64 * MiB);
+    if (postcopy_begin(from, to)) {
+        postcopy_end(from, to);
+        g_assert_true(virtio_mem_is_filled(to, gpa + 0x8100, 0x3c, 0x800));
+        vm_assert_state(to, block, 1, PLUGGED);
+    }
+    qvirtio_pci_destructor(&rng->obj);
+    g_free(rng);
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
+/* --- unplugged memory --- */
+
+/* whoever reads or writes there makes pages that nobody needs. */
+static void test_touched(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *from = virtio_mem_guest_start(&plain);
+    VirtioMemGuest *to = virtio_mem_target(&plain);
+    int64_t end;
+
+    virtio_mem_set_requested(from, VM_REQUESTED);
+    vm_assert_plug(from, 0, 1, ACK);
+    virtio_mem_write_pattern(from, 0, 1, 9);
+    if (postcopy_begin(from, to)) {
+        virtio_mem_fill(to, virtio_mem_block_gpa(to, 1), 0x99, VM_BLOCK);
+        virtio_mem_fill(to, virtio_mem_block_gpa(to, 7), 0x99, VM_BLOCK);
+        postcopy_end(from, to);
+        end = g_get_monotonic_time() + 2 * G_USEC_PER_SEC;
+        while (!virtio_mem_blocks_are_filled(to, 1, 7, 0)) {
+            g_assert_cmpint(g_get_monotonic_time(), <, end);
+        }
+        g_assert_true(virtio_mem_check_pattern(to, 0, 1, 9));
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
+static void test_busy(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *from = virtio_mem_guest_start(&plain);
+    VirtioMemGuest *to = virtio_mem_target(&plain);
+
+    virtio_mem_set_requested(from, VM_REQUESTED);
+    vm_assert_plug(from, 0, 1, ACK);
+    if (postcopy_begin(from, to)) {
+        virtio_mem_take_config_irq(to);
+        vm_assert_plug(to, 1, 1, BUSY);
+        vm_assert_unplug(to, 0, 1, BUSY);
+        vm_assert_unplug_all(to, BUSY);
+        vm_assert_state(to, 0, 1, PLUGGED);
+        vm_assert_state(to, 1, 1, UNPLUGGED);
+        vm_assert_plugged(to, 1);
+        postcopy_end(from, to);
+        g_assert_true(virtio_mem_wait_config_irq(to));
+        vm_assert_plug(to, 1, 1, ACK);
+        vm_assert_unplug_all(to, ACK);
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
+static const VirtioMemTest tests[] = {
+    { "T240", "postcopy/keeps-everything", test_everything,
+      .once = true, .no_guest = true },
+    { "T240", "postcopy/from-and-to-stock", test_stock,
+      .once = true, .no_guest = true },
+    { "R-1", "postcopy/ring-in-a-block-beyond-the-usable-region",
+      test_ring_beyond_usable, .once = true, .no_guest = true },
+    { "R-5", "postcopy/memory-touched-while-unplugged-is-given-back",
+      test_touched, .once = true, .no_guest = true },
+    { "T244 T245", "postcopy/busy-until-its-end", test_busy,
+      .once = true, .no_guest = true },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virtio_mem_add_tests(tests, ARRAY_SIZE(tests));
+    return g_test_run();
+}
