@@ -96,28 +96,30 @@ void virtio_mem_migrate_listen(VirtioMemGuest *to, const char *uri)
     migrate_incoming_qmp(to->qts, uri, NULL, "{}");
 }
 
-static bool migrate_is_over(const char *status)
+/* Poll until @status or the end is reached; returns which (caller frees). */
+static char *migrate_poll(VirtioMemGuest *vm, const char *status)
 {
-    return g_str_equal(status, "completed") || g_str_equal(status, "failed") ||
-           g_str_equal(status, "cancelled");
+    static const char *const ends[] = { "completed", "failed", "cancelled",
+                                        NULL };
+    gint64 end = g_get_monotonic_time() + MIGRATE_WAIT_USEC;
+
+    while (true) {
+        char *now = migrate_query_status(vm->qts);
+
+        if (!g_strcmp0(now, status) || g_strv_contains(ends, now)) {
+            return now;
+        }
+        g_free(now);
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(500);
+    }
 }
 
 void virtio_mem_migrate_wait(VirtioMemGuest *vm, const char *status)
 {
-    gint64 end = g_get_monotonic_time() + MIGRATE_WAIT_USEC;
+    g_autofree char *now = migrate_poll(vm, status);
 
-    while (true) {
-        g_autofree char *now = migrate_query_status(vm->qts);
-
-        if (g_str_equal(now, status)) {
-            return;
-        }
-        if (migrate_is_over(now)) {
-            g_assert_cmpstr(now, ==, status);
-        }
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(500);
-    }
+    g_assert_cmpstr(now, ==, status);
 }
 
 void virtio_mem_migrate_hold(VirtioMemGuest *vm, const char *uri)
@@ -205,23 +207,39 @@ static char *migrate_error_text(VirtioMemGuest *to, const char *log)
     return text;
 }
 
-char *virtio_mem_load_error(const VirtioMemOptions *given, const char *path)
+bool virtio_mem_load(const VirtioMemOptions *given, const char *path,
+                     VirtioMemGuest **to, char **error)
 {
     VirtioMemOptions opts = *given;
     g_autofree char *uri = g_strdup_printf("file:%s", path);
     g_autofree char *log = virtio_mem_temp_path("stderr");
     g_autofree char *args = g_strdup_printf("%s 2> %s", given->args ?: "",
                                             log);
-    VirtioMemGuest *to;
-    char *text;
+    g_autofree char *status = NULL;
 
     opts.args = args;
-    to = virtio_mem_target(&opts);
-    migrate_incoming_qmp(to->qts, uri, NULL, "{ 'exit-on-error': false }");
-    virtio_mem_migrate_wait(to, "failed");
-    text = migrate_error_text(to, log);
+    *to = virtio_mem_target(&opts);
+    migrate_incoming_qmp((*to)->qts, uri, NULL,
+                         "{ 'exit-on-error': false }");
+    status = migrate_poll(*to, NULL);
+    if (g_str_equal(status, "completed")) {
+        *error = NULL;
+        return true;
+    }
+    g_assert_cmpstr(status, ==, "failed");
+    *error = migrate_error_text(*to, log);
+    return false;
+}
+
+char *virtio_mem_load_error(const VirtioMemOptions *opts, const char *path)
+{
+    VirtioMemGuest *to;
+    char *error;
+    bool loaded = virtio_mem_load(opts, path, &to, &error);
+
     virtio_mem_guest_stop(to);
-    return text;
+    g_assert_false(loaded);
+    return error;
 }
 
 bool virtio_mem_wait_config_irq(VirtioMemGuest *vm)

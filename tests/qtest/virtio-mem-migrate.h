@@ -53,9 +53,12 @@ void virtio_mem_take_over(VirtioMemGuest *to, VirtioMemGuest *from);
 /* Save to @path.  The source stays there, paused. */
 void virtio_mem_save(VirtioMemGuest *vm, const char *path);
 /*
- * Load @path, which must fail without ending QEMU; returns what was said, on
- * the monitor and on stderr (caller frees).
+ * A target that has tried to load @path: returns whether it did.  If not, QEMU
+ * goes on, and @error gets what was said on monitor and stderr (caller frees).
  */
+bool virtio_mem_load(const VirtioMemOptions *opts, const char *path,
+                     VirtioMemGuest **to, char **error);
+/* The same when it must fail. */
 char *virtio_mem_load_error(const VirtioMemOptions *opts, const char *path);
 
 /* Wait for a config interrupt and take it; false after 5 s of real time. */
