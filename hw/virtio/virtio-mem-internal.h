@@ -149,6 +149,12 @@ bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
 /* --- virtio-mem.c: the virtio device --- */
 
 /*
+ * MAY fail to operate further (spec: Device Initialization) with a driver that
+ * did not promise to keep off unplugged memory: false then.
+ */
+bool virtio_mem_can_serve(VirtIODevice *vdev);
+
+/*
  * A config field changed and the driver need not be interrupted: have the
  * config generation tell, as it MUST (virtio 1.4: Device Configuration Space).
  */

@@ -235,6 +235,9 @@ void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
 
+    if (!virtio_mem_can_serve(vdev)) {
+        return;
+    }
     for (;;) {
         g_autofree VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
 

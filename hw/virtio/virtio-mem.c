@@ -48,9 +48,11 @@ void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
 static void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+    const bool has_node = virtio_vdev_has_feature(vdev,
+                                                  VIRTIO_MEM_F_ACPI_PXM);
     const struct virtio_mem_config config = {
         .block_size = cpu_to_le64(vmem->block_size),
-        .node_id = cpu_to_le16(vmem->node),
+        .node_id = cpu_to_le16(has_node ? vmem->node : 0),
         .addr = cpu_to_le64(vmem->addr),
         .region_size = cpu_to_le64(virtio_mem_region_size(vmem)),
         .usable_region_size = cpu_to_le64(vmem->usable_region_size),
@@ -80,14 +82,15 @@ static uint64_t virtio_mem_get_features(VirtIODevice *vdev, uint64_t features,
     return features;
 }
 
-/*
- * MAY fail to operate further (spec: Device Initialization) with a driver that
- * would touch unplugged memory although it must not.
- */
+bool virtio_mem_can_serve(VirtIODevice *vdev)
+{
+    return virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) ||
+           !virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
+}
+
 static int virtio_mem_validate_features(VirtIODevice *vdev)
 {
-    if (virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) &&
-        !virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)) {
+    if (!virtio_mem_can_serve(vdev)) {
         trace_virtio_mem_bad_features();
         return -EFAULT;
     }
@@ -229,8 +232,8 @@ static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
                    " unplugged memory is accessible ('%s' is 'off')",
                    VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
     } else if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
-        error_setg(errp, "virtio-mem device cannot get unplugged while"
-                   " '%s' != '0'", VIRTIO_MEM_SIZE_PROP);
+        error_setg(errp, "virtio-mem device cannot get unplugged while some"
+                   " of its memory is still plugged");
     } else if (vmem->requested_size) {
         error_setg(errp, "virtio-mem device cannot get unplugged while"
                    " '%s' != '0'", VIRTIO_MEM_REQUESTED_SIZE_PROP);
