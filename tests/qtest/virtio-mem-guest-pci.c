@@ -36,9 +36,9 @@ void virtio_mem_bridge_up(VirtioMemGuest *vm)
  * --- vIOMMU: every guest physical address appears at + 256 GiB, and nothing
  *     at its own place, so that untranslated accesses fail ---
  *
- * Legacy mode, one context for all devices of bus 0 and 1, a 39-bit address space
- * of three levels, of which the top one suffices: 512 entries of 1 GiB, the
- * upper half of them present.
+ * Legacy mode, one context for all devices of bus 0 and 1, a 39-bit address
+ * space of three levels, of which the top one suffices: 512 entries of 1 GiB,
+ * the upper half of them present.
  */
 #define VTD_BASE            0xfed90000ULL
 #define VTD_GCMD            0x18

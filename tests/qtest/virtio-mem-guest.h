@@ -59,16 +59,13 @@ typedef struct VirtioMemOptions {
     uint64_t region_size;   /* size of the memory backend; VM_REGION */
     uint64_t requested;     /* requested-size at start; 0 means 0 */
     uint64_t memaddr;       /* memaddr; chosen by QEMU */
-    const char *memdev;     /* -object line; anonymous, reserve=off.  Its id
-                               must be "vmem0"; the size must be given */
+    const char *memdev;     /* -object arguments, size included, id=vmem0 */
     const char *device;     /* further device properties: "prealloc=on,..." */
     const char *args;       /* further command line */
     bool pcie;              /* q35, device behind a root port (for FLR) */
-    bool no_device;         /* no virtio-mem at start: for device_add tests;
-                               the guest is then only vm->qts and vm->qs */
+    bool no_device;         /* no virtio-mem: just vm->qts and vm->qs */
     bool no_driver;         /* device enabled, found, reset: status is 0 */
-    bool no_invariants;     /* the test leaves the device in a state in which
-                               _check_invariants makes no sense */
+    bool no_invariants;     /* the test leaves a device beyond checking */
     const VirtioMemVariant *variant; /* the runner's current one */
 } VirtioMemOptions;
 
@@ -313,8 +310,7 @@ typedef struct VirtioMemTest {
     const char *path;           /* the claim: noun/what-holds */
     void (*fn)(VirtioMemGuest *vm);
     const VirtioMemOptions *options;
-    bool once;                  /* ring and interrupts do not matter: run in
-                                   the plain variant only */
+    bool once;                  /* ring does not matter: plain variant only */
     bool no_guest;              /* fn gets NULL and starts what it needs */
     bool fresh;                 /* fn needs, or spoils, a QEMU of its own */
 } VirtioMemTest;

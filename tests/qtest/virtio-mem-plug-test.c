@@ -70,8 +70,10 @@ static void test_up_to_usable_end(VirtioMemGuest *vm)
     vm_assert_plugged(vm, 7);
 }
 
-/*  block     0 1 2 3 4
- *  plugged   # . # . #     then the holes */
+/*
+ *  block     0 1 2 3 4
+ *  plugged   # . # . #
+ */
 static void test_with_holes(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);

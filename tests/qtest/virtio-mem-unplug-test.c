@@ -27,8 +27,10 @@ static void test_unplugged(VirtioMemGuest *vm)
     vm_assert_plugged(vm, 0);
 }
 
-/*  block     0 1 2 3 4 5
- *  plugged   . . # # . .  */
+/*
+ *  block     0 1 2 3 4 5
+ *  plugged   . . # # . .
+ */
 static void test_half_plugged(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
