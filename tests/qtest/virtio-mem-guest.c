@@ -97,8 +97,6 @@ static void guest_read_identity(VirtioMemGuest *vm)
         vm, offsetof(struct virtio_mem_config, addr), 8);
     vm->region_size = virtio_mem_config_read(
         vm, offsetof(struct virtio_mem_config, region_size), 8);
-    vm->node_id = virtio_mem_config_read(
-        vm, offsetof(struct virtio_mem_config, node_id), 2);
 }
 
 static void guest_find_device(VirtioMemGuest *vm)
@@ -294,6 +292,8 @@ bool virtio_mem_driver_up(VirtioMemGuest *vm, uint64_t accept)
     if (!virtio_mem_negotiate(vm, accept)) {
         return false;
     }
+    vm->node_id = virtio_mem_config_read(
+        vm, offsetof(struct virtio_mem_config, node_id), 2);
     virtio_mem_queue_up(vm, 0);
     virtio_mem_driver_ok(vm);
     return true;

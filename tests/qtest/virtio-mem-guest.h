@@ -85,7 +85,7 @@ typedef struct VirtioMemGuest {
     uint64_t dma_offset;    /* device address - guest physical address */
     bool running;           /* DRIVER_OK, ring set up */
 
-    /* read from config space once */
+    /* read from config space once; the node when features are negotiated */
     uint64_t block_size;    /* B */
     uint64_t addr;          /* A */
     uint64_t region_size;   /* R */
