@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <linux/capability.h>
 #include <sys/resource.h>
 #include "hw/pci/pci.h"
 #include "qemu/cutils.h"
@@ -274,14 +275,28 @@ static void test_memslots_need_f1(VirtioMemGuest *vm)
                    "unplugged-inaccessible", NO_NUMBER, NO_NUMBER);
 }
 
+/* Root in a container has the user id, but not the capability. */
+static bool may_lock_memory(void)
+{
+    g_autofree char *status = NULL;
+    struct rlimit limit;
+    uint64_t caps = 0;
+    char *line;
+
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    if (g_file_get_contents("/proc/self/status", &status, NULL, NULL)) {
+        line = strstr(status, "CapEff:");
+        caps = line ? strtoull(line + strlen("CapEff:"), NULL, 16) : 0;
+    }
+    return limit.rlim_cur == RLIM_INFINITY || caps & VM_BIT(CAP_IPC_LOCK);
+}
+
 static void test_locked_memory(VirtioMemGuest *unused)
 {
     g_autofree char *text = NULL;
-    struct rlimit limit;
     VirtioMemGuest *vm;
 
-    getrlimit(RLIMIT_MEMLOCK, &limit);
-    if (geteuid() != 0 && limit.rlim_cur != RLIM_INFINITY) {
+    if (!may_lock_memory()) {
         g_test_skip("not allowed to lock memory");
         return;
     }
