@@ -263,7 +263,6 @@ static void memory_check_response_at(VirtioMemGuest *vm, uint64_t gpa)
         served = virtio_mem_ring_poll(&vm->ring, &used);
     }
     virtio_mem_device_reset(vm);
-    virtio_mem_pci_up(vm);
     virtio_mem_restart_driver(vm);
     virtio_mem_take_config_irq(vm);
     g_assert_cmphex(virtio_mem_plugged_size(vm), <=, vm->block_size);

@@ -369,7 +369,6 @@ static void malformed_check_ring_at(VirtioMemGuest *vm, uint64_t bad,
     }
     virtio_mem_leave_ring(vm, home);
     virtio_mem_ring_free(&ring);
-    virtio_mem_pci_up(vm);
     virtio_mem_restart_driver(vm);
     virtio_mem_check_unchanged(vm, before);
     virtio_mem_check_works(vm);
