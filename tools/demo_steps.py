@@ -78,7 +78,7 @@ class Resize:
         """
         plugged = (sample.plugged - self._start.plugged) / self._change
         online = (sample.mem_total - self._start.mem_total) / self._change
-        return max(min(plugged, online), 0)
+        return max(0.0, min(plugged, online))
 
 
 class Fill:

@@ -74,9 +74,9 @@ class VirtioMemLinux(unittest.TestCase):
             self.check_memory_goes_back(guest, nb_files)
 
     def test_shrinking_keeps_what_the_guest_still_uses(self):
-        nb_files = 6
+        nb_files = 4
         with self.guest() as guest:
-            guest.resize(3 * GiB)
+            guest.resize(2 * GiB)
             pattern.write(guest, nb_files)
             full = guest.host_rss()
             guest.resize(nb_files * pattern.FILE_SIZE)
@@ -118,25 +118,25 @@ class VirtioMemLinux(unittest.TestCase):
 
     def test_memfd_goes_back_to_the_host(self):
         with self.guest(backend='memory-backend-memfd,share=on') as guest:
-            self.check_memory_goes_back(guest, 4)
+            self.check_memory_goes_back(guest, 2)
 
     def test_shared_file_goes_back_to_its_file_system(self):
         with tempfile.NamedTemporaryFile(dir='/dev/shm') as file:
             backend = f'memory-backend-file,mem-path={file.name},share=on'
             with self.guest(backend=backend) as guest:
-                self.check_memory_goes_back(guest, 4)
+                self.check_memory_goes_back(guest, 2)
                 blocks = os.stat(file.name).st_blocks
                 self.assertLess(blocks * 512, 1 * MiB)
 
     def test_huge_pages_go_back_to_the_pool(self):
-        size = 2 * GiB
+        size = 1 * GiB
         if huge_pages_free() < size:
             self.skipTest(f'fewer than {size // MiB // 2} huge pages free: '
                           'write that number to /proc/sys/vm/nr_hugepages')
         backend = 'memory-backend-memfd,hugetlb=on,share=on'
         with self.guest(backend=backend, region_size=size) as guest:
             free = huge_pages_free()
-            self.check_memory_goes_back(guest, 4)
+            self.check_memory_goes_back(guest, 2)
             self.assertEqual(huge_pages_free(), free)
 
 
