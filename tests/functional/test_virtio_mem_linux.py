@@ -9,12 +9,11 @@ Everything is looked at from both sides, the guest's and the host's.
 import contextlib
 import os
 import tempfile
-import unittest
 
-import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import Guest, GiB, MiB
+from virtio_mem_guest import GiB, MiB
+from virtio_mem_guest_test import GuestTest
 
 # What QEMU's own needs (translated code, page tables) and the guest's (its
 # description of hot-plugged pages is kept in boot memory) may add.
@@ -29,26 +28,8 @@ def huge_pages_free():
     return 0
 
 
-class VirtioMemLinux(unittest.TestCase):
+class VirtioMemLinux(GuestTest):
     """Each case boots a guest of its own."""
-
-    def setUp(self):
-        troubles = parts.troubles()
-        if troubles:
-            self.skipTest('; '.join(troubles))
-
-    @contextlib.contextmanager
-    def guest(self, **options):
-        """Boot a guest; in the end its kernel must have nothing to say."""
-        with Guest(**options) as guest:
-            try:
-                guest.wait_boot()
-                yield guest
-                self.assertEqual(guest.complaints(), [])
-            except BaseException:
-                for line in guest.console().splitlines()[-20:]:
-                    print(f'# guest: {line}')
-                raise
 
     def check_memory_goes_back(self, guest, nb_files):
         """Fill what is plugged, check it, and take all of it away."""
@@ -69,6 +50,7 @@ class VirtioMemLinux(unittest.TestCase):
         self.assertLess(guest.host_rss(), rss_boot + SLACK)
 
     def test_four_gib_hold_a_pattern_and_go_back_to_the_host(self):
+        self.require_host_memory(5 * GiB)
         with self.guest() as guest:
             nb_files = 4 * GiB // pattern.FILE_SIZE - 1
             self.check_memory_goes_back(guest, nb_files)

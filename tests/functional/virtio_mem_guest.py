@@ -17,9 +17,11 @@ import virtio_mem_parts as parts
 MiB = 1 << 20
 GiB = 1 << 30
 
-# What Linux prints when a device does something that no driver expects.
+# What Linux prints when a device does something that no driver expects.  A
+# lockup that it sees is the host's: too busy to run the guest at all.
 COMPLAINTS = re.compile(
-    r'WARNING:|BUG:|Oops|Call Trace|marking device broken|Kernel panic')
+    r'WARNING: |BUG: (?!soft lockup|workqueue lockup)|kernel BUG|Oops|'
+    r'blocked for more than|marking device broken|Kernel panic')
 
 
 class GuestError(Exception):
@@ -103,17 +105,22 @@ class Guest:
 
     After the block QEMU is gone, with its sockets and logs, whatever
     happened inside; and it goes down with this process, even by SIGKILL.
-    Only a guest made with keep=True can be left behind, by leave(); it has a
+    room is what maxmem leaves for devices that are plugged in later.  Only a
+    guest made with keep=True can be left behind, by leave(); it has a
     human monitor and a QMP socket for whoever takes over.
     """
 
     DEVICE = 'vm0'
 
     def __init__(self, region_size=8 * GiB, boot_size=512 * MiB,
-                 backend='memory-backend-ram', keep=False):
+                 backend='memory-backend-ram', device_options='',
+                 more_args=(), room=0, keep=False):
         self.region_size = region_size
         self.boot_size = boot_size
         self.backend = backend
+        self._device_options = device_options
+        self._more_args = more_args
+        self._max_size = boot_size + region_size + room
         self._shell = None
         self._left = False
         # QEMU has its own session, so that Ctrl-C reaches us alone and we
@@ -158,19 +165,25 @@ class Guest:
     # What the machine is made of
 
     def machine_args(self):
-        """List the options that say what machine this is."""
+        """List the options that say what machine this is.
+
+        On a busy host Linux may mistake a late timer for a broken one, and
+        panic: no_timer_check.
+        """
         accel = parts.accelerator()
         return [
             '-nodefaults', '-machine', 'q35', '-accel', accel,
             *(['-cpu', 'host'] if accel == 'kvm' else []), '-smp', '2',
             '-m', f'{format_size(self.boot_size)},maxmem='
-                  f'{format_size(self.boot_size + self.region_size)}',
+                  f'{format_size(self._max_size)}',
             '-object', f'{self.backend},id=mem0,'
                        f'size={format_size(self.region_size)}',
-            '-device', f'virtio-mem-pci,id={self.DEVICE},memdev=mem0',
+            '-device', f'virtio-mem-pci,id={self.DEVICE},memdev=mem0'
+                       f'{self._device_options}',
             '-kernel', str(parts.part('GUEST_KERNEL')),
             '-initrd', str(parts.part('GUEST_INITRD')),
-            '-append', 'console=ttyS0 quiet',
+            '-append', 'console=ttyS0 quiet no_timer_check',
+            *self._more_args,
         ]
 
     def path(self, name):
@@ -221,12 +234,12 @@ class Guest:
         if output:
             raise GuestError(f'monitor command "{command}": {output.strip()}')
 
-    def device_info(self):
-        """Return query-memory-devices' view of the device."""
+    def device_info(self, device_id=DEVICE):
+        """Return query-memory-devices' view of a device."""
         for device in self.vm.cmd('query-memory-devices'):
-            if device['data'].get('id') == self.DEVICE:
+            if device['data'].get('id') == device_id:
                 return device['data']
-        raise GuestError(f'query-memory-devices does not know {self.DEVICE}')
+        raise GuestError(f'query-memory-devices does not know {device_id}')
 
     def wait_announced(self, size, timeout=10.0):
         """Return the size changes announced up to the one to a size."""
@@ -251,31 +264,35 @@ class Guest:
                     total += int(line.split()[1]) << 10
         return total
 
-    def request(self, size):
+    def request(self, size, device_id=DEVICE):
         """Ask the guest to change the plugged size; do not wait."""
-        self.hmp(f'qom-set {self.DEVICE} requested-size {format_size(size)}')
+        self.hmp(f'qom-set {device_id} requested-size {format_size(size)}')
 
-    def wait_plugged(self, size, timeout=240):
+    def wait_plugged(self, size, device_id=DEVICE, timeout=240):
         """Wait until the device says that the guest has complied."""
         deadline = time.monotonic() + timeout
-        while self.device_info()['size'] != size:
+        while self.device_info(device_id)['size'] != size:
             if time.monotonic() > deadline:
-                info = self.device_info()
+                info = self.device_info(device_id)
                 raise GuestTimeout(f'plugged size is {info["size"]:#x}, not '
                                    f'{size:#x}, after {timeout} s: {info}')
             time.sleep(0.1)
 
-    def resize(self, size):
-        """Request a size and wait until both sides have it.
-
-        The guest has new memory only some time after it plugged it, when
-        the memory is online.
-        """
-        gained = size - self.device_info()['size']
+    def resize(self, size, device_id=DEVICE):
+        """Request a size and wait until both sides have it."""
+        gained = size - self.device_info(device_id)['size']
         expected = self.mem_total() + gained
-        self.request(size)
-        self.wait_plugged(size)
-        deadline = time.monotonic() + 60
+        self.request(size, device_id)
+        self.wait_plugged(size, device_id)
+        self.wait_mem_total(expected)
+
+    def wait_mem_total(self, expected, timeout=60):
+        """Wait until the guest's kernel manages so much memory.
+
+        It has new memory only some time after it plugged it, when the
+        memory is online.
+        """
+        deadline = time.monotonic() + timeout
         while self.mem_total() != expected:
             if time.monotonic() > deadline:
                 raise GuestTimeout(f'the guest\'s MemTotal is '
