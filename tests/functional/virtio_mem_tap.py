@@ -6,6 +6,7 @@ Meson counts the cases of a TAP test and shows why one was skipped.  QEMU's
 own functional tests use pycotap for this, which distributions do not have.
 """
 
+import signal
 import time
 import traceback
 import unittest
@@ -83,5 +84,9 @@ class TAPRunner:
 
 
 def main():
-    """Run the cases of the calling script; -k PATTERN selects."""
+    """Run the cases of the calling script; -k PATTERN selects.
+
+    A test that takes too long is terminated; it still has to clean up.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     unittest.main(testRunner=TAPRunner())
