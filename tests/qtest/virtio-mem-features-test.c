@@ -107,6 +107,7 @@ static void test_f1_not_accepted(VirtioMemGuest *vm)
     virtio_mem_queue_up(vm, 0);
     virtio_mem_driver_ok(vm);
     expect_not_served(vm);
+    expect_up(vm, virtio_mem_default_features(vm));
 }
 
 static void test_not_offered(VirtioMemGuest *vm)
