@@ -95,9 +95,8 @@ int virtio_mem_plug_range(VirtIOMEM *vmem, VirtIOMEMRange range)
         ret = virtio_mem_announce_plug(vmem, range);
     }
     if (ret) {
-        if (vmem->prealloc) {
-            virtio_mem_discard_range(vmem, range);
-        }
+        /* Populated by us, or by a listener that pinned it before another. */
+        virtio_mem_discard_range(vmem, range);
         return ret;
     }
 

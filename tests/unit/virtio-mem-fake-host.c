@@ -160,6 +160,8 @@ int virtio_mem_rdm_ask_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
                     VIRTIO_MEM_BLOCKS_UNPLUGGED);
     for (unsigned i = 0; i < FAKE_LISTENERS; i++) {
         fake_host_log(host, "ask", range);
+        /* To pin memory populates it, also if that fails at the end. */
+        fake_fill(host->books.memory, range, true);
         if (fake_host_refuses(host)) {
             while (i--) {
                 fake_listener_toggle(host, i, range, false);
