@@ -114,8 +114,12 @@ void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem);
 
 /* --- virtio-mem-request.c: decide and serve the guest's requests --- */
 
-/* The queue's handler (spec: Device Operation). */
-void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq);
+/* The queue and its handler (spec: Device Operation). */
+void virtio_mem_request_realize(VirtIOMEM *vmem);
+void virtio_mem_request_unrealize(VirtIOMEM *vmem);
+
+/* The VM runs again: serve what it left in the queue when it was stopped. */
+void virtio_mem_request_resume(VirtIOMEM *vmem);
 
 /* --- virtio-mem-vmstate.c: the migration stream --- */
 
@@ -147,12 +151,6 @@ void virtio_mem_settle_block_size(VirtIOMEM *vmem);
 bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
 
 /* --- virtio-mem.c: the virtio device --- */
-
-/*
- * MAY fail to operate further (spec: Device Initialization) with a driver that
- * did not promise to keep off unplugged memory: false then.
- */
-bool virtio_mem_can_serve(VirtIODevice *vdev);
 
 /*
  * A config field changed and the driver need not be interrupted: have the

@@ -15,6 +15,10 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-wire.h"
 
+/* Ring slots; Linux and Windows use two at a time. */
+#define VIRTIO_MEM_QUEUE_SIZE 128
+#define VIRTIO_MEM_REQUESTS_PER_TURN 64
+
 typedef enum VirtIOMEMVerdict {
     VIRTIO_MEM_OK,
     VIRTIO_MEM_BAD_TYPE,
@@ -231,14 +235,33 @@ static bool virtio_mem_serve(VirtIOMEM *vmem, VirtQueueElement *elem)
     return true;
 }
 
-void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
+/*
+ * MUST NOT consume anything before DRIVER_OK (virtio 1.4: Device
+ * Initialization).  A driver that goes on although its features were refused,
+ * or that did not accept VERSION_1, is not served either.
+ */
+static bool virtio_mem_can_serve(VirtIODevice *vdev)
+{
+    const uint8_t ready = VIRTIO_CONFIG_S_FEATURES_OK |
+                          VIRTIO_CONFIG_S_DRIVER_OK;
+
+    return vdev->vm_running && (vdev->status & ready) == ready &&
+           virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1);
+}
+
+/*
+ * A guest may refill the queue as fast as it is served.  Everybody else gets a
+ * turn now and then.
+ */
+static void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+    int budget = VIRTIO_MEM_REQUESTS_PER_TURN;
 
     if (!virtio_mem_can_serve(vdev)) {
         return;
     }
-    for (;;) {
+    while (budget--) {
         g_autofree VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
 
         if (!elem) {
@@ -249,4 +272,33 @@ void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
             return;
         }
     }
+    qemu_bh_schedule(vmem->request_bh);
+}
+
+static void virtio_mem_go_on(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    virtio_mem_handle_requests(VIRTIO_DEVICE(vmem), vmem->vq);
+}
+
+void virtio_mem_request_resume(VirtIOMEM *vmem)
+{
+    if (!virtio_queue_empty(vmem->vq)) {
+        qemu_bh_schedule(vmem->request_bh);
+    }
+}
+
+void virtio_mem_request_realize(VirtIOMEM *vmem)
+{
+    vmem->vq = virtio_add_queue(VIRTIO_DEVICE(vmem), VIRTIO_MEM_QUEUE_SIZE,
+                                virtio_mem_handle_requests);
+    vmem->request_bh = virtio_bh_new_guarded(DEVICE(vmem), virtio_mem_go_on,
+                                             vmem);
+}
+
+void virtio_mem_request_unrealize(VirtIOMEM *vmem)
+{
+    g_clear_pointer(&vmem->request_bh, qemu_bh_delete);
+    virtio_delete_queue(vmem->vq);
 }

@@ -3,8 +3,8 @@
  *
  * The device's own reset is no place for that: it also runs for a driver that
  * starts anew, for function level and for bus resets, none of which may change
- * a block (spec: Device Initialization).  So a Resettable of its own takes part in the
- * machine's reset, and in nothing else.
+ * a block (spec: Device Initialization).  So a Resettable of its own takes part
+ * in the machine's reset, and in nothing else.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

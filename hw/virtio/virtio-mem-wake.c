@@ -4,9 +4,9 @@
  * A driver that hears BUSY waits: Linux for 50 seconds, later for 300.  A
  * config interrupt, which the device MAY send at any time (spec: Device
  * configuration layout), makes it retry at once.  So whoever heard BUSY gets
- * one when the cause is over: at the end of the migration (on the destination, when the VM
- * first runs there); for a host short of memory, whose end nobody announces,
- * after a second, then two, four and so on up to a minute.
+ * one when the cause is over: at the end of the migration (on the destination,
+ * when the VM first runs there); for a host short of memory, whose end nobody
+ * announces, after a second, then two, four and so on up to a minute.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -23,9 +23,6 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-rdm.h"
 
-/* Ring slots; Linux and Windows use two at a time. */
-#define VIRTIO_MEM_QUEUE_SIZE 128
-
 /*
  * The usable region exceeds the request by two of the units in which Linux
  * adds memory, so that a guest with holes can still reach the requested size.
@@ -82,15 +79,14 @@ static uint64_t virtio_mem_get_features(VirtIODevice *vdev, uint64_t features,
     return features;
 }
 
-bool virtio_mem_can_serve(VirtIODevice *vdev)
-{
-    return virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) ||
-           !virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
-}
-
+/*
+ * MAY fail to operate further (spec: Device Initialization) with a driver that
+ * did not promise to keep off unplugged memory.
+ */
 static int virtio_mem_validate_features(VirtIODevice *vdev)
 {
-    if (!virtio_mem_can_serve(vdev)) {
+    if (virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) &&
+        !virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)) {
         trace_virtio_mem_bad_features();
         return -EFAULT;
     }
@@ -109,7 +105,12 @@ static void virtio_mem_reset(VirtIODevice *vdev)
 /* Also called when the VM starts to run. */
 static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
 {
-    virtio_mem_wake_if_due(VIRTIO_MEM(vdev));
+    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+
+    virtio_mem_wake_if_due(vmem);
+    if (vdev->vm_running) {
+        virtio_mem_request_resume(vmem);
+    }
 }
 
 /* --- realize --- */
@@ -155,9 +156,7 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
 
     virtio_init(vdev, VIRTIO_ID_MEM, sizeof(struct virtio_mem_config));
-    vmem->vq = virtio_add_queue(vdev, VIRTIO_MEM_QUEUE_SIZE,
-                                virtio_mem_handle_requests);
-
+    virtio_mem_request_realize(vmem);
     virtio_mem_memslots_realize(vmem);
     host_memory_backend_set_mapped(vmem->memdev, true);
     virtio_mem_wake_realize(vmem);
@@ -179,7 +178,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
     host_memory_backend_set_mapped(vmem->memdev, false);
     virtio_mem_memslots_unrealize(vmem);
 
-    virtio_delete_queue(vmem->vq);
+    virtio_mem_request_unrealize(vmem);
     virtio_cleanup(vdev);
 
     g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
@@ -229,8 +228,7 @@ static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
 {
     if (vmem->unplugged_inaccessible == ON_OFF_AUTO_OFF) {
         error_setg(errp, "virtio-mem device cannot get unplugged while"
-                   " unplugged memory is accessible ('%s' is 'off')",
-                   VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
+                   " '%s' != 'on'", VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
     } else if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
         error_setg(errp, "virtio-mem device cannot get unplugged while some"
                    " of its memory is still plugged");

@@ -61,6 +61,7 @@ struct VirtIOMEM {
      * the blocks without the BQL; nothing changes them then.
      */
     VirtQueue *vq;
+    QEMUBH *request_bh;             /* goes on serving the queue */
     uint64_t usable_extent;         /* of the usable region over the request */
     uint64_t usable_region_size;
     struct VirtIOMEMBlocks *blocks;
