@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Count the test cases of Meson test logs.
+Count the test cases of the runs in a Meson test log.
 
 Meson counts programs; one program runs many cases.
 """
 
-import json
 import re
 from collections import Counter
 
@@ -37,15 +36,15 @@ def cases(run):
         yield outcome, name, reason[1] if reason else ''
 
 
-def report(logs):
+def report(runs):
     """
     Show why cases were skipped and which failed, close with the line "N
     passed, N failed, N skipped".  Return 1 if one failed or none ran, or 0.
     """
     count = Counter()
     notable = {'skipped': [], 'failed': []}
-    for line in [run for log in logs for run in log.read_text().splitlines()]:
-        for outcome, case, reason in cases(json.loads(line)):
+    for run in runs:
+        for outcome, case, reason in cases(run):
             count[outcome] += 1
             if outcome in notable:
                 notable[outcome].append(
