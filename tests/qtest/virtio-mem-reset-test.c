@@ -290,6 +290,7 @@ static void test_survivors(VirtioMemGuest *vm)
     virtio_mem_scene_check_blocks(vm, scene);
     vm_assert_unplug_all(vm, BUSY);
     virtio_mem_migrate_cancel(vm);
+    virtio_mem_wait_config_irq(vm);
     virtio_mem_restart_driver(vm);
     vm_assert_unplug_all(vm, ACK);
     vm_assert_plugged(vm, 0);
