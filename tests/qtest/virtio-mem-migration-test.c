@@ -165,6 +165,24 @@ static void test_unplugged(VirtioMemGuest *unused)
     virtio_mem_guest_stop(from);
 }
 
+/* Unplugged means no memory, whatever the target did before. */
+static void test_target_touched(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *from = virtio_mem_guest_start(&plain);
+    VirtioMemGuest *to = virtio_mem_target(&plain);
+
+    virtio_mem_set_requested(from, VM_REQUESTED);
+    vm_assert_plug(from, 4, 2, ACK);
+    virtio_mem_write_pattern(from, 4, 2, 8);
+    virtio_mem_fill(to, from->addr, 0x5e, 8 * VM_BLOCK);
+    virtio_mem_migrate(from, to);
+    g_assert_true(virtio_mem_blocks_are_filled(to, 0, 4, 0));
+    g_assert_true(virtio_mem_check_pattern(to, 4, 2, 8));
+    g_assert_true(virtio_mem_blocks_are_filled(to, 6, 2, 0));
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
 /* The walk of STATE is the first thing the guest does on the other side. */
 static void test_state_walk(VirtioMemGuest *unused)
 {
@@ -330,6 +348,8 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true },
     { "T241", "migration/leaves-unplugged-memory-out", test_unplugged,
       .once = true, .no_guest = true },
+    { "T241", "migration/gives-back-what-the-target-touched",
+      test_target_touched, .once = true, .no_guest = true },
     { "T248", "migration/state-walk-is-the-first-thing", test_state_walk,
       .once = true, .no_guest = true },
     { "T247", "migration/broken-stays-broken-and-heals", test_broken,

@@ -14,6 +14,12 @@
 #include "virtio-mem-scene.h"
 
 static const VirtioMemOptions plain = { .region_size = VM_MIGRATE_REGION };
+static const VirtioMemOptions prealloc = {
+    .region_size = VM_MIGRATE_REGION, .device = "prealloc=on",
+};
+static const VirtioMemOptions memslots = {
+    .region_size = VM_MIGRATE_REGION, .device = "dynamic-memslots=on",
+};
 
 /* --- start and end --- */
 
@@ -67,10 +73,11 @@ static void postcopy_end(VirtioMemGuest *from, VirtioMemGuest *to)
     g_assert_true(virtio_mem_wait_config_irq(to));
 }
 
-static void postcopy_check(const char *from_env, const char *to_env)
+static void postcopy_check(const char *from_env, const char *to_env,
+                           const VirtioMemOptions *opts)
 {
-    VirtioMemGuest *from = virtio_mem_start_with(from_env, &plain);
-    VirtioMemGuest *to = virtio_mem_target_with(to_env, &plain);
+    VirtioMemGuest *from = virtio_mem_start_with(from_env, opts);
+    VirtioMemGuest *to = virtio_mem_target_with(to_env, opts);
     g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(from);
 
     if (postcopy_begin(from, to)) {
@@ -88,7 +95,18 @@ static void postcopy_check(const char *from_env, const char *to_env)
 
 static void test_everything(VirtioMemGuest *unused)
 {
-    postcopy_check(NULL, NULL);
+    postcopy_check(NULL, NULL, &plain);
+}
+
+/* Memory that was populated for the blocks must still be missing pages. */
+static void test_prealloc(VirtioMemGuest *unused)
+{
+    postcopy_check(NULL, NULL, &prealloc);
+}
+
+static void test_memslots(VirtioMemGuest *unused)
+{
+    postcopy_check(NULL, NULL, &memslots);
 }
 
 static void test_stock(VirtioMemGuest *unused)
@@ -97,8 +115,8 @@ static void test_stock(VirtioMemGuest *unused)
         g_test_skip(VM_STOCK_BINARY " is not set");
         return;
     }
-    postcopy_check(VM_STOCK_BINARY, NULL);
-    postcopy_check(NULL, VM_STOCK_BINARY);
+    postcopy_check(VM_STOCK_BINARY, NULL, &plain);
+    postcopy_check(NULL, VM_STOCK_BINARY, &plain);
 }
 
 /* --- another device whose ring lives in our memory --- */
@@ -213,6 +231,10 @@ static void test_busy(VirtioMemGuest *unused)
 
 static const VirtioMemTest tests[] = {
     { "T240", "postcopy/keeps-everything", test_everything,
+      .once = true, .no_guest = true },
+    { "T240", "postcopy/keeps-everything-with-prealloc", test_prealloc,
+      .once = true, .no_guest = true },
+    { "T240", "postcopy/keeps-everything-with-memslots", test_memslots,
       .once = true, .no_guest = true },
     { "T240", "postcopy/from-and-to-stock", test_stock,
       .once = true, .no_guest = true },
