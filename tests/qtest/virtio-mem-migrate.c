@@ -43,6 +43,19 @@ char *virtio_mem_temp_path(const char *name)
 
 /* --- starting --- */
 
+bool virtio_mem_have_stock(void)
+{
+    const char *binary = g_getenv(VM_STOCK_BINARY);
+
+    if (!binary) {
+        g_test_skip(VM_STOCK_BINARY " is not set");
+    } else if (access(binary, X_OK)) {
+        g_test_skip(VM_STOCK_BINARY " names no program");
+        binary = NULL;
+    }
+    return binary;
+}
+
 VirtioMemGuest *virtio_mem_start_with(const char *env,
                                       const VirtioMemOptions *opts)
 {

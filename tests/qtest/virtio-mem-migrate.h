@@ -18,6 +18,8 @@
 
 /* Names the binary of another implementation of the device, if there is one. */
 #define VM_STOCK_BINARY "STOCK_QEMU_BINARY"
+/* If not, the test is marked as skipped. */
+bool virtio_mem_have_stock(void);
 
 /* Small enough to make streams short, large enough that U < R. */
 #define VM_MIGRATE_REGION (4 * GiB)

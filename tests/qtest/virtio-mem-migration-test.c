@@ -83,18 +83,9 @@ static void test_shrunken_request(VirtioMemGuest *unused)
 
 /* --- another implementation --- */
 
-static bool migration_skip_without_stock(void)
-{
-    if (!g_getenv(VM_STOCK_BINARY)) {
-        g_test_skip(VM_STOCK_BINARY " is not set");
-        return true;
-    }
-    return false;
-}
-
 static void migration_check_stock(const VirtioMemOptions *opts)
 {
-    if (migration_skip_without_stock()) {
+    if (!virtio_mem_have_stock()) {
         return;
     }
     migration_check(VM_STOCK_BINARY, NULL, opts, virtio_mem_migrate);

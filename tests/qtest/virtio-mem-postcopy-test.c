@@ -111,8 +111,7 @@ static void test_memslots(VirtioMemGuest *unused)
 
 static void test_stock(VirtioMemGuest *unused)
 {
-    if (!g_getenv(VM_STOCK_BINARY)) {
-        g_test_skip(VM_STOCK_BINARY " is not set");
+    if (!virtio_mem_have_stock()) {
         return;
     }
     postcopy_check(VM_STOCK_BINARY, NULL, &plain);

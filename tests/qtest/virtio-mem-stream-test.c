@@ -180,8 +180,7 @@ static void test_same_as_stock(VirtioMemGuest *unused)
     g_autoptr(GByteArray) ours = NULL;
     g_autoptr(GByteArray) theirs = NULL;
 
-    if (!g_getenv(VM_STOCK_BINARY)) {
-        g_test_skip(VM_STOCK_BINARY " is not set");
+    if (!virtio_mem_have_stock()) {
         return;
     }
     ours = stream_make(&small);
