@@ -333,6 +333,21 @@ static void host_check_identity(VirtioMemGuest *vm)
                     vm->node_id);
 }
 
+/* What management sees is what the guest sees. */
+static void host_check_query(VirtioMemGuest *vm, uint64_t usable,
+                             uint64_t plugged, uint64_t requested)
+{
+    QDict *info = virtio_mem_query(vm);
+
+    g_assert_cmphex(qdict_get_int(info, "memaddr"), ==, vm->addr);
+    g_assert_cmphex(qdict_get_int(info, "max-size"), ==, vm->region_size);
+    g_assert_cmphex(qdict_get_int(info, "block-size"), ==, vm->block_size);
+    g_assert_cmphex(qdict_get_int(info, "usable-size"), ==, usable);
+    g_assert_cmphex(qdict_get_int(info, "size"), ==, plugged);
+    g_assert_cmphex(qdict_get_int(info, "requested-size"), ==, requested);
+    qobject_unref(info);
+}
+
 void virtio_mem_check_invariants(VirtioMemGuest *vm)
 {
     uint64_t usable = virtio_mem_usable_size(vm);
@@ -350,6 +365,7 @@ void virtio_mem_check_invariants(VirtioMemGuest *vm)
                     plugged);
     g_assert_cmphex(virtio_mem_qom_get(vm, "size"), ==, plugged);
     g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, requested);
+    host_check_query(vm, usable, plugged, requested);
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'query-status' }");
 }
 
