@@ -8,6 +8,7 @@ Everything is looked at from both sides, the guest's and the host's.
 
 import contextlib
 import os
+import pathlib
 import tempfile
 
 import virtio_mem_pattern as pattern
@@ -20,12 +21,28 @@ from virtio_mem_guest_test import GuestTest
 SLACK = 256 * MiB
 
 
-def huge_pages_free():
-    """Return how much memory is left in the pool of 2 MiB pages."""
-    path = '/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages'
-    with contextlib.suppress(OSError), open(path, encoding='ascii') as pages:
-        return int(pages.read()) * 2 * MiB
-    return 0
+POOL = pathlib.Path('/sys/kernel/mm/hugepages/hugepages-2048kB')
+
+
+def huge_pages(what):
+    """Return a number of 2 MiB pages of the host's pool, or 0 without one."""
+    path = POOL / f'{what}_hugepages'
+    return int(path.read_text(encoding='ascii')) if path.exists() else 0
+
+
+@contextlib.contextmanager
+def huge_pages_for(size):
+    """Enlarge the pool, if we may, so that @size bytes are free in it."""
+    missing = size // (2 * MiB) - huge_pages('free')
+    before = huge_pages('nr')
+    pool = POOL / 'nr_hugepages'
+    if missing > 0 and os.access(pool, os.W_OK):
+        pool.write_text(str(before + missing), encoding='ascii')
+    try:
+        yield size <= huge_pages('free') * 2 * MiB
+    finally:
+        if huge_pages('nr') != before:
+            pool.write_text(str(before), encoding='ascii')
 
 
 class VirtioMemLinux(GuestTest):
@@ -112,14 +129,15 @@ class VirtioMemLinux(GuestTest):
 
     def test_huge_pages_go_back_to_the_pool(self):
         size = 1 * GiB
-        if huge_pages_free() < size:
-            self.skipTest(f'fewer than {size // MiB // 2} huge pages free: '
-                          'write that number to /proc/sys/vm/nr_hugepages')
         backend = 'memory-backend-memfd,hugetlb=on,share=on'
-        with self.guest(backend=backend, region_size=size) as guest:
-            free = huge_pages_free()
-            self.check_memory_goes_back(guest, 2)
-            self.assertEqual(huge_pages_free(), free)
+        with huge_pages_for(size) as enough:
+            if not enough:
+                self.skipTest('too few free huge pages: write at least '
+                              f'{size // (2 * MiB)} to {POOL}/nr_hugepages')
+            with self.guest(backend=backend, region_size=size) as guest:
+                free = huge_pages('free')
+                self.check_memory_goes_back(guest, 2)
+                self.assertEqual(huge_pages('free'), free)
 
 
 if __name__ == '__main__':
