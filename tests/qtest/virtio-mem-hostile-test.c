@@ -15,214 +15,15 @@
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "standard-headers/linux/virtio_ring.h"
-#include "virtio-mem-chains.h"
+#include "virtio-mem-model.h"
 
-#define HOSTILE_REGION  (1 * GiB)
-#define HOSTILE_BLOCK   (8 * MiB)
-#define NB_BLOCKS       (HOSTILE_REGION / HOSTILE_BLOCK)
 #define MAX_BATCH       16
 #define MAX_SEGMENTS    8
-#define MAX_NB          0xffff
-/* What a heap may grow by without anything being wrong. */
-#define RSS_SLACK       (16 * MiB)
-
-/* What the guest believes, kept as naively as possible. */
-typedef struct HostileModel {
-    VirtioMemGuest *vm;
-    VirtioMemBuffers buffers;
-    bool plugged[NB_BLOCKS];
-    uint64_t stamp[NB_BLOCKS];  /* in the block's first quadword; 0: fresh */
-    uint64_t nb_requested;
-    uint64_t nb_usable;         /* only the device knows: read from it */
-} HostileModel;
-
-/* --- the model --- */
-
-static uint64_t model_count(const HostileModel *m, uint64_t first, uint64_t nb)
-{
-    uint64_t count = 0;
-
-    for (uint64_t i = first; i < first + nb; i++) {
-        count += m->plugged[i];
-    }
-    return count;
-}
-
-static bool model_find(const HostileModel *m, const VirtioMemRequest *req,
-                       uint64_t *first)
-{
-    for (uint64_t i = 0; i < m->nb_usable; i++) {
-        if (virtio_mem_block_gpa(m->vm, i) == req->addr) {
-            *first = i;
-            return req->nb_blocks && i + req->nb_blocks <= m->nb_usable;
-        }
-    }
-    return false;
-}
-
-static VirtioMemAnswer model_state(const HostileModel *m, uint64_t first,
-                                   uint64_t nb)
-{
-    uint64_t count = model_count(m, first, nb);
-
-    return (VirtioMemAnswer){
-        .type = VIRTIO_MEM_RESP_ACK,
-        .state = count == nb ? VIRTIO_MEM_STATE_PLUGGED :
-                 count == 0 ? VIRTIO_MEM_STATE_UNPLUGGED :
-                              VIRTIO_MEM_STATE_MIXED,
-    };
-}
-
-static void model_set(HostileModel *m, uint64_t first, uint64_t nb,
-                      bool plugged)
-{
-    for (uint64_t i = first; i < first + nb; i++) {
-        m->plugged[i] = plugged;
-        m->stamp[i] = 0;
-    }
-}
-
-/* The answer that must come; what it says has then been done. */
-static VirtioMemAnswer model_serve(HostileModel *m,
-                                   const VirtioMemRequest *req)
-{
-    bool plug = req->type == VIRTIO_MEM_REQ_PLUG;
-    uint64_t first, nb = req->nb_blocks;
-
-    if (req->type == VIRTIO_MEM_REQ_UNPLUG_ALL) {
-        model_set(m, 0, NB_BLOCKS, false);
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ACK };
-    }
-    if (req->type > VIRTIO_MEM_REQ_STATE || !model_find(m, req, &first)) {
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ERROR };
-    }
-    if (req->type == VIRTIO_MEM_REQ_STATE) {
-        return model_state(m, first, nb);
-    }
-    if (model_count(m, first, nb) != (plug ? 0 : nb)) {
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ERROR };
-    }
-    if (plug && model_count(m, 0, NB_BLOCKS) + nb > m->nb_requested) {
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_NACK };
-    }
-    model_set(m, first, nb, plug);
-    return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ACK };
-}
-
-/* Only a larger request may raise U, only UNPLUG ALL and reset lower it. */
-static void model_read_usable(HostileModel *m, bool may_grow, bool may_shrink)
-{
-    uint64_t nb_usable = virtio_mem_usable_blocks(m->vm);
-
-    g_assert_cmpuint(nb_usable, >=, m->nb_requested);
-    g_assert_cmpuint(nb_usable, <=, NB_BLOCKS);
-    if (!may_grow) {
-        g_assert_cmpuint(nb_usable, <=, m->nb_usable);
-    }
-    if (!may_shrink) {
-        g_assert_cmpuint(nb_usable, >=, m->nb_usable);
-    }
-    m->nb_usable = nb_usable;
-}
-
-static void model_check_answer(HostileModel *m, const VirtioMemRequest *req,
-                               VirtioMemAnswer got)
-{
-    VirtioMemAnswer expected = model_serve(m, req);
-
-    if (got.type != expected.type || got.state != expected.state) {
-        g_test_message("type %u addr 0x%" PRIx64 " nb %u: answer %u state %u,"
-                       " expected %u, %u", req->type, req->addr,
-                       req->nb_blocks, got.type, got.state, expected.type,
-                       expected.state);
-    }
-    g_assert_cmpuint(got.type, ==, expected.type);
-    g_assert_cmpuint(got.state, ==, expected.state);
-}
-
-/* --- random values --- */
-
-static uint64_t random_below(uint64_t end)
-{
-    uint64_t value = (uint64_t)(uint32_t)g_test_rand_int() << 32 |
-                     (uint32_t)g_test_rand_int();
-
-    return end ? value % end : value;
-}
-
-static bool random_one_in(unsigned nb)
-{
-    return random_below(nb) == 0;
-}
-
-static uint64_t random_edge(HostileModel *m)
-{
-    const uint64_t end = m->vm->addr + m->nb_usable * HOSTILE_BLOCK;
-    const uint64_t edges[] = {
-        0, m->vm->addr, end, m->vm->addr + HOSTILE_REGION, 1ULL << 32,
-        1ULL << 63, (1ULL << 63) + m->vm->addr, 0 - m->vm->addr,
-    };
-    static const int64_t deltas[] = {
-        -HOSTILE_BLOCK, -4096, -1, 0, 1, 4096, HOSTILE_BLOCK,
-    };
-
-    return edges[random_below(ARRAY_SIZE(edges))] +
-           deltas[random_below(ARRAY_SIZE(deltas))];
-}
-
-static uint64_t random_addr(HostileModel *m)
-{
-    switch (random_below(16)) {
-    case 0:
-        return random_below(0);
-    case 1:
-        return m->vm->addr + random_below(HOSTILE_REGION);
-    case 2:
-    case 3:
-        return random_edge(m);
-    default:
-        return virtio_mem_block_gpa(m->vm, random_below(m->nb_usable + 2));
-    }
-}
-
-static uint16_t random_nb_blocks(HostileModel *m)
-{
-    switch (random_below(16)) {
-    case 0:
-        return random_below(0);
-    case 1:
-        return m->nb_usable + random_below(3) - 1;
-    case 2:
-        return random_one_in(2) ? MAX_NB : 0;
-    default:
-        return 1 + random_below(8);
-    }
-}
-
-static uint16_t random_type(void)
-{
-    static const uint16_t types[] = {
-        VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_PLUG,
-        VIRTIO_MEM_REQ_PLUG, VIRTIO_MEM_REQ_UNPLUG, VIRTIO_MEM_REQ_UNPLUG,
-        VIRTIO_MEM_REQ_STATE,
-    };
-
-    if (random_one_in(40)) {
-        return VIRTIO_MEM_REQ_UNPLUG_ALL;
-    }
-    return random_one_in(20) ? random_below(0)
-                             : types[random_below(ARRAY_SIZE(types))];
-}
-
-static VirtioMemRequest random_request(HostileModel *m)
-{
-    return (VirtioMemRequest){
-        .type = random_type(),
-        .addr = random_addr(m),
-        .nb_blocks = random_nb_blocks(m),
-        .junk = random_below(256),
-    };
-}
+/*
+ * What a heap may grow by without anything being wrong.  Losing one queue
+ * element per request takes more.
+ */
+#define RSS_SLACK       (640 * KiB)
 
 /* --- steps --- */
 
@@ -494,6 +295,7 @@ static HostileModel *program_start(VirtioMemGuest *vm)
 
 /* --- what QEMU takes from the host --- */
 
+/* 0 under a sanitizer: its freed memory stays for a while, on purpose. */
 static uint64_t host_rss(VirtioMemGuest *vm)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/statm",
@@ -504,7 +306,9 @@ static uint64_t host_rss(VirtioMemGuest *vm)
 
     g_assert_true(ok);
     g_assert_cmpint(sscanf(text, "%llu %llu", &size, &resident), ==, 2);
-    return resident * qemu_real_host_page_size();
+    /* Shadow memory has terabytes of address space, ours has gigabytes. */
+    return size * qemu_real_host_page_size() > 1 * TiB ? 0 :
+           resident * qemu_real_host_page_size();
 }
 
 static unsigned host_nb_fds(VirtioMemGuest *vm)
@@ -535,8 +339,8 @@ static void test_long_program(VirtioMemGuest *vm)
 {
     g_autofree HostileModel *m = program_start(vm);
     unsigned nb_steps = g_test_slow() ? 100000 : 2500;
+    uint64_t rss, rss_end;
     unsigned nb_fds;
-    uint64_t rss;
 
     program_run(m, 500);
     step_system_reset(m);
@@ -545,7 +349,10 @@ static void test_long_program(VirtioMemGuest *vm)
     program_run(m, nb_steps);
     program_check(m);
     step_system_reset(m);
-    g_assert_cmpuint(host_rss(vm), <, rss + RSS_SLACK);
+    rss_end = host_rss(vm);
+    g_test_message("resident: %" PRIu64 " KiB, later %" PRIu64 " KiB",
+                   rss / KiB, rss_end / KiB);
+    g_assert_cmpuint(rss_end, <=, rss + RSS_SLACK);
     g_assert_cmpuint(host_nb_fds(vm), ==, nb_fds);
 }
 
