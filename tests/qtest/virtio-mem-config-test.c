@@ -356,6 +356,18 @@ static void test_no_vector(VirtioMemGuest *vm)
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, VM_REQUESTED);
 }
 
+/* Users see why a guest cannot plug a block: not usable yet. */
+static void test_usable_shown(VirtioMemGuest *vm)
+{
+    QDict *info;
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    info = virtio_mem_query(vm);
+    g_assert_cmphex(qdict_get_int(info, "usable-size"), ==,
+                    virtio_mem_usable_size(vm));
+    qobject_unref(info);
+}
+
 static const VirtioMemTest tests[] = {
     { "T001", "config/pci-identity", test_pci_ids, .once = true },
     { "T002", "config/pci-capabilities", test_capabilities, .once = true },
@@ -364,6 +376,8 @@ static const VirtioMemTest tests[] = {
     { "T006", "config/readable-before-features-ok", test_before_features_ok,
       .options = &not_driven, .once = true },
     { "T007", "config/cold-start", test_cold_start, .options = &not_driven },
+    { "T007", "config/usable-size-is-shown-by-qmp", test_usable_shown,
+      .once = true },
     { "T008", "config/writes-are-ignored", test_writes_are_ignored,
       .once = true },
     { "T009", "config/outside-is-harmless", test_outside, .once = true },

@@ -1,9 +1,10 @@
 /*
- * virtio-mem: a guest CPU rewrites requests while the device reads them
+ * virtio-mem: a guest CPU writes while the device reads
  *
  * The guest's RAM is a file that this process maps too.  A thread flips one
  * field of a request between two values, one of which must be refused, as
- * fast as it can; the device must judge and execute the same value.
+ * fast as it can; the device must judge and execute the same value.  Or it
+ * adds requests as fast as they are served.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -160,6 +161,74 @@ static void test_type(VirtioMemGuest *unused)
     race_check(0, (VirtioMemRequest){ .type = VIRTIO_MEM_REQ_UNPLUG });
 }
 
+/* --- a CPU that never lets the ring run empty --- */
+
+/* The split ring's idx fields, little endian, in the mapping of this process. */
+typedef struct RaceRefiller {
+    uint16_t *avail_idx;
+    const uint16_t *used_idx;
+    uint16_t ahead;             /* so far that the device never catches up */
+    bool stop;
+} RaceRefiller;
+
+static void *race_refill(void *opaque)
+{
+    RaceRefiller *refiller = opaque;
+
+    while (!qatomic_read(&refiller->stop)) {
+        uint16_t used = le16_to_cpu(qatomic_read(refiller->used_idx));
+
+        qatomic_set(refiller->avail_idx, cpu_to_le16(used + refiller->ahead));
+    }
+    return NULL;
+}
+
+/* Have every slot of the available ring offer the chain that starts at @head. */
+static RaceRefiller race_offer_everywhere(VirtioMemGuest *vm,
+                                          const RaceRam *ram, uint16_t head)
+{
+    uint16_t *avail = (uint16_t *)(ram->bytes + vm->ring.driver);
+
+    for (unsigned i = 0; i < vm->ring.opts.size; i++) {
+        avail[2 + i] = cpu_to_le16(head);
+    }
+    return (RaceRefiller){
+        .avail_idx = avail + 1,
+        .used_idx = (uint16_t *)(ram->bytes + vm->ring.device) + 1,
+        .ahead = vm->ring.opts.size - 1,
+    };
+}
+
+/* The monitor answers, again and again, while requests are being served. */
+static void test_endless_requests(VirtioMemGuest *unused)
+{
+    const VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_STATE,
+                                   .nb_blocks = 1 };
+    RaceRam ram = race_make_ram();
+    VirtioMemGuest *vm = race_start_guest(&ram);
+    RaceRefiller refiller = race_offer_everywhere(
+        vm, &ram, virtio_mem_queue_request(vm, &req));
+    GThread *thread = g_thread_new("refiller", race_refill, &refiller);
+
+    for (unsigned i = 0; i < 20; i++) {
+        uint16_t before = qatomic_read(refiller.used_idx);
+
+        while (qatomic_read(refiller.used_idx) == before) {
+            virtio_mem_kick_force(vm);
+            g_usleep(10);
+        }
+        qtest_qmp_assert_success(vm->qts, "{ 'execute': 'query-status' }");
+    }
+    qatomic_set(&refiller.stop, true);
+    g_thread_join(thread);
+    virtio_mem_device_reset(vm);
+    virtio_mem_restart_driver(vm);
+    vm_assert_plug(vm, 0, 1, ACK);
+    virtio_mem_check_invariants(vm);
+    virtio_mem_guest_stop(vm);
+    race_free_ram(&ram);
+}
+
 static const VirtioMemTest tests[] = {
     { "T138", "framing/rewritten-address-is-read-once", test_address,
       .once = true, .no_guest = true },
@@ -169,6 +238,8 @@ static const VirtioMemTest tests[] = {
       test_nb_blocks, .once = true, .no_guest = true },
     { "T138", "framing/rewritten-type-is-read-once", test_type,
       .once = true, .no_guest = true },
+    { "T161", "ring/endless-requests-leave-the-monitor-its-turn",
+      test_endless_requests, .once = true, .no_guest = true },
 };
 
 int main(int argc, char **argv)

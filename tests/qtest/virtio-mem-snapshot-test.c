@@ -259,6 +259,8 @@ static void snapshot_take_background(VirtioMemGuest *from, const char *uri)
     uint64_t gpa = virtio_mem_block_gpa(from, 0);
 
     virtio_mem_migrate_hold(from, uri);
+    /* The moment is over when the guest runs again. */
+    qtest_qmp_eventwait(from->qts, "RESUME");
     virtio_mem_fill(from, gpa, 0x66, 4096);
     virtio_mem_set_requested(from, 0);
     migrate_set_parameter_int(from->qts, "max-bandwidth", GiB);
