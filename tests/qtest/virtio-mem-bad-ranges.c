@@ -35,12 +35,11 @@ static void bad_add_wrapping(VirtioMemGuest *vm, GArray *ranges)
     }
 }
 
-GArray *virtio_mem_bad_ranges(VirtioMemGuest *vm, VirtioMemBadKind kind)
+/* Requests that are wrong wherever the region is, and odd numbers. */
+static bool bad_add_numbers(VirtioMemGuest *vm, VirtioMemBadKind kind,
+                            GArray *r)
 {
-    GArray *r = g_array_new(false, false, sizeof(VirtioMemBadRange));
     const uint64_t b = vm->block_size, a = vm->addr;
-    const uint64_t a_u = a + virtio_mem_usable_size(vm);
-    const uint64_t a_r = a + vm->region_size;
 
     switch (kind) {
     case VM_BAD_UNALIGNED:
@@ -48,59 +47,82 @@ GArray *virtio_mem_bad_ranges(VirtioMemGuest *vm, VirtioMemBadKind kind)
         bad_add(r, a + b / 2, 1);
         bad_add(r, a + 4096, 1);
         bad_add(r, a + b - 1, 1);
-        break;
+        return true;
     case VM_BAD_EMPTY:
         bad_add(r, a, 0);
-        break;
+        return true;
+    case VM_BAD_TOP_OF_SPACE:
+        bad_add(r, -b, 1);
+        bad_add(r, -b, 2);
+        return true;
+    case VM_BAD_HIGH_BITS:
+        bad_add(r, UINT64_MAX, 1);
+        bad_add(r, a | 1ULL << 63, 1);
+        return true;
+    case VM_BAD_TOO_MANY:
+        bad_add(r, a, 0xffff);
+        return true;
+    case VM_BAD_SWAPPED:
+        bad_add(r, bswap64(a), bswap16(1));
+        bad_add(r, bswap64(a + b), 1);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Requests that miss the usable region [a, a_u) of the region [a, a_r). */
+static bool bad_add_places(VirtioMemGuest *vm, VirtioMemBadKind kind,
+                           GArray *r)
+{
+    const uint64_t b = vm->block_size, a = vm->addr;
+    const uint64_t a_u = a + virtio_mem_usable_size(vm);
+    const uint64_t a_r = a + vm->region_size;
+
+    switch (kind) {
     case VM_BAD_EMPTY_ELSEWHERE:
         bad_add(r, 0, 0);
         bad_add(r, a + 1, 0);
         bad_add(r, a_u, 0);
         bad_add(r, a_r, 0);
         bad_add(r, UINT64_MAX, 0);
-        break;
+        return true;
     case VM_BAD_BELOW:
         bad_add(r, a - b, 1);
         bad_add(r, 0, 1);
         bad_add(r, 16 * MiB, 1);
-        break;
+        return true;
     case VM_BAD_STRADDLES_START:
         bad_add(r, a - b, 2);
-        break;
+        return true;
     case VM_BAD_UNUSABLE:
         bad_add(r, a_u, 1);
         bad_add(r, a_u + b, 1);
-        break;
+        return true;
     case VM_BAD_STRADDLES_USABLE:
         bad_add(r, a_u - b, 2);
-        break;
+        return true;
     case VM_BAD_AROUND_END:
         bad_add(r, a_r - b, 1);
         bad_add(r, a_r, 1);
         bad_add(r, a_r - b, 2);
-        break;
-    case VM_BAD_TOP_OF_SPACE:
-        bad_add(r, -b, 1);
-        bad_add(r, -b, 2);
-        break;
+        return true;
     case VM_BAD_WRAPS_INTO_REGION:
         bad_add_wrapping(vm, r);
-        break;
-    case VM_BAD_HIGH_BITS:
-        bad_add(r, UINT64_MAX, 1);
-        bad_add(r, a | 1ULL << 63, 1);
-        break;
-    case VM_BAD_TOO_MANY:
-        bad_add(r, a, 0xffff);
-        break;
-    case VM_BAD_SWAPPED:
-        bad_add(r, bswap64(a), bswap16(1));
-        bad_add(r, bswap64(a + b), 1);
-        break;
+        return true;
     default:
-        g_assert_not_reached();
+        return false;
     }
-    return r;
+}
+
+GArray *virtio_mem_bad_ranges(VirtioMemGuest *vm, VirtioMemBadKind kind)
+{
+    GArray *ranges = g_array_new(false, false, sizeof(VirtioMemBadRange));
+    bool known = bad_add_numbers(vm, kind, ranges) ||
+                 bad_add_places(vm, kind, ranges);
+
+    g_assert_true(known);
+    return ranges;
 }
 
 void virtio_mem_expect_errors(VirtioMemGuest *vm, uint16_t type,
