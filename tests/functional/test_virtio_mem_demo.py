@@ -29,6 +29,15 @@ STEPS = ['boot Linux', 'grow to 256 MiB', 'grow to 512 MiB',
 TIMEOUT = 180
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def heed_signals():
+    """Undo what a caller such as nohup, or a shell's '&', made us inherit."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+
+
 class Output:
     """What a process writes, as it comes."""
 
@@ -177,6 +186,7 @@ class VirtioMemDemo(unittest.TestCase):
     def test_ctrl_c_on_a_terminal_leaves_nothing(self):
         pid, terminal = pty.fork()
         if pid == 0:
+            heed_signals()
             os.execve(sys.executable, [sys.executable, DEMO],
                       dict(self.env, SIZE='1G'))
         try:
@@ -201,18 +211,18 @@ class VirtioMemDemo(unittest.TestCase):
         demo = subprocess.Popen([sys.executable, DEMO],
                                 env=dict(self.env, **env),
                                 stdout=subprocess.PIPE,
-                                stderr=subprocess.STDOUT)
+                                stderr=subprocess.STDOUT,
+                                preexec_fn=heed_signals)
         self.addCleanup(demo.stdout.close)
         self.addCleanup(demo.wait)
         self.addCleanup(demo.kill)
         return demo
 
     def test_any_signal_at_any_moment_leaves_nothing(self):
-        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         # Python starts, the parts are checked, QEMU starts, Linux boots.
         delays = [0.03 * n for n in range(1, 20)] + [1, 2]
         for number, delay in enumerate(delays):
-            signum = signals[number % len(signals)]
+            signum = SIGNALS[number % len(SIGNALS)]
             demo = self.start_demo()
             time.sleep(delay)
             demo.send_signal(signum)
