@@ -44,7 +44,7 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev);
 /*
  * Give @size bytes at @offset back to the host; they read as zero afterwards.
  * Long ranges go in slices, so no single system call is long.  Returns 0, or
- * a negative errno with an error reported; what went before the slice that
+ * a negative value with an error reported; what went before the slice that
  * failed stays given back.  Needs no lock.
  */
 int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,

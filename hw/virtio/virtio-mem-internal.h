@@ -89,19 +89,22 @@ void virtio_mem_wake_unrealize(VirtIOMEM *vmem);
 bool virtio_mem_is_busy(void);
 
 /*
- * Of a migration's end we hear.  When the host has memory again, or a listener
- * would agree, nobody tells.
+ * Whether the guest may run, or would if it were not suspended.  Requests that
+ * wait while it is stopped are part of the state that is saved.
  */
-typedef enum VirtIOMEMBusyCause {
-    VIRTIO_MEM_BUSY_MIGRATION,
-    VIRTIO_MEM_BUSY_HOST,
-} VirtIOMEMBusyCause;
+bool virtio_mem_is_live(void);
 
 /*
  * The guest was told to wait: send a config interrupt when the cause is over
  * or may be.  Linux sleeps for minutes otherwise.
  */
-void virtio_mem_wake_later(VirtIOMEM *vmem, VirtIOMEMBusyCause cause);
+void virtio_mem_wake_later(VirtIOMEM *vmem);
+
+/*
+ * The device was loaded while pages still arrive: at the end of that, give back
+ * the memory of unplugged blocks and wake the guest.
+ */
+void virtio_mem_wake_after_postcopy(VirtIOMEM *vmem);
 
 /* Send the interrupt that is due, if the VM runs and nothing is in the way. */
 void virtio_mem_wake_if_due(VirtIOMEM *vmem);

@@ -47,7 +47,8 @@ static bool virtio_mem_memslots_can_split(const VirtIOMEM *vmem)
 {
     HostMemoryBackend *memdev = vmem->memdev;
 
-    return vmem->block_size >= host_memory_backend_pagesize(memdev) &&
+    return memdev->mr.ram_block &&
+           vmem->block_size >= host_memory_backend_pagesize(memdev) &&
            QEMU_IS_ALIGNED(memory_region_size(&memdev->mr), vmem->block_size);
 }
 
@@ -110,6 +111,24 @@ void virtio_mem_memslots_realize(VirtIOMEM *vmem)
     }
 }
 
+static void virtio_mem_memslots_set_mapped(VirtIOMEM *vmem, unsigned int idx,
+                                           bool mapped)
+{
+    VirtIOMEMMemslots *memslots = vmem->memslots;
+    MemoryRegion *alias = &memslots->aliases[idx];
+
+    if (memory_region_is_mapped(alias) == mapped) {
+        return;
+    }
+    trace_virtio_mem_memslot(idx, mapped);
+    if (mapped) {
+        memory_region_add_subregion(&memslots->container,
+                                    idx * memslots->memslot_size, alias);
+    } else {
+        memory_region_del_subregion(&memslots->container, alias);
+    }
+}
+
 void virtio_mem_memslots_unrealize(VirtIOMEM *vmem)
 {
     VirtIOMEMMemslots *memslots = vmem->memslots;
@@ -120,6 +139,8 @@ void virtio_mem_memslots_unrealize(VirtIOMEM *vmem)
     }
 
     for (i = 0; i < memslots->nb_memslots; i++) {
+        /* A guest may eject the device without being asked, blocks and all. */
+        virtio_mem_memslots_set_mapped(vmem, i, false);
         object_unparent(OBJECT(&memslots->aliases[i]));
     }
     g_clear_pointer(&memslots->aliases, g_free);
@@ -143,24 +164,6 @@ static bool virtio_mem_memslots_is_empty(const VirtIOMEM *vmem,
     return virtio_mem_blocks_classify(vmem->blocks,
                                       virtio_mem_memslots_blocks(vmem, idx)) ==
            VIRTIO_MEM_BLOCKS_UNPLUGGED;
-}
-
-static void virtio_mem_memslots_set_mapped(VirtIOMEM *vmem, unsigned int idx,
-                                           bool mapped)
-{
-    VirtIOMEMMemslots *memslots = vmem->memslots;
-    MemoryRegion *alias = &memslots->aliases[idx];
-
-    if (memory_region_is_mapped(alias) == mapped) {
-        return;
-    }
-    trace_virtio_mem_memslot(idx, mapped);
-    if (mapped) {
-        memory_region_add_subregion(&memslots->container,
-                                    idx * memslots->memslot_size, alias);
-    } else {
-        memory_region_del_subregion(&memslots->container, alias);
-    }
 }
 
 /*

@@ -140,19 +140,29 @@ int virtio_mem_unplug_all(VirtIOMEM *vmem)
     return 0;
 }
 
-int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
-                           bool populate, Error **errp)
+bool virtio_mem_populate_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
+                                Error **errp)
 {
     VirtIOMEMRange run;
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(loaded, virtio_mem_blocks_all(loaded), true,
                                   run) {
-        int ret;
-
-        if (populate && !virtio_mem_populate_range(vmem, run, errp)) {
-            return -ENOMEM;
+        if (!virtio_mem_populate_range(vmem, run, errp)) {
+            return false;
         }
-        ret = virtio_mem_announce_plug(vmem, run);
+    }
+    return true;
+}
+
+int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
+                           Error **errp)
+{
+    VirtIOMEMRange run;
+
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(loaded, virtio_mem_blocks_all(loaded), true,
+                                  run) {
+        const int ret = virtio_mem_announce_plug(vmem, run);
+
         if (ret) {
             error_setg_errno(errp, -ret, "a user of the memory refused %"
                              PRIu64 " plugged blocks from block %" PRIu64,

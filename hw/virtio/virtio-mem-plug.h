@@ -36,14 +36,22 @@ int virtio_mem_unplug_range(VirtIOMEM *vmem, VirtIOMEMRange range);
 int virtio_mem_unplug_all(VirtIOMEM *vmem);
 
 /*
+ * Have the host provide memory for the blocks that are plugged in @loaded, a
+ * set of the same size; what content is there stays.  False with an error when
+ * it cannot: part of the memory may be there then.
+ */
+bool virtio_mem_populate_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
+                                Error **errp);
+
+/*
  * Plug the blocks that are plugged in @loaded, a set of the same size, while
- * none is plugged here.  The memory's content has arrived or will arrive: it
- * is kept, and populated for 'prealloc' if @populate.  Returns 0; or a negative
- * errno, with an error, and part of it may be plugged.  Calls no size change
- * notifiers.
+ * none is plugged here.  The memory's content has arrived or will arrive, so
+ * none is touched.  Returns 0; or, the one exception to all or nothing, a
+ * negative errno with an error, and part of it may be plugged.  Calls no size
+ * change notifiers.
  */
 int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
-                           bool populate, Error **errp);
+                           Error **errp);
 
 /*
  * Have the size change notifiers called although nothing changed here: the

@@ -45,11 +45,17 @@ void virtio_mem_settle_block_size(VirtIOMEM *vmem)
 static bool virtio_mem_check_proxy(VirtIOMEM *vmem, Error **errp)
 {
     DeviceState *proxy = qdev_get_parent_bus(DEVICE(vmem))->parent;
+    const char *type = object_get_typename(OBJECT(proxy));
 
     if (!object_dynamic_cast(OBJECT(proxy), TYPE_MEMORY_DEVICE)) {
         error_setg(errp, "'%s' is not a memory device, so nothing would map"
                    " the memory of '%s'; use a device such as virtio-mem-pci",
-                   object_get_typename(OBJECT(proxy)), TYPE_VIRTIO_MEM);
+                   type, TYPE_VIRTIO_MEM);
+        return false;
+    }
+    if (!qdev_get_machine_hotplug_handler(proxy)) {
+        error_setg(errp, "this machine has no place for the memory of a '%s';"
+                   " use a machine such as q35", type);
         return false;
     }
     return true;

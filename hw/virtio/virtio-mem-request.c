@@ -181,12 +181,9 @@ static void virtio_mem_note_verdict(VirtIOMEM *vmem,
         }
         break;
     case VIRTIO_MEM_MIGRATING:
-        trace_virtio_mem_busy(req->type, why);
-        virtio_mem_wake_later(vmem, VIRTIO_MEM_BUSY_MIGRATION);
-        break;
     case VIRTIO_MEM_HOST_REFUSED:
         trace_virtio_mem_busy(req->type, why);
-        virtio_mem_wake_later(vmem, VIRTIO_MEM_BUSY_HOST);
+        virtio_mem_wake_later(vmem);
         break;
     default:
         trace_virtio_mem_bad_request(req->type, req->gpa, req->nb_blocks, why);
@@ -245,7 +242,7 @@ static bool virtio_mem_can_serve(VirtIODevice *vdev)
     const uint8_t ready = VIRTIO_CONFIG_S_FEATURES_OK |
                           VIRTIO_CONFIG_S_DRIVER_OK;
 
-    return vdev->vm_running && (vdev->status & ready) == ready &&
+    return virtio_mem_is_live() && (vdev->status & ready) == ready &&
            virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1);
 }
 
@@ -293,8 +290,9 @@ void virtio_mem_request_realize(VirtIOMEM *vmem)
 {
     vmem->vq = virtio_add_queue(VIRTIO_DEVICE(vmem), VIRTIO_MEM_QUEUE_SIZE,
                                 virtio_mem_handle_requests);
-    vmem->request_bh = virtio_bh_new_guarded(DEVICE(vmem), virtio_mem_go_on,
-                                             vmem);
+    /* Like the queue's handler, not inside of other devices' draining. */
+    vmem->request_bh = virtio_bh_io_new_guarded(DEVICE(vmem), virtio_mem_go_on,
+                                                vmem);
 }
 
 void virtio_mem_request_unrealize(VirtIOMEM *vmem)

@@ -159,14 +159,34 @@ fail:
 }
 
 /*
+ * For 'prealloc': make sure that the host has memory for what was plugged.
+ * Postcopy needs memory that is not there, to fault: it was only a test then.
+ * Nothing else may be discarded here, pages may have been loaded already
+ * (mapped-ram).
+ */
+static bool virtio_mem_prealloc_loaded(VirtIOMEM *vmem,
+                                       const VirtIOMEMBlocks *loaded,
+                                       Error **errp)
+{
+    if (!virtio_mem_populate_loaded(vmem, loaded, errp)) {
+        return false;
+    }
+    if (migration_incoming_postcopy_advised() && virtio_mem_discard_all(vmem)) {
+        error_setg(errp, "cannot discard memory for postcopy");
+        return false;
+    }
+    return true;
+}
+
+/*
  * Plug what was plugged on the source.  Anything but the state after a system
  * reset is in the way of that.
  */
 static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
-                                      bool populate, Error **errp)
+                                      bool prealloc, Error **errp)
 {
     VirtIOMEMBlocks *loaded;
-    int ret;
+    bool ok;
 
     if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
         error_setg(errp, "0x%" PRIx64 " bytes are plugged here already",
@@ -177,9 +197,10 @@ static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
     if (!loaded) {
         return false;
     }
-    ret = virtio_mem_plug_loaded(vmem, loaded, populate, errp);
+    ok = (!prealloc || virtio_mem_prealloc_loaded(vmem, loaded, errp)) &&
+         !virtio_mem_plug_loaded(vmem, loaded, errp);
     virtio_mem_blocks_free(loaded);
-    return !ret;
+    return ok;
 }
 
 /* --- early section: the blocks, before the RAM --- */
@@ -187,24 +208,13 @@ static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
 static int virtio_mem_early_post_load(void *opaque, int version_id)
 {
     VirtIOMEM *vmem = opaque;
-    const bool populate = vmem->prealloc &&
+    const bool prealloc = vmem->prealloc &&
                           !virtio_mem_backing_is_ignored(vmem->memdev);
     Error *err = NULL;
 
     /* The usable region comes late: only the region is a limit. */
     if (!virtio_mem_restore_blocks(vmem, virtio_mem_region_size(vmem),
-                                   populate, &err)) {
-        return virtio_mem_refuse_load(vmem, err);
-    }
-
-    /*
-     * Postcopy needs memory that is not there, to fault: populating has only
-     * shown that the host has enough.  Nothing else may be discarded here,
-     * pages may have been loaded already (mapped-ram).
-     */
-    if (populate && migration_incoming_postcopy_advised() &&
-        virtio_mem_discard_all(vmem)) {
-        error_setg(&err, "cannot discard memory for postcopy");
+                                   prealloc, &err)) {
         return virtio_mem_refuse_load(vmem, err);
     }
     virtio_mem_stream_close(vmem);
@@ -349,7 +359,10 @@ static int virtio_mem_post_load(void *opaque, int version_id)
     virtio_mem_tell_size(vmem);
 
     /* The guest may have heard BUSY on the source. */
-    virtio_mem_wake_later(vmem, VIRTIO_MEM_BUSY_MIGRATION);
+    virtio_mem_wake_later(vmem);
+    if (migration_in_incoming_postcopy()) {
+        virtio_mem_wake_after_postcopy(vmem);
+    }
     return 0;
 }
 

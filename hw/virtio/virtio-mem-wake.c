@@ -5,24 +5,24 @@
  * config interrupt, which the device MAY send at any time (spec: Device
  * configuration layout), makes it retry at once.  So whoever heard BUSY gets
  * one when the cause is over: at the end of the migration (on the destination,
- * when the VM first runs there); for a host short of memory, whose end nobody
- * announces, after a second, then two, four and so on up to a minute.
+ * when the VM first runs there).  Not every end is announced, though, that of a
+ * host's lack of memory never is; so there is also one as soon as no migration
+ * is in the way after one second, then two, four and so on to about a minute.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
-#include "qemu/thread.h"
 #include "qemu/timer.h"
 #include "migration/misc.h"
-#include "migration/postcopy-ram.h"
+#include "system/runstate.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 
 #define VIRTIO_MEM_FIRST_RETRY_MS 1000
 #define VIRTIO_MEM_LAST_RETRY_MS (64 * VIRTIO_MEM_FIRST_RETRY_MS)
-#define VIRTIO_MEM_POSTCOPY_POLL_MS 1
+#define VIRTIO_MEM_POSTCOPY_POLL_MS 50
 
 static const MigMode virtio_mem_migration_modes[] = {
     MIG_MODE_NORMAL, MIG_MODE_CPR_REBOOT, MIG_MODE_CPR_TRANSFER,
@@ -35,10 +35,9 @@ typedef struct VirtIOMEMMigrationNotifier {
 
 struct VirtIOMEMWake {
     bool pending;               /* the guest waits for an interrupt */
-    int64_t retry_ms;
-    QEMUTimer *retry_timer;     /* guest time: no retry while stopped */
+    int64_t retry_ms;           /* the next delay of retry_timer */
+    QEMUTimer *retry_timer;     /* guest time: stands still with the VM */
     QEMUTimer *postcopy_timer;
-    NotifierWithReturn postcopy_notifier;
     VirtIOMEMMigrationNotifier
         migration_notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
 };
@@ -48,28 +47,30 @@ bool virtio_mem_is_busy(void)
     return migration_in_incoming_postcopy() || migration_is_running();
 }
 
+bool virtio_mem_is_live(void)
+{
+    return runstate_is_live(runstate_get());
+}
+
+/* Also called for a status write: that cuts the wait short, which is harmless. */
 void virtio_mem_wake_if_due(VirtIOMEM *vmem)
 {
-    VirtIODevice *vdev = VIRTIO_DEVICE(vmem);
-
-    if (!vmem->wake->pending || !vdev->vm_running || virtio_mem_is_busy()) {
+    if (!vmem->wake->pending || !virtio_mem_is_live() || virtio_mem_is_busy()) {
         return;
     }
     vmem->wake->pending = false;
     trace_virtio_mem_wake();
-    virtio_notify_config(vdev);
+    virtio_notify_config(VIRTIO_DEVICE(vmem));
 }
 
-void virtio_mem_wake_later(VirtIOMEM *vmem, VirtIOMEMBusyCause cause)
+void virtio_mem_wake_later(VirtIOMEM *vmem)
 {
     VirtIOMEMWake *wake = vmem->wake;
 
     wake->pending = true;
-    if (cause == VIRTIO_MEM_BUSY_HOST) {
-        timer_mod(wake->retry_timer,
-                  qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + wake->retry_ms);
-        wake->retry_ms = MIN(2 * wake->retry_ms, VIRTIO_MEM_LAST_RETRY_MS);
-    }
+    timer_mod(wake->retry_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + wake->retry_ms);
+    wake->retry_ms = MIN(2 * wake->retry_ms, VIRTIO_MEM_LAST_RETRY_MS);
 }
 
 void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem)
@@ -86,7 +87,12 @@ void virtio_mem_wake_forget(VirtIOMEM *vmem)
 
 static void virtio_mem_wake_retry(void *opaque)
 {
-    virtio_mem_wake_if_due(opaque);
+    VirtIOMEM *vmem = opaque;
+
+    virtio_mem_wake_if_due(vmem);
+    if (vmem->wake->pending) {
+        virtio_mem_wake_later(vmem);
+    }
 }
 
 /*
@@ -104,18 +110,24 @@ static int virtio_mem_wake_migration_event(NotifierWithReturn *notifier,
     return 0;
 }
 
+void virtio_mem_wake_after_postcopy(VirtIOMEM *vmem)
+{
+    timer_mod(vmem->wake->postcopy_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              VIRTIO_MEM_POSTCOPY_POLL_MS);
+}
+
 /*
- * During postcopy, memory of unplugged blocks was filled with zero pages when
- * somebody touched it.  Give that back, now that nothing faults any more.
+ * Memory of unplugged blocks was filled with zero pages when somebody touched
+ * it.  That can only be given back when postcopy does not wait for faults any
+ * more, of which the last step is announced to nobody.
  */
-static void virtio_mem_wake_after_postcopy(void *opaque)
+static void virtio_mem_wake_poll_postcopy(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
     if (migration_in_incoming_postcopy()) {
-        timer_mod(vmem->wake->postcopy_timer,
-                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                  VIRTIO_MEM_POSTCOPY_POLL_MS);
+        virtio_mem_wake_after_postcopy(vmem);
         return;
     }
     if (virtio_mem_discard_unplugged(vmem)) {
@@ -123,24 +135,6 @@ static void virtio_mem_wake_after_postcopy(void *opaque)
                     " touched during postcopy");
     }
     virtio_mem_wake_if_due(vmem);
-}
-
-/*
- * Called without the BQL, by the thread that loads the pages, shortly before
- * the incoming postcopy counts as over.
- */
-static int virtio_mem_wake_postcopy_event(NotifierWithReturn *notifier,
-                                          void *opaque, Error **errp)
-{
-    VirtIOMEMWake *wake = container_of(notifier, VirtIOMEMWake,
-                                       postcopy_notifier);
-    struct PostcopyNotifyData *data = opaque;
-
-    if (data->reason == POSTCOPY_NOTIFY_INBOUND_END) {
-        timer_mod(wake->postcopy_timer,
-                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME));
-    }
-    return 0;
 }
 
 void virtio_mem_wake_realize(VirtIOMEM *vmem)
@@ -153,9 +147,7 @@ void virtio_mem_wake_realize(VirtIOMEM *vmem)
     wake->retry_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL,
                                      virtio_mem_wake_retry, vmem);
     wake->postcopy_timer = timer_new_ms(QEMU_CLOCK_REALTIME,
-                                        virtio_mem_wake_after_postcopy, vmem);
-    wake->postcopy_notifier.notify = virtio_mem_wake_postcopy_event;
-    postcopy_add_notifier(&wake->postcopy_notifier);
+                                        virtio_mem_wake_poll_postcopy, vmem);
 
     for (i = 0; i < ARRAY_SIZE(virtio_mem_migration_modes); i++) {
         wake->migration_notifiers[i].vmem = vmem;
@@ -173,7 +165,6 @@ void virtio_mem_wake_unrealize(VirtIOMEM *vmem)
     for (i = 0; i < ARRAY_SIZE(virtio_mem_migration_modes); i++) {
         migration_remove_notifier(&wake->migration_notifiers[i].notifier);
     }
-    postcopy_remove_notifier(&wake->postcopy_notifier);
     timer_free(wake->postcopy_timer);
     timer_free(wake->retry_timer);
     g_clear_pointer(&vmem->wake, g_free);

@@ -85,6 +85,9 @@ static uint64_t virtio_mem_get_features(VirtIODevice *vdev, uint64_t features,
  */
 static int virtio_mem_validate_features(VirtIODevice *vdev)
 {
+    /* The node shows or hides with its feature. */
+    virtio_mem_bump_config_generation(VIRTIO_MEM(vdev));
+
     if (virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) &&
         !virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)) {
         trace_virtio_mem_bad_features();
@@ -108,7 +111,7 @@ static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
 
     virtio_mem_wake_if_due(vmem);
-    if (vdev->vm_running) {
+    if (virtio_mem_is_live()) {
         virtio_mem_request_resume(vmem);
     }
 }
