@@ -12,6 +12,8 @@
 #include "virtio-mem-guest.h"
 
 #define SLOT        4
+/* PIIX4's register that ejects the slots of bus 0, a bit for each. */
+#define ACPI_PCI_EJECT 0xae08
 #define PROXY       "/machine/peripheral/vm0"
 #define CHILD       PROXY "/virtio-backend"
 #define SIZE_EVENT  "MEMORY_DEVICE_SIZE_CHANGE"
@@ -156,6 +158,19 @@ static void test_cycles(VirtioMemGuest *host)
         g_assert_cmpuint(hotplug_nb_memory_devices(host->qts), ==, 0);
     }
     qtest_qmp_assert_success(host->qts, "{ 'execute': 'object-del', "
+                             "'arguments': { 'id': 'vmem0' } }");
+}
+
+/* A guest may eject what nobody asked it to, blocks and all. */
+static void test_ejected(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 0, 8, ACK);
+    virtio_mem_write_pattern(vm, 0, 8, 1);
+    qtest_outl(vm->qts, ACPI_PCI_EJECT, 1 << SLOT);
+    qtest_qmp_eventwait(vm->qts, "DEVICE_DELETED");
+    g_assert_cmpuint(hotplug_nb_memory_devices(vm->qts), ==, 0);
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-del', "
                              "'arguments': { 'id': 'vmem0' } }");
 }
 
@@ -423,6 +438,9 @@ static const VirtioMemOptions small = {
     .memdev = "memory-backend-ram,id=vmem0,size=64M", .no_invariants = true,
 };
 static const VirtioMemOptions pending = { .no_invariants = true };
+static const VirtioMemOptions memslots = {
+    .device = "dynamic-memslots=on", .no_invariants = true,
+};
 
 static const VirtioMemTest tests[] = {
     { "T194", "unplug-device/refused-while-memory-is-plugged",
@@ -437,6 +455,10 @@ static const VirtioMemTest tests[] = {
       test_child_frozen, &pending, .once = true },
     { "T194", "unplug-device/and-plug-again", test_cycles, &no_device,
       .once = true },
+    { "T194", "unplug-device/by-the-guest-alone", test_ejected, &pending,
+      .once = true },
+    { "T194", "unplug-device/by-the-guest-alone-with-memslots", test_ejected,
+      &memslots, .once = true },
     { "T194", "unplug-device/backend-is-in-use", test_backend_in_use,
       .once = true },
     { "T211", "size-event/after-each-change", test_events, .once = true },

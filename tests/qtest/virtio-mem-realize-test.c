@@ -323,13 +323,13 @@ static void test_no_maxmem(VirtioMemGuest *unused)
  * hotplug there, so it is the whole QEMU that is refused; were it not, the
  * device after it would end it.
  */
-static void test_mmio(VirtioMemGuest *unused)
+static void realize_check_microvm(const char *device, const char *why)
 {
     g_autofree char *command = g_strdup_printf(
-        "%s -accel qtest -display none -machine microvm -nodefaults -m 256M "
-        "-object memory-backend-ram,id=vmem0,size=1G,reserve=off "
-        "-device virtio-mem,memdev=vmem0 -device nonesuch",
-        getenv("QTEST_QEMU_BINARY"));
+        "%s -accel qtest -display none -machine microvm,pcie=on -nodefaults "
+        "-m 256M -object memory-backend-ram,id=vmem0,size=1G,reserve=off "
+        "-device %s,memdev=vmem0 -device nonesuch",
+        getenv("QTEST_QEMU_BINARY"), device);
     g_autofree char *text = NULL;
     int status;
 
@@ -340,7 +340,21 @@ static void test_mmio(VirtioMemGuest *unused)
     g_spawn_command_line_sync(command, NULL, &text, &status, NULL);
     g_test_message("%s", text);
     g_assert_null(strstr(text, "nonesuch"));
-    g_assert_nonnull(strstr(text, "memory device"));
+    g_assert_nonnull(strstr(text, why));
+}
+
+static void test_mmio(VirtioMemGuest *unused)
+{
+    realize_check_microvm("virtio-mem", "is not a memory device");
+}
+
+/* The proxy would do, but this machine plugs no memory devices. */
+static void test_no_place(VirtioMemGuest *unused)
+{
+    const char *why = "no place for the memory of a 'virtio-mem-pci'";
+
+    realize_check_microvm("virtio-mem-pci", why);
+    realize_check_microvm("virtio-mem-pci,dynamic-memslots=on", why);
 }
 
 static void test_no_legacy_types(VirtioMemGuest *unused)
@@ -413,6 +427,8 @@ static const VirtioMemTest tests[] = {
     { "", "realize/no-maxmem-is-refused", test_no_maxmem,
       .no_guest = true, .once = true },
     { "R-11", "realize/without-memory-device-is-refused", test_mmio,
+      .no_guest = true, .once = true },
+    { "R-11", "realize/without-place-for-memory-is-refused", test_no_place,
       .no_guest = true, .once = true },
 };
 

@@ -37,18 +37,28 @@ static void suspend_enable_ich9(VirtioMemGuest *vm)
     g_free(lpc);
 }
 
-static void suspend_and_wake(VirtioMemGuest *vm)
+static void suspend_sleep(VirtioMemGuest *vm)
 {
     if (g_str_equal(vm->opts.machine, "q35")) {
         suspend_enable_ich9(vm);
     } else {
         suspend_enable_piix4(vm);
     }
-    virtio_mem_device_reset(vm);
     qtest_outw(vm->qts, PM1_CONTROL, SLP_TYP_S3 | SLP_EN);
     qtest_qmp_eventwait(vm->qts, "SUSPEND");
+}
+
+static void suspend_wake(VirtioMemGuest *vm)
+{
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'system_wakeup' }");
     qtest_qmp_eventwait(vm->qts, "WAKEUP");
+}
+
+static void suspend_and_wake(VirtioMemGuest *vm)
+{
+    virtio_mem_device_reset(vm);
+    suspend_sleep(vm);
+    suspend_wake(vm);
     virtio_mem_iommu_up(vm);
     virtio_mem_pci_up(vm);
     g_assert_cmpint(virtio_mem_status(vm), ==, 0);
@@ -78,6 +88,22 @@ static void test_kept_beyond_requested(VirtioMemGuest *vm)
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, 0);
     g_assert_cmphex(virtio_mem_usable_size(vm), ==, scene->usable);
     virtio_mem_scene_check_blocks(vm, scene);
+}
+
+/* A device that came while the guest slept is served when it is awake. */
+static void test_plugged_asleep(VirtioMemGuest *host)
+{
+    VirtioMemGuest *vm;
+
+    suspend_sleep(host);
+    qtest_qmp_device_add(host->qts, "virtio-mem-pci", "vm0",
+                         "{ 'memdev': 'vmem0', 'addr': '4', "
+                         "'requested-size': 67108864 }");
+    suspend_wake(host);
+    vm = virtio_mem_guest_attach(host, "vm0", QPCI_DEVFN(4, 0));
+    vm_assert_plug(vm, 0, 8, ACK);
+    virtio_mem_check_invariants(vm);
+    virtio_mem_guest_stop(vm);
 }
 
 /* Without the promise: everything or nothing, but no mixture. */
@@ -129,6 +155,7 @@ static void test_not_offered(VirtioMemGuest *vm)
 
 static const VirtioMemOptions q35 = { .machine = "q35" };
 static const VirtioMemOptions no_acpi = { .machine = "pc,acpi=off" };
+static const VirtioMemOptions no_device = { .no_device = true };
 
 static const VirtioMemTest tests[] = {
     { "T187", "suspend/keeps-everything", test_kept },
@@ -138,6 +165,8 @@ static const VirtioMemTest tests[] = {
       test_kept_beyond_requested, .once = true },
     { "T188", "suspend/without-promise-keeps-all-or-nothing",
       test_without_promise, .once = true },
+    { "T187", "suspend/device-plugged-meanwhile-is-served",
+      test_plugged_asleep, &no_device, .once = true },
     { "T189", "suspend/promised-by-pc", test_offered, .once = true },
     { "T189", "suspend/promised-by-q35", test_offered, &q35, .once = true },
     { "T189", "suspend/not-promised-by-a-machine-that-cannot",
