@@ -52,7 +52,7 @@ bool virtio_mem_is_live(void)
     return runstate_is_live(runstate_get());
 }
 
-/* Also called for a status write: that cuts the wait short, which is harmless. */
+/* A status write of the guest cuts its wait short, which is harmless. */
 void virtio_mem_wake_if_due(VirtIOMEM *vmem)
 {
     if (!vmem->wake->pending || !virtio_mem_is_live() || virtio_mem_is_busy()) {

@@ -163,7 +163,7 @@ static void test_type(VirtioMemGuest *unused)
 
 /* --- a CPU that never lets the ring run empty --- */
 
-/* The split ring's idx fields, little endian, in the mapping of this process. */
+/* The split ring's idx fields, little endian, as this process maps them. */
 typedef struct RaceRefiller {
     uint16_t *avail_idx;
     const uint16_t *used_idx;
@@ -183,7 +183,7 @@ static void *race_refill(void *opaque)
     return NULL;
 }
 
-/* Have every slot of the available ring offer the chain that starts at @head. */
+/* Every slot of the available ring offers the chain that starts at @head. */
 static RaceRefiller race_offer_everywhere(VirtioMemGuest *vm,
                                           const RaceRam *ram, uint16_t head)
 {

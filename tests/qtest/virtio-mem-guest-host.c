@@ -342,7 +342,7 @@ static void host_check_query(VirtioMemGuest *vm, uint64_t usable,
     g_assert_cmphex(qdict_get_int(info, "memaddr"), ==, vm->addr);
     g_assert_cmphex(qdict_get_int(info, "max-size"), ==, vm->region_size);
     g_assert_cmphex(qdict_get_int(info, "block-size"), ==, vm->block_size);
-    /* Optional: QEMU's own device, at the other end of a migration, has none. */
+    /* Optional: QEMU's own, at the other end of a migration, has none. */
     if (qdict_haskey(info, "usable-size")) {
         g_assert_cmphex(qdict_get_int(info, "usable-size"), ==, usable);
     }
