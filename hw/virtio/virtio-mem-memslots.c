@@ -19,7 +19,7 @@
  */
 struct VirtIOMEMMemslots {
     MemoryRegion container;
-    MemoryRegion *aliases;      /* nb_memslots of them, while realized */
+    MemoryRegion *aliases;      /* nb_memslots of them, since realize */
     unsigned int nb_memslots;
     uint64_t memslot_size;      /* bytes, multiple of the block size */
 };
@@ -40,15 +40,17 @@ MemoryRegion *virtio_mem_memslots_get_container(VirtIOMEM *vmem)
 
 void virtio_mem_memslots_finalize(VirtIOMEM *vmem)
 {
-    g_clear_pointer(&vmem->memslots, g_free);
+    if (vmem->memslots) {
+        g_free(vmem->memslots->aliases);
+        g_clear_pointer(&vmem->memslots, g_free);
+    }
 }
 
 static bool virtio_mem_memslots_can_split(const VirtIOMEM *vmem)
 {
     HostMemoryBackend *memdev = vmem->memdev;
 
-    return memdev->mr.ram_block &&
-           vmem->block_size >= host_memory_backend_pagesize(memdev) &&
+    return vmem->block_size >= host_memory_backend_pagesize(memdev) &&
            QEMU_IS_ALIGNED(memory_region_size(&memdev->mr), vmem->block_size);
 }
 
@@ -57,7 +59,7 @@ void virtio_mem_memslots_decide(VirtIOMEM *vmem, unsigned int limit)
     VirtIOMEMMemslots *memslots = vmem->memslots;
     uint64_t region_size, memslot_size;
 
-    if (!vmem->dynamic_memslots) {
+    if (!vmem->dynamic_memslots || memslots->aliases) {
         return;
     }
 
@@ -94,7 +96,7 @@ void virtio_mem_memslots_realize(VirtIOMEM *vmem)
     MemoryRegion *mr = &vmem->memdev->mr;
     unsigned int i;
 
-    if (!vmem->dynamic_memslots) {
+    if (!vmem->dynamic_memslots || memslots->aliases) {
         return;
     }
 
@@ -141,9 +143,7 @@ void virtio_mem_memslots_unrealize(VirtIOMEM *vmem)
     for (i = 0; i < memslots->nb_memslots; i++) {
         /* A guest may eject the device without being asked, blocks and all. */
         virtio_mem_memslots_set_mapped(vmem, i, false);
-        object_unparent(OBJECT(&memslots->aliases[i]));
     }
-    g_clear_pointer(&memslots->aliases, g_free);
 }
 
 /* The blocks of memslot @idx; the last memslot may have fewer. */

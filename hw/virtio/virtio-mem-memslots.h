@@ -22,8 +22,8 @@
 #include "virtio-mem-blocks.h"
 
 /*
- * Instance life: the container outlives an unrealized device, because whoever
- * mapped it may still look at it.
+ * Instance life: container and memslots outlive an unrealized device, because
+ * a memory map that contains them may still be in use.
  */
 void virtio_mem_memslots_finalize(VirtIOMEM *vmem);
 
