@@ -15,12 +15,6 @@
 #include "virtio-mem-backing.h"
 #include "virtio-mem-internal.h"
 
-/*
- * One discard call takes tens of milliseconds for this much shared memory in
- * pages of 4 KiB, and well below one for anything else.
- */
-#define VIRTIO_MEM_DISCARD_SLICE (128 * MiB)
-
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage"
 
 /* What Linux uses where it does not tell, by host architecture. */
@@ -138,30 +132,18 @@ bool virtio_mem_backing_check(HostMemoryBackend *memdev, Error **errp)
 int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
                                uint64_t size)
 {
-    const uint64_t slice = MAX(VIRTIO_MEM_DISCARD_SLICE,
-                               host_memory_backend_pagesize(memdev));
-    const uint64_t end = offset + size;
-
     trace_virtio_mem_backing_discard(offset, size);
 
-    for (; offset < end; offset += MIN(slice, end - offset)) {
-        int ret = ram_block_discard_range(memdev->mr.ram_block, offset,
-                                          MIN(slice, end - offset));
-
-        if (ret) {
-            return ret;
-        }
-    }
-    return 0;
+    return ram_block_discard_range(memdev->mr.ram_block, offset, size);
 }
 
-bool virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
-                                 uint64_t size, Error **errp)
+int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+                                uint64_t size, Error **errp)
 {
     char *area = memory_region_get_ram_ptr(&memdev->mr);
 
     trace_virtio_mem_backing_populate(offset, size);
 
     return qemu_prealloc_mem(memory_region_get_fd(&memdev->mr), area + offset,
-                             size, 1, NULL, false, errp);
+                             size, 1, NULL, false, errp) ? 0 : -ENOMEM;
 }

@@ -43,19 +43,18 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev);
 
 /*
  * Give @size bytes at @offset back to the host; they read as zero afterwards.
- * Long ranges go in slices, so no single system call is long.  Returns 0, or
- * a negative value with an error reported; what went before the slice that
- * failed stays given back.  Needs no lock.
+ * Returns 0, or a negative value with an error reported; part of it may be
+ * given back then.  Needs no lock.
  */
 int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
                                uint64_t size);
 
 /*
  * Have the host provide memory for @size bytes at @offset now; content that is
- * there already stays.  On failure, false with an error: part of the range may
- * be populated then.  Needs no lock.
+ * there already stays.  Returns 0, or -ENOMEM with an error: part of the range
+ * may be populated then.  Needs no lock.
  */
-bool virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
-                                 uint64_t size, Error **errp);
+int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+                                uint64_t size, Error **errp);
 
 #endif

@@ -25,6 +25,7 @@
 #define VIRTIO_MEM_MEMDEV_PROP "memdev"
 #define VIRTIO_MEM_NODE_PROP "node"
 #define VIRTIO_MEM_PREALLOC_PROP "prealloc"
+#define VIRTIO_MEM_PREALLOC_THREADS_PROP "prealloc-threads"
 #define VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP "unplugged-inaccessible"
 
 typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
@@ -75,6 +76,26 @@ static inline bool virtio_mem_range_from_gpa(const VirtIOMEM *vmem,
     *range = (VirtIOMEMRange) { offset / vmem->block_size, nb_blocks };
     return true;
 }
+
+/* --- virtio-mem-drain.c: the request in flight, and waiting for its end --- */
+
+/* Around serving the queue, in the coroutine that does. */
+void virtio_mem_flight_begin(VirtIOMEM *vmem);
+void virtio_mem_flight_end(VirtIOMEM *vmem);
+
+bool virtio_mem_is_in_flight(const VirtIOMEM *vmem);
+
+/*
+ * Wait until no request is in flight, and serve none meanwhile.  Whatever was
+ * done for it is done and answered; memory that is being populated is given
+ * back, and the guest hears BUSY.  Polls the main loop's AioContext: main
+ * thread, or a vCPU's with the BQL; not in a coroutine other than the
+ * request's own.
+ */
+void virtio_mem_drain(VirtIOMEM *vmem);
+
+/* Whether somebody waits; no lock needed. */
+bool virtio_mem_is_draining(const VirtIOMEM *vmem);
 
 /* --- virtio-mem-wake.c: refuse while busy, wake the guest afterwards --- */
 

@@ -8,42 +8,22 @@
 #include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "virtio-mem-internal.h"
-#include "virtio-mem-backing.h"
 #include "virtio-mem-memslots.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-rdm.h"
+#include "virtio-mem-work.h"
 
-static int virtio_mem_discard_range(VirtIOMEM *vmem, VirtIOMEMRange range)
+/* The blocks of @range that are (un)plugged now. */
+static VirtIOMEMParts virtio_mem_parts(const VirtIOMEM *vmem,
+                                       VirtIOMEMRange range, bool plugged)
 {
-    return virtio_mem_backing_discard(vmem->memdev,
-                                      virtio_mem_range_offset(vmem, range),
-                                      virtio_mem_range_size(vmem, range));
+    return (VirtIOMEMParts) { vmem->blocks, range, plugged };
 }
 
-static bool virtio_mem_populate_range(VirtIOMEM *vmem, VirtIOMEMRange range,
-                                      Error **errp)
+static VirtIOMEMParts virtio_mem_all_parts(const VirtIOMEMBlocks *blocks,
+                                           bool plugged)
 {
-    return virtio_mem_backing_populate(vmem->memdev,
-                                       virtio_mem_range_offset(vmem, range),
-                                       virtio_mem_range_size(vmem, range),
-                                       errp);
-}
-
-/* Discard each run of (un)plugged blocks until one fails. */
-static int virtio_mem_discard_runs(VirtIOMEM *vmem, bool plugged)
-{
-    VirtIOMEMRange run;
-
-    VIRTIO_MEM_BLOCKS_FOREACH_RUN(vmem->blocks,
-                                  virtio_mem_blocks_all(vmem->blocks),
-                                  plugged, run) {
-        int ret = virtio_mem_discard_range(vmem, run);
-
-        if (ret) {
-            return ret;
-        }
-    }
-    return 0;
+    return (VirtIOMEMParts) { blocks, virtio_mem_blocks_all(blocks), plugged };
 }
 
 void virtio_mem_tell_size(VirtIOMEM *vmem)
@@ -55,7 +35,7 @@ void virtio_mem_tell_size(VirtIOMEM *vmem)
 }
 
 /* The host is short of memory: say so once, until it had some again. */
-static void virtio_mem_report_populate(VirtIOMEM *vmem, Error *err)
+static void virtio_mem_report_populate(VirtIOMEM *vmem, const Error *err)
 {
     if (err && !vmem->populate_failed) {
         warn_report("virtio-mem '%s': no host memory for blocks that the guest"
@@ -64,7 +44,24 @@ static void virtio_mem_report_populate(VirtIOMEM *vmem, Error *err)
                     error_get_pretty(err));
     }
     vmem->populate_failed = err;
-    error_free(err);
+}
+
+/* The host's part of plugging @range. */
+static int coroutine_mixed_fn virtio_mem_plug_memory(VirtIOMEM *vmem,
+                                                     VirtIOMEMRange range)
+{
+    g_autoptr(Error) err = NULL;
+    int ret;
+
+    if (!vmem->prealloc) {
+        return 0;
+    }
+    ret = virtio_mem_work_populate(vmem, virtio_mem_parts(vmem, range, false),
+                                   &err);
+    if (ret != -ECANCELED) {
+        virtio_mem_report_populate(vmem, err);
+    }
+    return ret;
 }
 
 /* Announce the blocks of @range, whose memory is there, and record them. */
@@ -82,21 +79,17 @@ static int virtio_mem_announce_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
     return 0;
 }
 
-int virtio_mem_plug_range(VirtIOMEM *vmem, VirtIOMEMRange range)
+int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
+                                             VirtIOMEMRange range)
 {
-    Error *err = NULL;
-    int ret = 0;
+    int ret = virtio_mem_plug_memory(vmem, range);
 
-    if (vmem->prealloc) {
-        ret = virtio_mem_populate_range(vmem, range, &err) ? 0 : -ENOMEM;
-        virtio_mem_report_populate(vmem, err);
-    }
     if (!ret) {
         ret = virtio_mem_announce_plug(vmem, range);
     }
     if (ret) {
         /* Populated by us, or by a listener that pinned it before another. */
-        virtio_mem_discard_range(vmem, range);
+        virtio_mem_work_discard(vmem, virtio_mem_parts(vmem, range, false));
         return ret;
     }
 
@@ -104,9 +97,11 @@ int virtio_mem_plug_range(VirtIOMEM *vmem, VirtIOMEMRange range)
     return 0;
 }
 
-int virtio_mem_unplug_range(VirtIOMEM *vmem, VirtIOMEMRange range)
+int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
+                                               VirtIOMEMRange range)
 {
-    int ret = virtio_mem_discard_range(vmem, range);
+    int ret = virtio_mem_work_discard(vmem,
+                                      virtio_mem_parts(vmem, range, true));
 
     if (ret) {
         return ret;
@@ -119,7 +114,7 @@ int virtio_mem_unplug_range(VirtIOMEM *vmem, VirtIOMEMRange range)
     return 0;
 }
 
-int virtio_mem_unplug_all(VirtIOMEM *vmem)
+int coroutine_mixed_fn virtio_mem_unplug_all(VirtIOMEM *vmem)
 {
     int ret;
 
@@ -127,7 +122,8 @@ int virtio_mem_unplug_all(VirtIOMEM *vmem)
         return 0;
     }
 
-    ret = virtio_mem_discard_runs(vmem, true);
+    ret = virtio_mem_work_discard(vmem,
+                                  virtio_mem_all_parts(vmem->blocks, true));
     if (ret) {
         return ret;
     }
@@ -140,18 +136,12 @@ int virtio_mem_unplug_all(VirtIOMEM *vmem)
     return 0;
 }
 
-bool virtio_mem_populate_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
-                                Error **errp)
+int coroutine_mixed_fn virtio_mem_populate_loaded(VirtIOMEM *vmem,
+                                                  const VirtIOMEMBlocks *loaded,
+                                                  Error **errp)
 {
-    VirtIOMEMRange run;
-
-    VIRTIO_MEM_BLOCKS_FOREACH_RUN(loaded, virtio_mem_blocks_all(loaded), true,
-                                  run) {
-        if (!virtio_mem_populate_range(vmem, run, errp)) {
-            return false;
-        }
-    }
-    return true;
+    return virtio_mem_work_populate(vmem, virtio_mem_all_parts(loaded, true),
+                                    errp);
 }
 
 int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
@@ -173,14 +163,10 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
     return 0;
 }
 
-int virtio_mem_discard_unplugged(VirtIOMEM *vmem)
+int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem)
 {
-    return virtio_mem_discard_runs(vmem, false);
-}
-
-int virtio_mem_discard_all(VirtIOMEM *vmem)
-{
-    return virtio_mem_discard_range(vmem, virtio_mem_blocks_all(vmem->blocks));
+    return virtio_mem_work_discard(vmem,
+                                   virtio_mem_all_parts(vmem->blocks, false));
 }
 
 void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,

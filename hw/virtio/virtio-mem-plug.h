@@ -7,8 +7,10 @@
  * behind it, the mapped memslots and what listeners know always agree.
  * Whether a change is allowed at all is decided by the caller, before.
  *
- * All functions: BQL, on a realized device.  After each change, the size
- * change notifiers were called and the config generation moved.
+ * All functions: BQL, on a realized device, with no request in flight but the
+ * caller's own.  Those marked as mixed yield while the host works when they are
+ * called in a coroutine.  After each change, the size change notifiers were
+ * called and the config generation moved.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -21,27 +23,30 @@
 
 /*
  * Plug @range, all of which is unplugged.  Returns 0; or a negative errno, and
- * nothing changed, when the host has no memory for it ('prealloc') or a
- * listener refused.
+ * nothing changed, when the host has no memory for it ('prealloc'), when the
+ * device is drained before it has (-ECANCELED), or when a listener refused.
  */
-int virtio_mem_plug_range(VirtIOMEM *vmem, VirtIOMEMRange range);
+int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
+                                             VirtIOMEMRange range);
 
 /*
  * Unplug @range, all of which is plugged.  Returns 0; or a negative errno when
  * the host did not take the memory back: all blocks stay plugged then.
  */
-int virtio_mem_unplug_range(VirtIOMEM *vmem, VirtIOMEMRange range);
+int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
+                                               VirtIOMEMRange range);
 
 /* The same for all plugged blocks, of which there may be none. */
-int virtio_mem_unplug_all(VirtIOMEM *vmem);
+int coroutine_mixed_fn virtio_mem_unplug_all(VirtIOMEM *vmem);
 
 /*
  * Have the host provide memory for the blocks that are plugged in @loaded, a
- * set of the same size; what content is there stays.  False with an error when
- * it cannot: part of the memory may be there then.
+ * set of the same size; what content is there stays.  Returns 0; or a negative
+ * errno with an error, and part of the memory may be there.
  */
-bool virtio_mem_populate_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
-                                Error **errp);
+int coroutine_mixed_fn virtio_mem_populate_loaded(VirtIOMEM *vmem,
+                                                  const VirtIOMEMBlocks *loaded,
+                                                  Error **errp);
 
 /*
  * Plug the blocks that are plugged in @loaded, a set of the same size, while
@@ -60,11 +65,10 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
 void virtio_mem_tell_size(VirtIOMEM *vmem);
 
 /*
- * Give back whatever memory there is in unplugged blocks, or in all blocks
- * before their content arrives.  Returns 0 or a negative errno.
+ * Give back whatever memory there is in unplugged blocks.  Returns 0 or a
+ * negative errno.
  */
-int virtio_mem_discard_unplugged(VirtIOMEM *vmem);
-int virtio_mem_discard_all(VirtIOMEM *vmem);
+int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem);
 
 /*
  * Make the usable region as large as @requested_size asks for: some more than

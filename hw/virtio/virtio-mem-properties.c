@@ -177,6 +177,14 @@ static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
+/* Unset: as many threads as would preallocate the backend. */
+static void virtio_mem_settle_threads(VirtIOMEM *vmem)
+{
+    if (!vmem->prealloc_threads) {
+        vmem->prealloc_threads = vmem->memdev->prealloc_threads;
+    }
+}
+
 bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
 {
     if (!virtio_mem_check_proxy(vmem, errp) ||
@@ -190,6 +198,7 @@ bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
                    " given back", TYPE_VIRTIO_MEM);
         return false;
     }
+    virtio_mem_settle_threads(vmem);
     return virtio_mem_settle_inaccessible(vmem, errp) &&
            virtio_mem_check_block_size(vmem, errp) &&
            virtio_mem_check_sizes(vmem, errp);
@@ -312,6 +321,8 @@ static const Property virtio_mem_properties[] = {
     DEFINE_PROP_BOOL(VIRTIO_MEM_DYNAMIC_MEMSLOTS_PROP, VirtIOMEM,
                      dynamic_memslots, false),
     DEFINE_PROP_BOOL(VIRTIO_MEM_PREALLOC_PROP, VirtIOMEM, prealloc, false),
+    DEFINE_PROP_UINT32(VIRTIO_MEM_PREALLOC_THREADS_PROP, VirtIOMEM,
+                       prealloc_threads, 0),
 #if VIRTIO_MEM_HAS_LEGACY_GUESTS
     DEFINE_PROP_ON_OFF_AUTO(VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP, VirtIOMEM,
                             unplugged_inaccessible, ON_OFF_AUTO_ON),

@@ -6,6 +6,9 @@
  * conditions), the door in virtio-mem-plug.c acts, and the verdict's row in
  * one table is the answer.
  *
+ * A coroutine serves the queue.  It waits, and the main loop goes on, while the
+ * host populates or discards much memory for a request.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -83,8 +86,8 @@ static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
     return virtio_mem_is_busy() ? VIRTIO_MEM_MIGRATING : VIRTIO_MEM_OK;
 }
 
-static VirtIOMEMVerdict virtio_mem_plug(VirtIOMEM *vmem,
-                                        const VirtIOMEMRequest *req)
+static VirtIOMEMVerdict coroutine_fn
+virtio_mem_plug(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 {
     VirtIOMEMVerdict verdict;
     VirtIOMEMRange range;
@@ -97,8 +100,8 @@ static VirtIOMEMVerdict virtio_mem_plug(VirtIOMEM *vmem,
     return verdict;
 }
 
-static VirtIOMEMVerdict virtio_mem_unplug(VirtIOMEM *vmem,
-                                          const VirtIOMEMRequest *req)
+static VirtIOMEMVerdict coroutine_fn
+virtio_mem_unplug(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 {
     VirtIOMEMVerdict verdict;
     VirtIOMEMRange range;
@@ -112,7 +115,8 @@ static VirtIOMEMVerdict virtio_mem_unplug(VirtIOMEM *vmem,
 }
 
 /* With nothing plugged there is nothing that a migration could mind. */
-static VirtIOMEMVerdict virtio_mem_unplug_everything(VirtIOMEM *vmem)
+static VirtIOMEMVerdict coroutine_fn
+virtio_mem_unplug_everything(VirtIOMEM *vmem)
 {
     trace_virtio_mem_unplug_all_request();
 
@@ -149,9 +153,9 @@ static VirtIOMEMVerdict virtio_mem_state(VirtIOMEM *vmem,
     return VIRTIO_MEM_OK;
 }
 
-static VirtIOMEMVerdict virtio_mem_execute(VirtIOMEM *vmem,
-                                           const VirtIOMEMRequest *req,
-                                           uint16_t *state)
+static VirtIOMEMVerdict coroutine_fn
+virtio_mem_execute(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
+                   uint16_t *state)
 {
     switch (req->type) {
     case VIRTIO_MEM_REQ_PLUG:
@@ -205,7 +209,8 @@ static void virtio_mem_answer(VirtIOMEM *vmem, VirtQueueElement *elem,
  * Form first, before anything changes: a request without room for its response
  * breaks the device instead of being half served.
  */
-static bool virtio_mem_serve(VirtIOMEM *vmem, VirtQueueElement *elem)
+static bool coroutine_fn virtio_mem_serve(VirtIOMEM *vmem,
+                                          VirtQueueElement *elem)
 {
     VirtIOMEMResponse response = { 0 };
     VirtIOMEMVerdict verdict;
@@ -246,30 +251,54 @@ static bool virtio_mem_can_serve(VirtIODevice *vdev)
            virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1);
 }
 
+/* Take the next request and serve it; false if there is none, or no sense. */
+static bool coroutine_fn virtio_mem_serve_next(VirtIOMEM *vmem)
+{
+    g_autofree VirtQueueElement *elem = NULL;
+
+    if (!virtio_mem_can_serve(VIRTIO_DEVICE(vmem))) {
+        return false;
+    }
+    elem = virtqueue_pop(vmem->vq, sizeof(*elem));
+    if (!elem) {
+        return false;
+    }
+    if (!virtio_mem_serve(vmem, elem)) {
+        virtqueue_detach_element(vmem->vq, elem, 0);
+        return false;
+    }
+    return true;
+}
+
 /*
  * A guest may refill the queue as fast as it is served.  Everybody else gets a
  * turn now and then.
  */
+static void coroutine_fn virtio_mem_serve_queue(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+    int budget = VIRTIO_MEM_REQUESTS_PER_TURN;
+
+    virtio_mem_flight_begin(vmem);
+    while (budget && !virtio_mem_is_draining(vmem) &&
+           virtio_mem_serve_next(vmem)) {
+        budget--;
+    }
+    if (!budget || virtio_mem_is_draining(vmem)) {
+        qemu_bh_schedule(vmem->request_bh);
+    }
+    virtio_mem_flight_end(vmem);
+}
+
 static void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
-    int budget = VIRTIO_MEM_REQUESTS_PER_TURN;
 
-    if (!virtio_mem_can_serve(vdev)) {
-        return;
+    /* A request in flight is followed by those that came meanwhile. */
+    if (!virtio_mem_is_in_flight(vmem) && virtio_mem_can_serve(vdev)) {
+        qemu_coroutine_enter(qemu_coroutine_create(virtio_mem_serve_queue,
+                                                   vmem));
     }
-    while (budget--) {
-        g_autofree VirtQueueElement *elem = virtqueue_pop(vq, sizeof(*elem));
-
-        if (!elem) {
-            return;
-        }
-        if (!virtio_mem_serve(vmem, elem)) {
-            virtqueue_detach_element(vq, elem, 0);
-            return;
-        }
-    }
-    qemu_bh_schedule(vmem->request_bh);
 }
 
 static void virtio_mem_go_on(void *opaque)

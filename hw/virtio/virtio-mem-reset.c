@@ -56,6 +56,7 @@ static void virtio_mem_machine_reset_hold(Object *obj, ResetType type)
         return;
     }
 
+    virtio_mem_drain(vmem);
     if (virtio_mem_blocks_count_plugged(vmem->blocks) &&
         (virtio_mem_is_busy() || virtio_mem_unplug_all(vmem))) {
         trace_virtio_mem_reset_kept(virtio_mem_plugged_size(vmem));

@@ -104,6 +104,7 @@ static int virtio_mem_pre_save(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
+    assert(!virtio_mem_is_in_flight(vmem));
     virtio_mem_stream_open(vmem);
     virtio_mem_blocks_save(vmem->blocks, vmem->stream.bitmap);
     vmem->stream.size = virtio_mem_plugged_size(vmem);
@@ -168,10 +169,12 @@ static bool virtio_mem_prealloc_loaded(VirtIOMEM *vmem,
                                        const VirtIOMEMBlocks *loaded,
                                        Error **errp)
 {
-    if (!virtio_mem_populate_loaded(vmem, loaded, errp)) {
+    if (virtio_mem_populate_loaded(vmem, loaded, errp)) {
         return false;
     }
-    if (migration_incoming_postcopy_advised() && virtio_mem_discard_all(vmem)) {
+    /* Nothing is plugged yet. */
+    if (migration_incoming_postcopy_advised() &&
+        virtio_mem_discard_unplugged(vmem)) {
         error_setg(errp, "cannot discard memory for postcopy");
         return false;
     }

@@ -96,16 +96,20 @@ static void virtio_mem_wake_retry(void *opaque)
 }
 
 /*
+ * At the begin, the request in flight is the last one that changes anything.
  * The end of a switch to postcopy is announced here, too, while the migration
  * still runs; the guest's turn comes with the next event then.
  */
 static int virtio_mem_wake_migration_event(NotifierWithReturn *notifier,
                                            MigrationEvent *event, Error **errp)
 {
-    if (event->type != MIG_EVENT_PRECOPY_SETUP) {
-        virtio_mem_wake_if_due(container_of(notifier,
-                                            VirtIOMEMMigrationNotifier,
-                                            notifier)->vmem);
+    VirtIOMEM *vmem = container_of(notifier, VirtIOMEMMigrationNotifier,
+                                   notifier)->vmem;
+
+    if (event->type == MIG_EVENT_PRECOPY_SETUP) {
+        virtio_mem_drain(vmem);
+    } else {
+        virtio_mem_wake_if_due(vmem);
     }
     return 0;
 }
@@ -130,6 +134,7 @@ static void virtio_mem_wake_poll_postcopy(void *opaque)
         virtio_mem_wake_after_postcopy(vmem);
         return;
     }
+    virtio_mem_drain(vmem);
     if (virtio_mem_discard_unplugged(vmem)) {
         warn_report("virtio-mem: cannot give back unplugged memory that was"
                     " touched during postcopy");

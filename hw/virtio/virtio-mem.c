@@ -98,22 +98,32 @@ static int virtio_mem_validate_features(VirtIODevice *vdev)
 
 /*
  * Device reset MUST NOT change any block (spec: Device Initialization): all
- * that ends is the driver's waiting.
+ * that ends is the request in flight and the driver's waiting.
  */
 static void virtio_mem_reset(VirtIODevice *vdev)
 {
-    virtio_mem_wake_forget(VIRTIO_MEM(vdev));
+    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+
+    virtio_mem_drain(vmem);
+    virtio_mem_wake_forget(vmem);
 }
 
-/* Also called when the VM starts to run. */
+static void virtio_mem_queue_reset(VirtIODevice *vdev, uint32_t queue_index)
+{
+    virtio_mem_drain(VIRTIO_MEM(vdev));
+}
+
+/* Also called when the VM starts to run, and when it has stopped. */
 static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
 
-    virtio_mem_wake_if_due(vmem);
-    if (virtio_mem_is_live()) {
-        virtio_mem_request_resume(vmem);
+    if (!virtio_mem_is_live()) {
+        virtio_mem_drain(vmem);
+        return;
     }
+    virtio_mem_wake_if_due(vmem);
+    virtio_mem_request_resume(vmem);
 }
 
 /* --- realize --- */
@@ -174,6 +184,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOMEM *vmem = VIRTIO_MEM(dev);
 
+    virtio_mem_drain(vmem);
     memory_region_set_ram_discard_manager(&vmem->memdev->mr, NULL);
     virtio_mem_reset_unrealize(vmem);
     virtio_mem_vmstate_unrealize(vmem);
@@ -229,6 +240,7 @@ static void virtio_mem_remove_size_change_notifier(VirtIOMEM *vmem,
 
 static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
 {
+    virtio_mem_drain(vmem);
     if (vmem->unplugged_inaccessible == ON_OFF_AUTO_OFF) {
         error_setg(errp, "virtio-mem device cannot get unplugged while"
                    " '%s' != 'on'", VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
@@ -269,6 +281,7 @@ static void virtio_mem_class_init(ObjectClass *klass, void *data)
 
     vdc->realize = virtio_mem_realize;
     vdc->reset = virtio_mem_reset;
+    vdc->queue_reset = virtio_mem_queue_reset;
     vdc->set_status = virtio_mem_set_status;
     vdc->get_features = virtio_mem_get_features;
     vdc->validate_features = virtio_mem_validate_features;

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/thread-context.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "hw/virtio/virtio-mem-backing.h"
@@ -77,8 +78,8 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
 }
 
 /* A failure may leave a part populated: let it be the first half. */
-bool virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
-                                 uint64_t size, Error **errp)
+int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+                                uint64_t size, Error **errp)
 {
     FakeHost *host = fake_host_of_memdev(memdev);
     VirtIOMEMRange range = fake_host_range(host, offset, size);
@@ -90,7 +91,12 @@ bool virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
         range.nb_blocks = DIV_ROUND_UP(range.nb_blocks, 2);
     }
     fake_fill(host->books.memory, range, true);
-    return !refuse;
+    return refuse ? -ENOMEM : 0;
+}
+
+size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
+{
+    return 4 * KiB;
 }
 
 /* --- memslots --- */
@@ -205,6 +211,19 @@ void virtio_mem_rdm_tell_unplug_all(VirtIOMEM *vmem)
 uint64_t memory_region_size(MemoryRegion *mr)
 {
     return int128_get64(mr->size);
+}
+
+bool virtio_mem_is_draining(const VirtIOMEM *vmem)
+{
+    return false;
+}
+
+void thread_context_create_thread(ThreadContext *tc, QemuThread *thread,
+                                  const char *name,
+                                  void *(*start_routine)(void *), void *arg,
+                                  int mode)
+{
+    g_assert_not_reached();
 }
 
 void virtio_mem_bump_config_generation(VirtIOMEM *vmem)

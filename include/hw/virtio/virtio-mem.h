@@ -15,6 +15,7 @@
 #include "hw/virtio/virtio.h"
 #include "qapi/qapi-types-common.h"
 #include "qapi/qapi-types-machine.h"
+#include "qemu/coroutine.h"
 #include "qemu/notify.h"
 #include "qom/object.h"
 #include "system/hostmem.h"
@@ -52,16 +53,20 @@ struct VirtIOMEM {
     uint64_t requested_size;
     uint32_t node;
     bool prealloc;
+    uint32_t prealloc_threads;
     bool early_migration;
     bool dynamic_memslots;
     OnOffAuto unplugged_inaccessible;
 
     /*
-     * State, changed with the BQL held.  During a migration, its threads read
-     * the blocks without the BQL; nothing changes them then.
+     * State, changed with the BQL held.  The blocks are also read without it,
+     * by the threads that work for the request in flight and by those of a
+     * migration; nothing changes them then.
      */
     VirtQueue *vq;
     QEMUBH *request_bh;             /* goes on serving the queue */
+    Coroutine *request_co;          /* serves it now */
+    unsigned int nb_drains;         /* wait for that; atomic */
     uint64_t usable_extent;         /* of the usable region over the request */
     uint64_t usable_region_size;
     struct VirtIOMEMBlocks *blocks;

@@ -1,0 +1,227 @@
+/*
+ * Host work: populate the memory of virtio-mem blocks, or give it back.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/lockable.h"
+#include "qemu/thread-context.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "block/thread-pool.h"
+#include "virtio-mem-backing.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-work.h"
+
+/*
+ * A slice is what one system call works on.  It may hold the process's memory
+ * map for that long, so populating, which takes about a millisecond for 4 MiB,
+ * goes in small ones.  Discarding is faster, and most of a huge region may not
+ * be populated: its slices grow with it, so that their number does not.
+ */
+#define VIRTIO_MEM_POPULATE_SLICE (16 * MiB)
+#define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
+#define VIRTIO_MEM_DISCARD_SLICES_MAX 1024
+
+/* What takes less time than a trip through the thread pool is worth. */
+#define VIRTIO_MEM_DISCARD_INLINE (4 * MiB)
+
+#define VIRTIO_MEM_WORK_MAX_THREADS 16
+
+typedef int (*VirtIOMEMWorkFn)(HostMemoryBackend *memdev, uint64_t offset,
+                               uint64_t size, Error **errp);
+
+typedef struct VirtIOMEMWork {
+    /* The task: constant while it runs. */
+    VirtIOMEM *vmem;
+    VirtIOMEMParts parts;
+    VirtIOMEMWorkFn fn;
+    bool can_cancel;
+    uint64_t size;              /* of all parts, in bytes */
+    uint64_t slice;
+    unsigned int nb_threads;
+
+    /* How far it is. */
+    QemuMutex lock;
+    VirtIOMEMRange run;         /* of blocks, being handed out */
+    uint64_t offset;            /* of the next slice in it */
+    uint64_t end;
+    int ret;                    /* the first failure ends the work */
+    Error *err;
+} VirtIOMEMWork;
+
+static bool virtio_mem_work_next_run(VirtIOMEMWork *work)
+{
+    const VirtIOMEMParts *parts = &work->parts;
+
+    if (!virtio_mem_blocks_next_run(parts->blocks, parts->within,
+                                    parts->plugged, &work->run)) {
+        return false;
+    }
+    work->offset = virtio_mem_range_offset(work->vmem, work->run);
+    work->end = work->offset + virtio_mem_range_size(work->vmem, work->run);
+    return true;
+}
+
+/* Hand out the next slice, if there is one. */
+static bool virtio_mem_work_next(VirtIOMEMWork *work, uint64_t *offset,
+                                 uint64_t *size)
+{
+    QEMU_LOCK_GUARD(&work->lock);
+
+    if (work->can_cancel && !work->ret &&
+        virtio_mem_is_draining(work->vmem)) {
+        work->ret = -ECANCELED;
+        error_setg(&work->err, "canceled");
+    }
+    if (work->ret || (work->offset == work->end &&
+                      !virtio_mem_work_next_run(work))) {
+        return false;
+    }
+    *offset = work->offset;
+    *size = MIN(work->slice, work->end - work->offset);
+    work->offset += *size;
+    return true;
+}
+
+static void virtio_mem_work_fail(VirtIOMEMWork *work, int ret, Error *err)
+{
+    QEMU_LOCK_GUARD(&work->lock);
+
+    work->ret = work->ret ?: ret;
+    error_propagate(&work->err, err);
+}
+
+static void *virtio_mem_work_take_part(void *opaque)
+{
+    VirtIOMEMWork *work = opaque;
+    uint64_t offset, size;
+
+    while (virtio_mem_work_next(work, &offset, &size)) {
+        Error *err = NULL;
+        int ret = work->fn(work->vmem->memdev, offset, size, &err);
+
+        if (ret) {
+            virtio_mem_work_fail(work, ret, err);
+        }
+    }
+    return NULL;
+}
+
+static void virtio_mem_work_start_thread(VirtIOMEMWork *work,
+                                         QemuThread *thread)
+{
+    ThreadContext *tc = work->vmem->memdev->prealloc_context;
+
+    if (tc) {
+        thread_context_create_thread(tc, thread, "virtio-mem",
+                                     virtio_mem_work_take_part, work,
+                                     QEMU_THREAD_JOINABLE);
+    } else {
+        qemu_thread_create(thread, "virtio-mem", virtio_mem_work_take_part,
+                           work, QEMU_THREAD_JOINABLE);
+    }
+}
+
+/* In this thread and as many others as the task deserves. */
+static int virtio_mem_work_do(void *opaque)
+{
+    VirtIOMEMWork *work = opaque;
+    QemuThread threads[VIRTIO_MEM_WORK_MAX_THREADS];
+    unsigned int i;
+
+    for (i = 1; i < work->nb_threads; i++) {
+        virtio_mem_work_start_thread(work, &threads[i]);
+    }
+    virtio_mem_work_take_part(work);
+    for (i = 1; i < work->nb_threads; i++) {
+        qemu_thread_join(&threads[i]);
+    }
+    return work->ret;
+}
+
+static uint64_t virtio_mem_parts_size(const VirtIOMEM *vmem,
+                                      const VirtIOMEMParts *parts)
+{
+    VirtIOMEMRange run;
+    uint64_t size = 0;
+
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts->blocks, parts->within,
+                                  parts->plugged, run) {
+        size += virtio_mem_range_size(vmem, run);
+    }
+    return size;
+}
+
+static unsigned int virtio_mem_work_count_threads(const VirtIOMEMWork *work)
+{
+    const uint64_t nb_slices = DIV_ROUND_UP(work->size, work->slice);
+    const uint64_t max = MIN(g_get_num_processors(),
+                             VIRTIO_MEM_WORK_MAX_THREADS);
+
+    return MAX(1, MIN(nb_slices, MIN(max, work->vmem->prealloc_threads)));
+}
+
+static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work,
+                                                  bool is_long)
+{
+    HostMemoryBackend *memdev = work->vmem->memdev;
+
+    work->slice = ROUND_UP(work->slice, host_memory_backend_pagesize(memdev));
+    work->nb_threads = virtio_mem_work_count_threads(work);
+    work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
+    qemu_mutex_init(&work->lock);
+
+    trace_virtio_mem_work_begin(work->size, work->nb_threads);
+    if (is_long && qemu_in_coroutine()) {
+        thread_pool_submit_co(virtio_mem_work_do, work);
+    } else {
+        virtio_mem_work_do(work);
+    }
+    trace_virtio_mem_work_end(work->ret);
+
+    qemu_mutex_destroy(&work->lock);
+    return work->ret;
+}
+
+int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
+                                                VirtIOMEMParts parts,
+                                                Error **errp)
+{
+    VirtIOMEMWork work = {
+        .vmem = vmem,
+        .parts = parts,
+        .fn = virtio_mem_backing_populate,
+        .can_cancel = true,
+        .size = virtio_mem_parts_size(vmem, &parts),
+        .slice = VIRTIO_MEM_POPULATE_SLICE,
+    };
+    const int ret = virtio_mem_work_run(&work, true);
+
+    error_propagate(errp, work.err);
+    return ret;
+}
+
+static int virtio_mem_work_discard_slice(HostMemoryBackend *memdev,
+                                         uint64_t offset, uint64_t size,
+                                         Error **errp)
+{
+    return virtio_mem_backing_discard(memdev, offset, size);
+}
+
+int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
+                                               VirtIOMEMParts parts)
+{
+    const uint64_t size = virtio_mem_parts_size(vmem, &parts);
+    VirtIOMEMWork work = {
+        .vmem = vmem,
+        .parts = parts,
+        .fn = virtio_mem_work_discard_slice,
+        .size = size,
+        .slice = ROUND_UP(MAX(size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1),
+                          VIRTIO_MEM_DISCARD_SLICE),
+    };
+
+    return virtio_mem_work_run(&work, size > VIRTIO_MEM_DISCARD_INLINE);
+}

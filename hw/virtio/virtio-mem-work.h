@@ -1,0 +1,45 @@
+/*
+ * Host work: populate the memory of virtio-mem blocks, or give it back.
+ *
+ * The work is cut into slices, which several threads take one after the other:
+ * no system call is long, and whoever waits for an end need not wait for all
+ * of it.  Called in a coroutine, work that may take long is done by QEMU's
+ * thread pool while the coroutine waits, so that the BQL is free for everybody
+ * else.  Called elsewhere, it is done when the function returns.
+ *
+ * In both cases the caller holds the BQL, and sees to it that nothing is
+ * plugged or unplugged meanwhile.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_WORK_H
+#define HW_VIRTIO_MEM_WORK_H
+
+#include "hw/virtio/virtio-mem.h"
+#include "virtio-mem-blocks.h"
+
+/* What to work on: the blocks inside @within that are (un)plugged in @blocks */
+typedef struct VirtIOMEMParts {
+    const VirtIOMEMBlocks *blocks;
+    VirtIOMEMRange within;
+    bool plugged;
+} VirtIOMEMParts;
+
+/*
+ * Have the host provide memory for @parts; content that is there stays.
+ * Returns 0; or a negative errno with an error, and part of it may be there:
+ * -ENOMEM, or -ECANCELED when somebody drains the device (virtio_mem_drain()).
+ */
+int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
+                                                VirtIOMEMParts parts,
+                                                Error **errp);
+
+/*
+ * Give the memory of @parts back to the host.  Returns 0; or a negative value
+ * with an error reported, and part of it may be given back.
+ */
+int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
+                                               VirtIOMEMParts parts);
+
+#endif

@@ -1,0 +1,385 @@
+/*
+ * virtio-mem: host work in slices, by several threads, away from the BQL
+ *
+ * The fake backing keeps books on which bytes it was told to work on.  It can
+ * be held: then a slice ends when the test lets it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/thread-context.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "block/aio-wait.h"
+#include "hw/virtio/virtio-mem-backing.h"
+#include "hw/virtio/virtio-mem-internal.h"
+#include "hw/virtio/virtio-mem-work.h"
+
+#define WORK_BLOCK (2 * MiB)
+#define WORK_BLOCKS 256
+#define EVERYTHING ((VirtIOMEMRange) { 0, WORK_BLOCKS })
+
+typedef struct FakeWork {
+    VirtIOMEM vmem;
+    HostMemoryBackend memdev;
+    uint64_t page_size;
+    bool draining;
+    unsigned int nb_contexts;       /* threads created by a thread context */
+
+    QemuMutex lock;                 /* protects the rest */
+    unsigned int touched[WORK_BLOCKS];
+    unsigned int nb_slices;
+    uint64_t max_slice;
+    unsigned int nb_working;        /* threads in a slice */
+    unsigned int max_working;
+    unsigned int refuse_at;         /* the n-th slice; 0: none */
+    unsigned int drain_at;
+    unsigned int wait_for;          /* so many threads to meet in a slice */
+    bool held;
+    QemuCond changed;
+} FakeWork;
+
+static FakeWork *fake_work_of(HostMemoryBackend *memdev)
+{
+    return container_of(memdev, FakeWork, memdev);
+}
+
+/* --- what work.c needs --- */
+
+bool virtio_mem_is_draining(const VirtIOMEM *vmem)
+{
+    return qatomic_read(&container_of(vmem, FakeWork, vmem)->draining);
+}
+
+size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
+{
+    return fake_work_of(memdev)->page_size;
+}
+
+void thread_context_create_thread(ThreadContext *tc, QemuThread *thread,
+                                  const char *name,
+                                  void *(*start_routine)(void *), void *arg,
+                                  int mode)
+{
+    FakeWork *fake = (FakeWork *)tc;
+
+    fake->nb_contexts++;
+    qemu_thread_create(thread, name, start_routine, arg, mode);
+}
+
+static void fake_work_wait(FakeWork *fake)
+{
+    while (fake->held || fake->nb_working < fake->wait_for) {
+        qemu_cond_wait(&fake->changed, &fake->lock);
+    }
+    fake->wait_for = 0;
+}
+
+static int fake_work_slice(FakeWork *fake, uint64_t offset, uint64_t size)
+{
+    int ret = 0;
+
+    QEMU_LOCK_GUARD(&fake->lock);
+    g_assert_true(QEMU_IS_ALIGNED(offset | size, WORK_BLOCK));
+    g_assert_true(QEMU_IS_ALIGNED(offset | size, fake->page_size));
+    fake->max_slice = MAX(fake->max_slice, size);
+    fake->max_working = MAX(fake->max_working, ++fake->nb_working);
+    qemu_cond_broadcast(&fake->changed);
+    if (++fake->nb_slices == fake->refuse_at) {
+        ret = -EIO;
+    }
+    if (fake->nb_slices == fake->drain_at) {
+        qatomic_set(&fake->draining, true);
+    }
+    fake_work_wait(fake);
+    for (uint64_t at = offset; at < offset + size; at += WORK_BLOCK) {
+        fake->touched[at / WORK_BLOCK]++;
+    }
+    fake->nb_working--;
+    return ret;
+}
+
+int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+                                uint64_t size, Error **errp)
+{
+    int ret = fake_work_slice(fake_work_of(memdev), offset, size);
+
+    if (ret) {
+        error_setg(errp, "the fake host refuses");
+    }
+    return ret;
+}
+
+int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
+                               uint64_t size)
+{
+    return fake_work_slice(fake_work_of(memdev), offset, size);
+}
+
+/* --- scene --- */
+
+static void fake_work_init(FakeWork *fake, unsigned int nb_threads)
+{
+    *fake = (FakeWork) {
+        .vmem.memdev = &fake->memdev,
+        .vmem.block_size = WORK_BLOCK,
+        .vmem.blocks = virtio_mem_blocks_new(WORK_BLOCKS),
+        .vmem.prealloc_threads = nb_threads,
+        .page_size = 4 * KiB,
+    };
+    qemu_mutex_init(&fake->lock);
+    qemu_cond_init(&fake->changed);
+}
+
+static void fake_work_destroy(FakeWork *fake)
+{
+    g_assert_cmpuint(fake->nb_working, ==, 0);
+    virtio_mem_blocks_free(fake->vmem.blocks);
+    qemu_cond_destroy(&fake->changed);
+    qemu_mutex_destroy(&fake->lock);
+}
+
+static VirtIOMEMParts fake_work_parts(FakeWork *fake, VirtIOMEMRange within,
+                                      bool plugged)
+{
+    return (VirtIOMEMParts) { fake->vmem.blocks, within, plugged };
+}
+
+static void fake_work_plug(FakeWork *fake, uint64_t first, uint64_t nb_blocks)
+{
+    virtio_mem_blocks_set_plugged(fake->vmem.blocks,
+                                  (VirtIOMEMRange) { first, nb_blocks });
+}
+
+static int discard(FakeWork *fake, VirtIOMEMRange within, bool plugged)
+{
+    return virtio_mem_work_discard(&fake->vmem,
+                                   fake_work_parts(fake, within, plugged));
+}
+
+static int populate(FakeWork *fake, VirtIOMEMRange within)
+{
+    Error *err = NULL;
+    int ret = virtio_mem_work_populate(&fake->vmem,
+                                       fake_work_parts(fake, within, false),
+                                       &err);
+
+    g_assert_cmpint(ret < 0, ==, err != NULL);
+    error_free(err);
+    return ret;
+}
+
+static void assert_touched(const FakeWork *fake, VirtIOMEMRange within,
+                           bool plugged)
+{
+    for (uint64_t i = 0; i < WORK_BLOCKS; i++) {
+        const VirtIOMEMRange block = { i, 1 };
+        const bool is_plugged =
+            virtio_mem_blocks_classify(fake->vmem.blocks, block) ==
+            VIRTIO_MEM_BLOCKS_PLUGGED;
+        const bool is_within = i >= within.first &&
+                               i < within.first + within.nb_blocks;
+
+        g_assert_cmpuint(fake->touched[i], ==,
+                         is_within && is_plugged == plugged);
+    }
+}
+
+/* --- claims --- */
+
+static void test_once_each(void)
+{
+    for (unsigned int nb_threads = 1; nb_threads <= 4; nb_threads++) {
+        const VirtIOMEMRange within = { 3, WORK_BLOCKS - 5 };
+
+        for (int plugged = 0; plugged <= 1; plugged++) {
+            FakeWork fake;
+
+            fake_work_init(&fake, nb_threads);
+            fake_work_plug(&fake, 2, 70);
+            fake_work_plug(&fake, 100, 1);
+            fake_work_plug(&fake, 102, 1);
+            fake_work_plug(&fake, 250, 6);
+            g_assert_cmpint(discard(&fake, within, plugged), ==, 0);
+            assert_touched(&fake, within, plugged);
+            fake_work_destroy(&fake);
+        }
+    }
+}
+
+static void test_nothing(void)
+{
+    FakeWork fake;
+
+    fake_work_init(&fake, 2);
+    g_assert_cmpint(discard(&fake, EVERYTHING, true), ==, 0);
+    g_assert_cmpuint(fake.nb_slices, ==, 0);
+    fake_work_destroy(&fake);
+}
+
+static void test_short_slices(void)
+{
+    FakeWork fake;
+
+    fake_work_init(&fake, 1);
+    g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
+    g_assert_cmpuint(fake.max_slice, <=, 16 * MiB);
+    assert_touched(&fake, EVERYTHING, false);
+
+    fake.max_slice = 0;
+    g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
+    g_assert_cmpuint(fake.max_slice, <=, 32 * MiB);
+    fake_work_destroy(&fake);
+}
+
+static void test_huge_pages(void)
+{
+    FakeWork fake;
+
+    fake_work_init(&fake, 1);
+    fake.page_size = 128 * MiB;
+    fake_work_plug(&fake, 64, 64);
+    g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
+    assert_touched(&fake, EVERYTHING, false);
+    fake_work_destroy(&fake);
+}
+
+/* Each thread waits in its slice for the others. */
+static void test_parallel(void)
+{
+    FakeWork fake;
+
+    if (g_get_num_processors() < 2) {
+        g_test_skip("needs two processors");
+        return;
+    }
+    fake_work_init(&fake, 2);
+    fake.wait_for = 2;
+    g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
+    g_assert_cmpuint(fake.max_working, ==, 2);
+    g_assert_cmpuint(fake.nb_contexts, ==, 0);
+
+    fake.wait_for = 2;
+    fake.memdev.prealloc_context = (ThreadContext *)&fake;
+    g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
+    g_assert_cmpuint(fake.nb_contexts, ==, 1);
+    fake_work_destroy(&fake);
+}
+
+/* No thread without a slice for it, and none beyond what was asked for. */
+static void test_one_thread(void)
+{
+    FakeWork fake;
+
+    fake_work_init(&fake, 8);
+    fake.memdev.prealloc_context = (ThreadContext *)&fake;
+    g_assert_cmpint(populate(&fake, (VirtIOMEMRange) { 1, 8 }), ==, 0);
+    fake.vmem.prealloc_threads = 1;
+    g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
+    g_assert_cmpuint(fake.nb_contexts, ==, 0);
+    fake_work_destroy(&fake);
+}
+
+static void test_failure_ends_it(void)
+{
+    for (unsigned int nb_threads = 1; nb_threads <= 2; nb_threads++) {
+        FakeWork fake;
+
+        fake_work_init(&fake, nb_threads);
+        fake.refuse_at = 3;
+        g_assert_cmpint(populate(&fake, EVERYTHING), ==, -EIO);
+        g_assert_cmpuint(fake.nb_slices, >=, 3);
+        g_assert_cmpuint(fake.nb_slices, <, 3 + nb_threads);
+        fake_work_destroy(&fake);
+    }
+}
+
+/* What was begun to be given back is given back, whoever waits. */
+static void test_drain(void)
+{
+    FakeWork fake;
+
+    fake_work_init(&fake, 1);
+    fake.drain_at = 2;
+    g_assert_cmpint(populate(&fake, EVERYTHING), ==, -ECANCELED);
+    g_assert_cmpuint(fake.nb_slices, ==, 2);
+
+    memset(fake.touched, 0, sizeof(fake.touched));
+    g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
+    assert_touched(&fake, EVERYTHING, false);
+    fake_work_destroy(&fake);
+}
+
+/* --- in a coroutine --- */
+
+typedef struct Request {
+    FakeWork fake;
+    VirtIOMEMRange range;
+    bool done;
+} Request;
+
+static void coroutine_fn request_co(void *opaque)
+{
+    Request *request = opaque;
+
+    g_assert_cmpint(discard(&request->fake, request->range, false), ==, 0);
+    request->done = true;
+    aio_wait_kick();
+}
+
+static void request_start(Request *request)
+{
+    qemu_coroutine_enter(qemu_coroutine_create(request_co, request));
+}
+
+/* The main loop has its thread back while the host works. */
+static void test_coroutine_yields(void)
+{
+    Request request = { .range = EVERYTHING };
+
+    fake_work_init(&request.fake, 1);
+    request.fake.held = true;
+    request_start(&request);
+    g_assert_false(request.done);
+
+    WITH_QEMU_LOCK_GUARD(&request.fake.lock) {
+        request.fake.held = false;
+        qemu_cond_broadcast(&request.fake.changed);
+    }
+    AIO_WAIT_WHILE(NULL, !request.done);
+    assert_touched(&request.fake, EVERYTHING, false);
+    fake_work_destroy(&request.fake);
+}
+
+static void test_coroutine_short(void)
+{
+    Request request = { .range = { 7, 2 } };
+
+    fake_work_init(&request.fake, 1);
+    request_start(&request);
+    g_assert_true(request.done);
+    fake_work_destroy(&request.fake);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qemu_init_main_loop(&error_abort);
+    g_test_add_func("/virtio-mem/work/each-part-once", test_once_each);
+    g_test_add_func("/virtio-mem/work/nothing-to-do", test_nothing);
+    g_test_add_func("/virtio-mem/work/short-slices", test_short_slices);
+    g_test_add_func("/virtio-mem/work/slices-are-whole-pages",
+                    test_huge_pages);
+    g_test_add_func("/virtio-mem/work/several-threads", test_parallel);
+    g_test_add_func("/virtio-mem/work/no-idle-threads", test_one_thread);
+    g_test_add_func("/virtio-mem/work/failure-ends-it", test_failure_ends_it);
+    g_test_add_func("/virtio-mem/work/drain-cancels-populating-only",
+                    test_drain);
+    g_test_add_func("/virtio-mem/work/coroutine/yields-for-long-work",
+                    test_coroutine_yields);
+    g_test_add_func("/virtio-mem/work/coroutine/stays-for-short-work",
+                    test_coroutine_short);
+    return g_test_run();
+}
