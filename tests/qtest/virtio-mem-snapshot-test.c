@@ -13,6 +13,7 @@
 #include "qobject/qlist.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
+#include "virtio-mem-snapshots.h"
 
 static const VirtioMemOptions plain = { .region_size = VM_MIGRATE_REGION };
 static const VirtioMemOptions late = {
@@ -21,70 +22,6 @@ static const VirtioMemOptions late = {
 static const VirtioMemOptions memslots = {
     .region_size = VM_MIGRATE_REGION, .device = "dynamic-memslots=on",
 };
-
-/* --- jobs --- */
-
-static QDict *snapshot_find_job(VirtioMemGuest *vm, const char *id)
-{
-    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-jobs' }");
-    const QListEntry *entry;
-    QDict *found = NULL;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
-        QDict *job = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (g_str_equal(qdict_get_str(job, "id"), id)) {
-            found = qobject_ref(job);
-        }
-    }
-    qobject_unref(response);
-    return found;
-}
-
-static void snapshot_finish_job(VirtioMemGuest *vm, const char *id)
-{
-    bool over = false;
-
-    while (!over) {
-        QDict *job = snapshot_find_job(vm, id);
-
-        over = g_str_equal(qdict_get_str(job, "status"), "concluded");
-        if (over) {
-            g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
-        }
-        qobject_unref(job);
-        g_usleep(1000);
-    }
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'job-dismiss', "
-                             "'arguments': { 'id': %s } }", id);
-}
-
-static void snapshot_add_disk(VirtioMemGuest *vm)
-{
-    g_autofree char *path = virtio_mem_temp_path("disk.qcow2");
-
-    g_assert_true(g_file_set_contents(path, "", 0, NULL));
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-add', "
-                             "'arguments': { 'driver': 'file', "
-                             "'node-name': 'file0', 'filename': %s } }", path);
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-create', "
-                             "'arguments': { 'job-id': 'create', 'options': {"
-                             "'driver': 'qcow2', 'file': 'file0', "
-                             "'size': 1048576 } } }");
-    snapshot_finish_job(vm, "create");
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-add', "
-                             "'arguments': { 'driver': 'qcow2', "
-                             "'node-name': 'disk0', 'file': 'file0' } }");
-}
-
-static void snapshot_do(VirtioMemGuest *vm, const char *command)
-{
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': %s, 'arguments': { "
-                             "'job-id': 'snapshot', 'tag': 'first', "
-                             "'vmstate': 'disk0', 'devices': [ 'disk0' ] } }",
-                             command);
-    snapshot_finish_job(vm, "snapshot");
-}
 
 /* --- savevm, loadvm --- */
 
@@ -103,12 +40,12 @@ static void test_load(VirtioMemGuest *vm)
     g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(vm);
     VirtioMemRing ring;
 
-    snapshot_add_disk(vm);
+    virtio_mem_snapshot_add_disk(vm);
     ring = vm->ring;
-    snapshot_do(vm, "snapshot-save");
+    virtio_mem_snapshot_do(vm, "snapshot-save");
     virtio_mem_scene_check(vm, scene);
     snapshot_live_on(vm);
-    snapshot_do(vm, "snapshot-load");
+    virtio_mem_snapshot_do(vm, "snapshot-load");
     vm->ring = ring;
     virtio_mem_take_config_irq(vm);
     virtio_mem_scene_check(vm, scene);
@@ -123,12 +60,12 @@ static void test_load_event(VirtioMemGuest *vm)
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 4, ACK);
-    snapshot_add_disk(vm);
+    virtio_mem_snapshot_add_disk(vm);
     ring = vm->ring;
-    snapshot_do(vm, "snapshot-save");
+    virtio_mem_snapshot_do(vm, "snapshot-save");
     vm_assert_plug(vm, 4, 1, ACK);
     virtio_mem_take_size_events(vm, NULL);
-    snapshot_do(vm, "snapshot-load");
+    virtio_mem_snapshot_do(vm, "snapshot-load");
     vm->ring = ring;
     virtio_mem_take_config_irq(vm);
     g_assert_cmpuint(virtio_mem_take_size_events(vm, &size), >=, 1);
@@ -140,12 +77,12 @@ static void test_load_leaves_nothing(VirtioMemGuest *vm)
 {
     VirtioMemRing ring = vm->ring;
 
-    snapshot_add_disk(vm);
-    snapshot_do(vm, "snapshot-save");
+    virtio_mem_snapshot_add_disk(vm);
+    virtio_mem_snapshot_do(vm, "snapshot-save");
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 4, ACK);
     virtio_mem_fill(vm, vm->addr, 0x99, 4 * VM_BLOCK);
-    snapshot_do(vm, "snapshot-load");
+    virtio_mem_snapshot_do(vm, "snapshot-load");
     vm->ring = ring;
     virtio_mem_take_config_irq(vm);
     vm_assert_plugged(vm, 0);

@@ -1,0 +1,175 @@
+/*
+ * Hold the host: a qtest decides when, and whether, QEMU's calls to populate
+ * memory and to give it back end.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include "qemu/thread.h"
+#include "virtio-mem-guest.h"
+#include "virtio-mem-hold.h"
+#include "virtio-mem-migrate.h"
+
+/* Next to the test programs, which run in QEMU's build directory. */
+#define HOLD_LIBRARY "tests/qtest/libvirtio-mem-slow-host.so"
+#define HOLD_WAIT_MS (60 * 1000)
+#define HOLD_POLL_MS 5
+#define DRAIN_EVENT "virtio_mem_drain"
+
+static int hold_listener = -1;
+static char *hold_path;
+static char *hold_log;
+
+/* The thread that waits for a drain. */
+static struct {
+    QemuThread thread;
+    VirtioMemHeld held;
+    size_t nb_before;
+    bool stop;                      /* atomic */
+    bool drained;
+    VirtioMemDrained result;
+} drain;
+
+VirtioMemGuest *virtio_mem_hold_start(const VirtioMemOptions *given)
+{
+    VirtioMemOptions opts = given ? *given : (VirtioMemOptions){};
+    g_autofree char *library = g_canonicalize_filename(HOLD_LIBRARY, NULL);
+    g_autofree char *args = NULL;
+    VirtioMemGuest *vm;
+
+    g_assert_true(g_file_test(library, G_FILE_TEST_EXISTS));
+    if (!hold_path) {
+        hold_path = virtio_mem_temp_path("hold.sock");
+        hold_log = virtio_mem_temp_path("drain.log");
+    }
+    unlink(hold_log);
+    args = g_strdup_printf("%s -trace " DRAIN_EVENT " -D %s",
+                           opts.args ?: "", hold_log);
+    opts.args = args;
+    g_setenv(VM_HOLD_SOCKET, hold_path, true);
+    g_setenv("LD_PRELOAD", library, true);
+    vm = virtio_mem_guest_start(&opts);
+    g_unsetenv("LD_PRELOAD");
+    g_unsetenv(VM_HOLD_SOCKET);
+    vm->opts.args = NULL;
+    return vm;
+}
+
+void virtio_mem_hold_begin(void)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int ret;
+
+    g_assert_cmpint(hold_listener, ==, -1);
+    g_assert_cmpuint(strlen(hold_path), <, sizeof(address.sun_path));
+    strcpy(address.sun_path, hold_path);
+    unlink(hold_path);
+    hold_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ret = bind(hold_listener, (struct sockaddr *)&address, sizeof(address));
+    g_assert_cmpint(ret, ==, 0);
+    ret = listen(hold_listener, 16);
+    g_assert_cmpint(ret, ==, 0);
+}
+
+void virtio_mem_hold_end(void)
+{
+    unlink(hold_path);
+    close(hold_listener);
+    hold_listener = -1;
+}
+
+/* False if nobody asks within @timeout_ms. */
+static bool hold_accept(VirtioMemHeld *held, int timeout_ms)
+{
+    struct pollfd listener = { .fd = hold_listener, .events = POLLIN };
+
+    if (poll(&listener, 1, timeout_ms) != 1) {
+        return false;
+    }
+    held->fd = accept(hold_listener, NULL, NULL);
+    g_assert_cmpint(held->fd, >=, 0);
+    g_assert_cmpint(recv(held->fd, &held->question, sizeof(held->question), 0),
+                    ==, sizeof(held->question));
+    return true;
+}
+
+VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected)
+{
+    VirtioMemHeld held;
+    bool asked = hold_accept(&held, HOLD_WAIT_MS);
+
+    g_assert_true(asked);
+    g_assert_cmpint(held.question.call, ==, expected);
+    return held;
+}
+
+void virtio_mem_hold_release(VirtioMemHeld held, int error)
+{
+    g_assert_cmpint(send(held.fd, &error, sizeof(error), MSG_NOSIGNAL), ==,
+                    sizeof(error));
+    close(held.fd);
+}
+
+/* --- until a drain --- */
+
+static size_t drain_count(void)
+{
+    g_autofree char *log = NULL;
+    size_t nb = 0;
+
+    if (g_file_get_contents(hold_log, &log, NULL, NULL)) {
+        for (const char *at = log; (at = strstr(at, DRAIN_EVENT)); at++) {
+            nb++;
+        }
+    }
+    return nb;
+}
+
+static void drain_let_go(VirtioMemHeld held)
+{
+    if (held.question.call == VM_HOST_POPULATE) {
+        drain.result.nb_populates++;
+    } else {
+        drain.result.nb_discards++;
+    }
+    virtio_mem_hold_release(held, 0);
+}
+
+static void *drain_thread(void *unused)
+{
+    VirtioMemHeld held;
+
+    while (!drain.drained && !qatomic_read(&drain.stop)) {
+        g_usleep(HOLD_POLL_MS * 1000);
+        drain.drained = drain_count() > drain.nb_before;
+    }
+    drain_let_go(drain.held);
+    while (!qatomic_read(&drain.stop)) {
+        if (hold_accept(&held, HOLD_POLL_MS)) {
+            drain_let_go(held);
+        }
+    }
+    return NULL;
+}
+
+void virtio_mem_hold_until_drain(VirtioMemHeld held)
+{
+    memset(&drain, 0, sizeof(drain));
+    drain.held = held;
+    drain.nb_before = drain_count();
+    qemu_thread_create(&drain.thread, "drain", drain_thread, NULL,
+                       QEMU_THREAD_JOINABLE);
+}
+
+VirtioMemDrained virtio_mem_hold_drained(void)
+{
+    qatomic_set(&drain.stop, true);
+    qemu_thread_join(&drain.thread);
+    virtio_mem_hold_end();
+    g_assert_true(drain.drained);
+    return drain.result;
+}

@@ -1,0 +1,69 @@
+/*
+ * Hold the host: a qtest decides when, and whether, QEMU's calls to populate
+ * memory and to give it back end.
+ *
+ * QEMU runs with virtio-mem-slow-host.c preloaded, which asks the test before
+ * each of them.  So a request can be kept in flight for as long as it takes to
+ * do something to the device.
+ *
+ * Layer: virtio-mem-guest and virtio-mem-migrate below.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_QTEST_VIRTIO_MEM_HOLD_H
+#define TESTS_QTEST_VIRTIO_MEM_HOLD_H
+
+/* --- between the two sides --- */
+
+/* Environment: where to ask. */
+#define VM_HOLD_SOCKET "VIRTIO_MEM_HOLD_SOCKET"
+
+typedef enum VirtioMemHostCall {
+    VM_HOST_POPULATE,
+    VM_HOST_DISCARD,
+} VirtioMemHostCall;
+
+typedef struct VirtioMemHostQuestion {
+    VirtioMemHostCall call;
+    size_t size;
+} VirtioMemHostQuestion;
+
+/* --- the test's side --- */
+
+typedef struct VirtioMemGuest VirtioMemGuest;
+typedef struct VirtioMemOptions VirtioMemOptions;
+
+/* A call that waits for its verdict. */
+typedef struct VirtioMemHeld {
+    VirtioMemHostQuestion question;
+    int fd;
+} VirtioMemHeld;
+
+/* What was asked and allowed until the device was drained. */
+typedef struct VirtioMemDrained {
+    unsigned int nb_populates;
+    unsigned int nb_discards;
+} VirtioMemDrained;
+
+/* A guest whose host can be held; one at a time.  Nothing is held yet. */
+VirtioMemGuest *virtio_mem_hold_start(const VirtioMemOptions *opts);
+
+/* From now on, calls wait; from then on, none does, those that did go on. */
+void virtio_mem_hold_begin(void);
+void virtio_mem_hold_end(void);
+
+/* The next call that waits, which comes within a minute or the test fails. */
+VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected);
+/* Let it happen, or fail with @error (an errno). */
+void virtio_mem_hold_release(VirtioMemHeld held, int error);
+
+/*
+ * For what waits for the request in flight, and so must be done while @held is
+ * let go: a thread does that as soon as QEMU says that it drains the device,
+ * and goes on with all that comes after it, until _drained().
+ */
+void virtio_mem_hold_until_drain(VirtioMemHeld held);
+VirtioMemDrained virtio_mem_hold_drained(void);
+
+#endif

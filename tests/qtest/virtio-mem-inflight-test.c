@@ -1,0 +1,250 @@
+/*
+ * virtio-mem: while the host works for a request, everything else goes on
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "virtio-mem-flight.h"
+#include "virtio-mem-migrate.h"
+
+static const VirtioMemOptions plain = { .device = VM_ONE_THREAD };
+static const VirtioMemOptions prealloc = {
+    .device = "prealloc=on," VM_ONE_THREAD,
+};
+static const VirtioMemOptions no_ioeventfd = {
+    .device = "prealloc=on,ioeventfd=off," VM_ONE_THREAD,
+};
+
+/* --- while it is in flight --- */
+
+static void inflight_assert_size(VirtioMemGuest *vm, uint64_t nb_blocks)
+{
+    QDict *info = virtio_mem_query(vm);
+
+    g_assert_cmphex(qdict_get_int(info, "size"), ==,
+                    nb_blocks * vm->block_size);
+    g_assert_cmphex(virtio_mem_qom_get(vm, "size"), ==,
+                    nb_blocks * vm->block_size);
+    vm_assert_plugged(vm, nb_blocks);
+    qobject_unref(info);
+}
+
+static void inflight_check_plug(const VirtioMemOptions *opts)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(opts);
+    VirtioMemHeld held = virtio_mem_flight_plug(vm);
+
+    inflight_assert_size(vm, 0);
+    virtio_mem_hold_release(held, 0);
+    held = virtio_mem_hold_next(VM_HOST_POPULATE);
+    inflight_assert_size(vm, 0);
+    virtio_mem_hold_end();
+    virtio_mem_hold_release(held, 0);
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_ACK);
+    inflight_assert_size(vm, VM_FLIGHT_BLOCKS);
+    virtio_mem_check_invariants(vm);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_plug(VirtioMemGuest *unused)
+{
+    inflight_check_plug(&prealloc);
+}
+
+/* Without ioeventfd, the kick itself returns: the vCPU goes on, too. */
+static void test_plug_no_ioeventfd(VirtioMemGuest *unused)
+{
+    inflight_check_plug(&no_ioeventfd);
+}
+
+static void inflight_check_unplug(uint16_t type)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&plain);
+    VirtioMemHeld held = virtio_mem_flight_unplug(vm, type);
+
+    inflight_assert_size(vm, VM_FLIGHT_BLOCKS);
+    virtio_mem_hold_end();
+    virtio_mem_hold_release(held, 0);
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_ACK);
+    inflight_assert_size(vm, 0);
+    vm_assert_plug(vm, 0, VM_FLIGHT_BLOCKS, ACK);
+    g_assert_true(virtio_mem_is_filled(vm, vm->addr, 0, 4 * KiB));
+    virtio_mem_check_invariants(vm);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_unplug(VirtioMemGuest *unused)
+{
+    inflight_check_unplug(VIRTIO_MEM_REQ_UNPLUG);
+}
+
+static void test_unplug_all(VirtioMemGuest *unused)
+{
+    inflight_check_unplug(VIRTIO_MEM_REQ_UNPLUG_ALL);
+}
+
+static void test_ring_order(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&prealloc);
+    VirtioMemHeld held = virtio_mem_flight_plug(vm);
+    const uint64_t resp_gpa = vm->resp_gpa + 256;
+    VirtioMemAnswer answer;
+    VirtioMemUsed used;
+
+    virtio_mem_queue_request(vm, &(VirtioMemRequest) {
+        .type = VIRTIO_MEM_REQ_STATE, .addr = vm->addr,
+        .nb_blocks = VM_FLIGHT_BLOCKS, .req_gpa = vm->req_gpa + 256,
+        .resp_gpa = resp_gpa });
+    virtio_mem_kick_force(vm);
+    inflight_assert_size(vm, 0);
+    g_assert_false(virtio_mem_ring_poll(&vm->ring, &used));
+
+    virtio_mem_hold_end();
+    virtio_mem_hold_release(held, 0);
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_ACK);
+    virtio_mem_wait_used(vm);
+    answer = virtio_mem_read_answer(vm, resp_gpa);
+    g_assert_cmpuint(answer.type, ==, VIRTIO_MEM_RESP_ACK);
+    g_assert_cmpuint(answer.state, ==, VIRTIO_MEM_STATE_PLUGGED);
+    virtio_mem_guest_stop(vm);
+}
+
+static void inflight_check_resize(uint64_t size)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&prealloc);
+    VirtioMemHeld held = virtio_mem_flight_plug(vm);
+
+    virtio_mem_set_requested(vm, size);
+    inflight_assert_size(vm, 0);
+    virtio_mem_hold_end();
+    virtio_mem_hold_release(held, 0);
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_ACK);
+    inflight_assert_size(vm, VM_FLIGHT_BLOCKS);
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, size);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_grow(VirtioMemGuest *unused)
+{
+    inflight_check_resize(2 * VM_REQUESTED);
+}
+
+/* It was right when it was decided. */
+static void test_shrink(VirtioMemGuest *unused)
+{
+    inflight_check_resize(0);
+}
+
+/* --- when the host fails half way --- */
+
+static void inflight_answer_busy(VirtioMemGuest *vm, uint64_t nb_blocks)
+{
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_BUSY);
+    inflight_assert_size(vm, nb_blocks);
+    qtest_clock_step(vm->qts, 2 * NANOSECONDS_PER_SECOND);
+    g_assert_true(virtio_mem_wait_config_irq(vm));
+}
+
+static void test_populate_fails(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&prealloc);
+    VirtioMemHeld held = virtio_mem_flight_plug(vm);
+    uint64_t discarded = 0;
+
+    virtio_mem_hold_release(held, 0);
+    virtio_mem_hold_release(virtio_mem_hold_next(VM_HOST_POPULATE), ENOMEM);
+    while (discarded < VM_FLIGHT_BLOCKS * VM_BLOCK) {
+        held = virtio_mem_hold_next(VM_HOST_DISCARD);
+        discarded += held.question.size;
+        virtio_mem_hold_release(held, 0);
+    }
+    inflight_answer_busy(vm, 0);
+    virtio_mem_hold_end();
+    vm_assert_plug(vm, 0, VM_FLIGHT_BLOCKS, ACK);
+    virtio_mem_guest_stop(vm);
+}
+
+/* Content may be lost, but not the blocks. */
+static void test_discard_fails(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&plain);
+    VirtioMemHeld held = virtio_mem_flight_unplug(vm, VIRTIO_MEM_REQ_UNPLUG);
+
+    virtio_mem_hold_release(held, 0);
+    virtio_mem_hold_release(virtio_mem_hold_next(VM_HOST_DISCARD), EIO);
+    inflight_answer_busy(vm, VM_FLIGHT_BLOCKS);
+    virtio_mem_hold_end();
+    vm_assert_state(vm, 0, VM_FLIGHT_BLOCKS, PLUGGED);
+    vm_assert_unplug(vm, 0, VM_FLIGHT_BLOCKS, ACK);
+    virtio_mem_guest_stop(vm);
+}
+
+/* --- threads --- */
+
+/* As many calls at a time as threads were asked for and processors are there */
+static void inflight_check_threads(const VirtioMemOptions *opts,
+                                   unsigned int expected)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(opts);
+    VirtioMemHeld held[2] = { virtio_mem_flight_plug(vm) };
+
+    for (unsigned int i = 1; i < expected; i++) {
+        held[i] = virtio_mem_hold_next(VM_HOST_POPULATE);
+    }
+    virtio_mem_hold_end();
+    for (unsigned int i = 0; i < expected; i++) {
+        virtio_mem_hold_release(held[i], 0);
+    }
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_ACK);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_threads(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions of_device = {
+        .device = "prealloc=on,prealloc-threads=2",
+    };
+    static const VirtioMemOptions of_backend = {
+        .device = "prealloc=on",
+        .memdev = "memory-backend-ram,id=vmem0,size=4G,prealloc-threads=2",
+    };
+
+    if (g_get_num_processors() < 2) {
+        g_test_skip("needs two processors");
+        return;
+    }
+    inflight_check_threads(&of_device, 2);
+    inflight_check_threads(&of_backend, 2);
+}
+
+static const VirtioMemTest tests[] = {
+    { "", "in-flight/plug-lets-the-monitor-go-on", test_plug,
+      .once = true, .no_guest = true },
+    { "", "in-flight/plug-without-ioeventfd", test_plug_no_ioeventfd,
+      .once = true, .no_guest = true },
+    { "", "in-flight/unplug-lets-the-monitor-go-on", test_unplug,
+      .once = true, .no_guest = true },
+    { "", "in-flight/unplug-all-lets-the-monitor-go-on", test_unplug_all,
+      .once = true, .no_guest = true },
+    { "", "in-flight/next-request-waits", test_ring_order,
+      .once = true, .no_guest = true },
+    { "", "in-flight/requested-size-may-grow", test_grow,
+      .once = true, .no_guest = true },
+    { "", "in-flight/requested-size-may-shrink", test_shrink,
+      .once = true, .no_guest = true },
+    { "", "in-flight/populate-failed-half-way-is-undone",
+      test_populate_fails, .once = true, .no_guest = true },
+    { "", "in-flight/discard-failed-half-way-keeps-blocks",
+      test_discard_fails, .once = true, .no_guest = true },
+    { "", "in-flight/several-threads", test_threads,
+      .once = true, .no_guest = true },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virtio_mem_add_tests(tests, ARRAY_SIZE(tests));
+    return g_test_run();
+}

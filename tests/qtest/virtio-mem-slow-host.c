@@ -1,0 +1,83 @@
+/*
+ * A slow host, for tests of virtio-mem: preloaded into QEMU, it asks before
+ * memory is populated or given back.
+ *
+ * Each such system call on a large range connects to the socket that the
+ * environment names, says what it wants and waits for a verdict: an errno, or
+ * 0 to go on.  Nobody there means go on.  See virtio-mem-hold.h for the other
+ * side.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <dlfcn.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include "qemu/units.h"
+#include "virtio-mem-hold.h"
+
+/* QEMU's own memory is never populated or discarded in such amounts. */
+#define SLOW_HOST_SIZE (1 * MiB)
+
+static int slow_host_connect(void)
+{
+    const char *path = getenv(VM_HOLD_SOCKET);
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    int fd;
+
+    if (!path || strlen(path) >= sizeof(address.sun_path)) {
+        return -1;
+    }
+    strcpy(address.sun_path, path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address))) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* What errno the call shall fail with, or 0. */
+static int slow_host_ask(VirtioMemHostCall call, size_t size)
+{
+    const VirtioMemHostQuestion question = { .call = call, .size = size };
+    const int before = errno;
+    int verdict = 0;
+    int fd;
+
+    if (size < SLOW_HOST_SIZE) {
+        return 0;
+    }
+    fd = slow_host_connect();
+    if (fd >= 0) {
+        if (send(fd, &question, sizeof(question), MSG_NOSIGNAL) !=
+            sizeof(question) ||
+            recv(fd, &verdict, sizeof(verdict), 0) != sizeof(verdict)) {
+            verdict = 0;
+        }
+        close(fd);
+    }
+    errno = before;
+    return verdict;
+}
+
+int madvise(void *addr, size_t size, int advice)
+{
+    static int (*real)(void *, size_t, int);
+    int verdict = 0;
+
+    if (advice == MADV_POPULATE_WRITE) {
+        verdict = slow_host_ask(VM_HOST_POPULATE, size);
+    } else if (advice == MADV_DONTNEED || advice == MADV_REMOVE) {
+        verdict = slow_host_ask(VM_HOST_DISCARD, size);
+    }
+    if (verdict) {
+        errno = verdict;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "madvise");
+    }
+    return real(addr, size, advice);
+}

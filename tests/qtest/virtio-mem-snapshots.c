@@ -1,0 +1,72 @@
+/*
+ * Snapshots of the tiny guest, in a disk of its own.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qobject/qlist.h"
+#include "virtio-mem-migrate.h"
+#include "virtio-mem-snapshots.h"
+
+static QDict *snapshot_find_job(VirtioMemGuest *vm, const char *id)
+{
+    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-jobs' }");
+    const QListEntry *entry;
+    QDict *found = NULL;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
+        QDict *job = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(job, "id"), id)) {
+            found = qobject_ref(job);
+        }
+    }
+    qobject_unref(response);
+    return found;
+}
+
+static void snapshot_finish_job(VirtioMemGuest *vm, const char *id)
+{
+    bool over = false;
+
+    while (!over) {
+        QDict *job = snapshot_find_job(vm, id);
+
+        over = g_str_equal(qdict_get_str(job, "status"), "concluded");
+        if (over) {
+            g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
+        }
+        qobject_unref(job);
+        g_usleep(1000);
+    }
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'job-dismiss', "
+                             "'arguments': { 'id': %s } }", id);
+}
+
+void virtio_mem_snapshot_add_disk(VirtioMemGuest *vm)
+{
+    g_autofree char *path = virtio_mem_temp_path("disk.qcow2");
+
+    g_assert_true(g_file_set_contents(path, "", 0, NULL));
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-add', "
+                             "'arguments': { 'driver': 'file', "
+                             "'node-name': 'file0', 'filename': %s } }", path);
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-create', "
+                             "'arguments': { 'job-id': 'create', 'options': {"
+                             "'driver': 'qcow2', 'file': 'file0', "
+                             "'size': 1048576 } } }");
+    snapshot_finish_job(vm, "create");
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-add', "
+                             "'arguments': { 'driver': 'qcow2', "
+                             "'node-name': 'disk0', 'file': 'file0' } }");
+}
+
+void virtio_mem_snapshot_do(VirtioMemGuest *vm, const char *command)
+{
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': %s, 'arguments': { "
+                             "'job-id': 'snapshot', 'tag': 'first', "
+                             "'vmstate': 'disk0', 'devices': [ 'disk0' ] } }",
+                             command);
+    snapshot_finish_job(vm, "snapshot");
+}
