@@ -17,7 +17,6 @@
 #include "standard-headers/linux/virtio_ids.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "system/runstate.h"
-#include "virtio-mem-backing.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-memslots.h"
 #include "virtio-mem-plug.h"
@@ -142,8 +141,7 @@ static bool virtio_mem_claim_discards(VirtIOMEM *vmem, Error **errp)
 
     /* On an incoming migration, the memory may hold content already. */
     if (!runstate_check(RUN_STATE_INMIGRATE) &&
-        virtio_mem_backing_discard(vmem->memdev, 0,
-                                   virtio_mem_region_size(vmem))) {
+        virtio_mem_discard_unplugged(vmem)) {
         error_setg(errp, "'%s' property specifies a memdev that cannot be"
                    " discarded: '%s'", VIRTIO_MEM_MEMDEV_PROP,
                    object_get_canonical_path_component(OBJECT(vmem->memdev)));
@@ -158,13 +156,16 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOMEM *vmem = VIRTIO_MEM(dev);
 
-    if (!virtio_mem_check_properties(vmem, errp) ||
-        !virtio_mem_claim_discards(vmem, errp)) {
+    if (!virtio_mem_check_properties(vmem, errp)) {
+        return;
+    }
+    vmem->blocks = virtio_mem_blocks_new(virtio_mem_region_size(vmem) /
+                                         vmem->block_size);
+    if (!virtio_mem_claim_discards(vmem, errp)) {
+        g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
         return;
     }
 
-    vmem->blocks = virtio_mem_blocks_new(virtio_mem_region_size(vmem) /
-                                         vmem->block_size);
     vmem->usable_extent = VIRTIO_MEM_USABLE_EXTENT;
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
 
