@@ -34,7 +34,9 @@ static struct {
     VirtioMemDrained result;
 } drain;
 
-VirtioMemGuest *virtio_mem_hold_start(const VirtioMemOptions *given)
+static VirtioMemGuest *
+hold_start(const VirtioMemOptions *given,
+           VirtioMemGuest *(*start)(const VirtioMemOptions *opts))
 {
     VirtioMemOptions opts = given ? *given : (VirtioMemOptions){};
     g_autofree char *library = g_canonicalize_filename(HOLD_LIBRARY, NULL);
@@ -52,11 +54,21 @@ VirtioMemGuest *virtio_mem_hold_start(const VirtioMemOptions *given)
     opts.args = args;
     g_setenv(VM_HOLD_SOCKET, hold_path, true);
     g_setenv("LD_PRELOAD", library, true);
-    vm = virtio_mem_guest_start(&opts);
+    vm = start(&opts);
     g_unsetenv("LD_PRELOAD");
     g_unsetenv(VM_HOLD_SOCKET);
     vm->opts.args = NULL;
     return vm;
+}
+
+VirtioMemGuest *virtio_mem_hold_start(const VirtioMemOptions *opts)
+{
+    return hold_start(opts, virtio_mem_guest_start);
+}
+
+VirtioMemGuest *virtio_mem_hold_target(const VirtioMemOptions *opts)
+{
+    return hold_start(opts, virtio_mem_target);
 }
 
 void virtio_mem_hold_begin(void)

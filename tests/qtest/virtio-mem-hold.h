@@ -46,8 +46,12 @@ typedef struct VirtioMemDrained {
     unsigned int nb_discards;
 } VirtioMemDrained;
 
-/* A guest whose host can be held; one at a time.  Nothing is held yet. */
+/*
+ * A guest, or a migration target, whose host can be held; one at a time.
+ * Nothing is held yet.
+ */
 VirtioMemGuest *virtio_mem_hold_start(const VirtioMemOptions *opts);
+VirtioMemGuest *virtio_mem_hold_target(const VirtioMemOptions *opts);
 
 /* From now on, calls wait; from then on, none does, those that did go on. */
 void virtio_mem_hold_begin(void);

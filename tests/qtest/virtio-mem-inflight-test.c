@@ -219,6 +219,40 @@ static void test_threads(VirtioMemGuest *unused)
     inflight_check_threads(&of_backend, 2);
 }
 
+/* --- incoming migration --- */
+
+static void test_incoming(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .region_size = VM_MIGRATE_REGION,
+        .device = "prealloc=on," VM_ONE_THREAD,
+    };
+    g_autofree char *path = virtio_mem_temp_path("incoming.sock");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+    VirtioMemGuest *from = virtio_mem_guest_start(&opts);
+    VirtioMemGuest *to = virtio_mem_hold_target(&opts);
+    VirtioMemHeld held;
+
+    virtio_mem_set_requested(from, VM_REQUESTED);
+    vm_assert_plug(from, 0, VM_FLIGHT_BLOCKS, ACK);
+    virtio_mem_write_pattern(from, 0, VM_FLIGHT_BLOCKS, 1);
+    virtio_mem_hold_begin();
+    virtio_mem_migrate_listen(to, uri);
+    virtio_mem_migrate_to(from, uri);
+    held = virtio_mem_hold_next(VM_HOST_POPULATE);
+    virtio_mem_migrate_wait(to, "active");
+    virtio_mem_hold_end();
+    virtio_mem_hold_release(held, 0);
+
+    virtio_mem_migrate_wait(from, "completed");
+    virtio_mem_migrate_wait(to, "completed");
+    virtio_mem_take_over(to, from);
+    g_assert_true(virtio_mem_check_pattern(to, 0, VM_FLIGHT_BLOCKS, 1));
+    vm_assert_unplug(to, 0, VM_FLIGHT_BLOCKS, ACK);
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
 static const VirtioMemTest tests[] = {
     { "P-1", "in-flight/plug-lets-the-monitor-go-on", test_plug,
       .once = true, .no_guest = true },
@@ -238,6 +272,8 @@ static const VirtioMemTest tests[] = {
       test_populate_fails, .once = true, .no_guest = true },
     { "P-1", "in-flight/discard-failed-half-way-keeps-blocks",
       test_discard_fails, .once = true, .no_guest = true },
+    { "P-2", "in-flight/incoming-migration-lets-the-monitor-go-on",
+      test_incoming, .once = true, .no_guest = true },
     { "P-2", "in-flight/several-threads", test_threads,
       .once = true, .no_guest = true },
 };
