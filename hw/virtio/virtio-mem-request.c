@@ -30,6 +30,7 @@ typedef enum VirtIOMEMVerdict {
     VIRTIO_MEM_OVER_REQUESTED,
     VIRTIO_MEM_MIGRATING,
     VIRTIO_MEM_HOST_REFUSED,
+    VIRTIO_MEM_CANCELED,
 } VirtIOMEMVerdict;
 
 /*
@@ -50,6 +51,7 @@ static const struct {
                                     "more than requested-size" },
     [VIRTIO_MEM_MIGRATING]      = { VIRTIO_MEM_RESP_BUSY, "migration" },
     [VIRTIO_MEM_HOST_REFUSED]   = { VIRTIO_MEM_RESP_BUSY, "host refused" },
+    [VIRTIO_MEM_CANCELED]       = { VIRTIO_MEM_RESP_BUSY, "device drained" },
 };
 
 /* Whether @nb_blocks more would exceed the requested size (spec: rejected). */
@@ -86,6 +88,19 @@ static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
     return virtio_mem_is_busy() ? VIRTIO_MEM_MIGRATING : VIRTIO_MEM_OK;
 }
 
+/* What came of a change by the door. */
+static VirtIOMEMVerdict virtio_mem_judge(int ret)
+{
+    switch (ret) {
+    case 0:
+        return VIRTIO_MEM_OK;
+    case -ECANCELED:
+        return VIRTIO_MEM_CANCELED;
+    default:
+        return VIRTIO_MEM_HOST_REFUSED;
+    }
+}
+
 static VirtIOMEMVerdict coroutine_fn
 virtio_mem_plug(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 {
@@ -94,10 +109,10 @@ virtio_mem_plug(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 
     trace_virtio_mem_plug_request(req->gpa, req->nb_blocks);
     verdict = virtio_mem_decide_change(vmem, req, &range);
-    if (verdict == VIRTIO_MEM_OK && virtio_mem_plug_range(vmem, range)) {
-        return VIRTIO_MEM_HOST_REFUSED;
+    if (verdict != VIRTIO_MEM_OK) {
+        return verdict;
     }
-    return verdict;
+    return virtio_mem_judge(virtio_mem_plug_range(vmem, range));
 }
 
 static VirtIOMEMVerdict coroutine_fn
@@ -108,10 +123,10 @@ virtio_mem_unplug(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 
     trace_virtio_mem_unplug_request(req->gpa, req->nb_blocks);
     verdict = virtio_mem_decide_change(vmem, req, &range);
-    if (verdict == VIRTIO_MEM_OK && virtio_mem_unplug_range(vmem, range)) {
-        return VIRTIO_MEM_HOST_REFUSED;
+    if (verdict != VIRTIO_MEM_OK) {
+        return verdict;
     }
-    return verdict;
+    return virtio_mem_judge(virtio_mem_unplug_range(vmem, range));
 }
 
 /* With nothing plugged there is nothing that a migration could mind. */
@@ -186,6 +201,7 @@ static void virtio_mem_note_verdict(VirtIOMEM *vmem,
         break;
     case VIRTIO_MEM_MIGRATING:
     case VIRTIO_MEM_HOST_REFUSED:
+    case VIRTIO_MEM_CANCELED:
         trace_virtio_mem_busy(req->type, why);
         virtio_mem_wake_later(vmem);
         break;
