@@ -31,6 +31,12 @@ docs: tree                  ## build QEMU's manual with our pages
 stock: tree                 ## build QEMU as Debian ships it, to compare with
 	tools/build stock
 
+series: tree                ## make a patch series for QEMU: build/series
+	tools/series $(BASE)
+
+series-check: series        ## check each patch of it: style, build, tests
+	tools/series-check
+
 clean:                      ## remove what was built, keep what was fetched
 	rm -rf $(filter-out $(FETCHED),$(wildcard build/*))
 
@@ -40,6 +46,7 @@ distclean:                  ## remove build/ altogether
 help:                       ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
 	@echo '  QEMU_SRC=DIR          use another unpacked QEMU 10.0.x'
+	@echo '  BASE=DIR              for series: a git tree of QEMU 10.0.x'
 	@echo '  GUEST_KERNEL=FILE GUEST_INITRD=FILE    use another guest'
 
 tree:
@@ -54,5 +61,5 @@ endif
 
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
-.PHONY: all demo check check-asan check-compile docs stock clean distclean \
-	help tree guest
+.PHONY: all demo check check-asan check-compile docs stock series \
+	series-check clean distclean help tree guest

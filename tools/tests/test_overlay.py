@@ -9,7 +9,7 @@ from pathlib import Path
 
 import virtio_mem_tap
 
-OVERLAY = Path(__file__).resolve().parent.parent / 'overlay'
+OVERLAY = Path(__file__).resolve().parent.parent / 'overlay.py'
 
 NUMBERS = ''.join(f'line {n}\n' for n in range(1, 31))
 PATCH = """\

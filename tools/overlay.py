@@ -3,7 +3,7 @@
 """
 Lay the files of this repository over a QEMU tree.
 
-usage: tools/overlay BASE PROJECT TREE
+usage: tools/overlay.py BASE PROJECT TREE
 
 A file at path P of PROJECT is the whole file P of the tree: TREE/P becomes
 a link to it, so that an edit here rebuilds there.  P.patch is applied to
