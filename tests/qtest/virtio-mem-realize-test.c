@@ -285,8 +285,10 @@ static bool may_lock_memory(void)
 
     getrlimit(RLIMIT_MEMLOCK, &limit);
     if (g_file_get_contents("/proc/self/status", &status, NULL, NULL)) {
-        line = strstr(status, "CapEff:");
-        caps = line ? strtoull(line + strlen("CapEff:"), NULL, 16) : 0;
+        line = strstr(status, "CapEff:\t");
+        if (line) {
+            qemu_strtou64(line + strlen("CapEff:\t"), NULL, 16, &caps);
+        }
     }
     return limit.rlim_cur == RLIM_INFINITY || caps & VM_BIT(CAP_IPC_LOCK);
 }
