@@ -9,7 +9,6 @@ The commands are those of the users' page.
 import contextlib
 import itertools
 import subprocess
-import time
 import unittest
 
 import virtio_mem_libvirt
@@ -151,7 +150,6 @@ class VirtioMemLibvirt(unittest.TestCase):
             with self.started(memory_xml(1 * GiB, source=HUGE)) as domain:
                 domain.request(512 * MiB)
                 domain.wait_current(128 * MiB)
-                domain.ask('true')
                 pool.make_available(192)
                 domain.wait_current(512 * MiB)
 
@@ -268,8 +266,8 @@ class VirtioMemLibvirt(unittest.TestCase):
 
     def test_snapshot_brings_size_and_memory_back(self):
         image = self.libvirt.path('snapshot.qcow2')
-        subprocess.run([virtio_mem_tools.tool('qemu-img'), 'create', '-q', '-f', 'qcow2',
-                        image, '1M'], check=True)
+        subprocess.run([virtio_mem_tools.tool('qemu-img'), 'create', '-q',
+                        '-f', 'qcow2', image, '1M'], check=True)
         with self.started(memory_xml(SIZE) + DISK.format(image)) as domain:
             domain.resize(768 * MiB)
             pattern.write(domain, 2)
