@@ -4,6 +4,7 @@
 # is made lies below build/.
 
 export QEMU_SRC GUEST_KERNEL GUEST_INITRD ACCEL KEEP
+export OLD_GUEST_KERNEL OLD_GUEST_INITRD
 
 MAKEFLAGS += --no-print-directory
 FETCHED = $(addprefix build/,apt download pkg debian-qemu base)
@@ -14,7 +15,7 @@ all: tree                   ## build QEMU with this device
 demo: all guest             ## resize a live Linux guest before your eyes
 	tools/demo
 
-check: all guest            ## run the tests; a part of them: make check T=PATTERN
+check: all guest old-guest  ## run the tests; a part of them: make check T=PATTERN
 	tools/bootstrap --tests --docs
 	tools/check $(T)
 
@@ -59,7 +60,13 @@ ifeq ($(and $(GUEST_KERNEL),$(GUEST_INITRD)),)
 	tools/guest-image
 endif
 
+old-guest:
+ifeq ($(and $(OLD_GUEST_KERNEL),$(OLD_GUEST_INITRD)),)
+	tools/fetch old-guest
+	tools/guest-image build/old-guest
+endif
+
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
 .PHONY: all demo check check-asan check-compile docs stock series \
-	series-check clean distclean help tree guest
+	series-check clean distclean help tree guest old-guest
