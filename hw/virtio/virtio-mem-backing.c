@@ -137,13 +137,32 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
     return ram_block_discard_range(memdev->mr.ram_block, offset, size);
 }
 
+/* Which pages, and where there are more: "Bad address" would tell neither. */
+static void virtio_mem_backing_ask_for_huge_pages(HostMemoryBackend *memdev,
+                                                  uint64_t size, Error **errp)
+{
+    const uint64_t page_size = host_memory_backend_pagesize(memdev);
+
+    error_setg(errp, "at least %" PRIu64 " more huge pages of %" PRIu64 " KiB"
+               " are needed; raise /sys/kernel/mm/hugepages/hugepages-%" PRIu64
+               "kB/nr_hugepages or the limit of the control group or mount",
+               size / page_size, page_size / KiB, page_size / KiB);
+}
+
 int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
                                 uint64_t size, Error **errp)
 {
     char *area = memory_region_get_ram_ptr(&memdev->mr);
+    const bool is_huge = !virtio_mem_backing_uses_base_pages(memdev);
 
     trace_virtio_mem_backing_populate(offset, size);
 
-    return qemu_prealloc_mem(memory_region_get_fd(&memdev->mr), area + offset,
-                             size, 1, NULL, false, errp) ? 0 : -ENOMEM;
+    if (qemu_prealloc_mem(memory_region_get_fd(&memdev->mr), area + offset,
+                          size, 1, NULL, false, is_huge ? NULL : errp)) {
+        return 0;
+    }
+    if (is_huge) {
+        virtio_mem_backing_ask_for_huge_pages(memdev, size, errp);
+    }
+    return -ENOMEM;
 }
