@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/file.h>
 #include "qemu/bitmap.h"
 #include "qemu/timer.h"
 #include "virtio-mem-migrate.h"
@@ -195,6 +196,7 @@ static void test_pipelined(VirtioMemGuest *vm)
 #define HUGE_DIR "/sys/kernel/mm/hugepages/hugepages-2048kB/"
 
 static long huge_saved = -1;
+static int huge_lock = -1;
 
 static long huge_read(const char *name)
 {
@@ -217,12 +219,25 @@ static void huge_restore(void *unused)
     huge_write(huge_saved);
 }
 
+/* Whoever else changes the pool holds the same lock meanwhile. */
+static void huge_take_lock(void)
+{
+    huge_lock = open(HUGE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (huge_lock >= 0) {
+        g_assert_cmpint(flock(huge_lock, LOCK_EX), ==, 0);
+    }
+}
+
 /* Make @pages free ones; false, and the test skipped, if that cannot be. */
 static bool huge_make_free(long pages)
 {
-    long total = huge_read("nr_hugepages");
-    long wanted = total + pages - huge_read("free_hugepages");
+    long total, wanted;
 
+    if (huge_lock < 0) {
+        huge_take_lock();
+    }
+    total = huge_read("nr_hugepages");
+    wanted = total + pages - huge_read("free_hugepages");
     if (huge_saved < 0) {
         huge_saved = total;
         qtest_add_abrt_handler(huge_restore, huge_read);
@@ -240,6 +255,8 @@ static void huge_done(void)
     huge_restore(NULL);
     qtest_remove_abrt_handler(huge_read);
     huge_saved = -1;
+    close(huge_lock);
+    huge_lock = -1;
 }
 
 static VirtioMemGuest *huge_start(const char *stderr_path)
