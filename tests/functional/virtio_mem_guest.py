@@ -12,10 +12,14 @@ import socket
 import tempfile
 import time
 
+import virtio_mem_mappings as mappings
 import virtio_mem_parts as parts
 
 MiB = 1 << 20
 GiB = 1 << 30
+
+# A minute would do on an idle host.
+PLUG_TIMEOUT = 240
 
 # What Linux prints when a device does something that no driver expects.  A
 # lockup that it sees is the host's: too busy to run the guest at all.
@@ -105,22 +109,31 @@ class Guest:
 
     After the block QEMU is gone, with its sockets and logs, whatever
     happened inside; and it goes down with this process, even by SIGKILL.
-    room is what maxmem leaves for devices that are plugged in later.  Only a
-    guest made with keep=True can be left behind, by leave(); it has a
-    human monitor and a QMP socket for whoever takes over.
+    room is what maxmem leaves for more devices, or devices that are plugged in
+    later.  Only a guest made with keep=True can be left behind, by leave(); it
+    has a human monitor and a QMP socket for whoever takes over.  kexec=True
+    gives it /bin/kexec with a kernel and an initramfs to start.
     """
 
     DEVICE = 'vm0'
 
     def __init__(self, region_size=8 * GiB, boot_size=512 * MiB,
                  backend='memory-backend-ram', device_options='',
-                 more_args=(), room=0, keep=False):
+                 more_args=(), room=0, keep=False, machine='q35',
+                 old_kernel=False, kernel_options='', kexec=False):
         self.region_size = region_size
         self.boot_size = boot_size
         self.backend = backend
         self._device_options = device_options
         self._more_args = more_args
         self._max_size = boot_size + region_size + room
+        self._machine = machine
+        self._kernel, self._initrd = map(parts.part,
+                                         parts.guest_parts(old_kernel))
+        if kexec:
+            self._initrd = self._initrd.with_name('kexec.img')
+        self.kernel_options = 'console=ttyS0 quiet no_timer_check ' + \
+                              kernel_options
         self._shell = None
         self._left = False
         # QEMU has its own session, so that Ctrl-C reaches us alone and we
@@ -172,7 +185,7 @@ class Guest:
         """
         accel = parts.accelerator()
         return [
-            '-nodefaults', '-machine', 'q35', '-accel', accel,
+            '-nodefaults', '-machine', self._machine, '-accel', accel,
             *(['-cpu', 'host'] if accel == 'kvm' else []), '-smp', '2',
             '-m', f'{format_size(self.boot_size)},maxmem='
                   f'{format_size(self._max_size)}',
@@ -180,9 +193,8 @@ class Guest:
                        f'size={format_size(self.region_size)}',
             '-device', f'virtio-mem-pci,id={self.DEVICE},memdev=mem0'
                        f'{self._device_options}',
-            '-kernel', str(parts.part('GUEST_KERNEL')),
-            '-initrd', str(parts.part('GUEST_INITRD')),
-            '-append', 'console=ttyS0 quiet no_timer_check',
+            '-kernel', str(self._kernel), '-initrd', str(self._initrd),
+            '-append', self.kernel_options.strip(),
             *self._more_args,
         ]
 
@@ -215,6 +227,22 @@ class Guest:
     def wait_boot(self, timeout=120):
         """Wait until the guest serves commands, after launch or reboot."""
         self._shell.wait_answer(0, timeout)
+
+    def reboot(self):
+        """Let the guest reboot, and wait until it serves commands again."""
+        self.ask('(sleep 1; reboot -f) > /dev/null 2>&1 &')
+        self.wait_boot()
+
+    def suspend(self):
+        """Let the guest suspend to RAM, and wait until it sleeps."""
+        self.ask("(sleep 1; echo mem > /sys/power/state; "
+                 r"printf '\0360 0\n' > /dev/ttyS1) > /dev/null 2>&1 &")
+        self.vm.event_wait('SUSPEND', 60.0)
+
+    def wake_up(self):
+        """Wake the guest, and wait until it serves commands again."""
+        self.vm.cmd('system_wakeup')
+        self.wait_boot()
 
     def mem_total(self):
         """Return how much memory the guest's kernel manages."""
@@ -264,19 +292,45 @@ class Guest:
                     total += int(line.split()[1]) << 10
         return total
 
+    def host_address(self, device_id=DEVICE):
+        """Return where a device's region is in QEMU's address space."""
+        gpa = self.device_info(device_id)['memaddr']
+        output = self.vm.cmd('human-monitor-command',
+                             command_line=f'gpa2hva {gpa:#x}')
+        return int(output.split()[-1], 16)
+
+    def host_memory(self, device_id=DEVICE):
+        """Return how much host memory a device's region has."""
+        first = self.host_address(device_id)
+        end = first + self.device_info(device_id)['max-size']
+        return mappings.memory(self.vm.get_pid(), first, end)
+
     def request(self, size, device_id=DEVICE):
         """Ask the guest to change the plugged size; do not wait."""
         self.hmp(f'qom-set {device_id} requested-size {format_size(size)}')
 
-    def wait_plugged(self, size, device_id=DEVICE, timeout=240):
+    def wait_plugged(self, size, device_id=DEVICE, timeout=PLUG_TIMEOUT):
         """Wait until the device says that the guest has complied."""
+        self.wait_plugged_between(size, size, device_id, timeout)
+
+    def wait_plugged_between(self, least, most, device_id=DEVICE,
+                             timeout=PLUG_TIMEOUT):
+        """Wait until the plugged size is within limits."""
         deadline = time.monotonic() + timeout
-        while self.device_info(device_id)['size'] != size:
+        while not least <= self.device_info(device_id)['size'] <= most:
             if time.monotonic() > deadline:
                 info = self.device_info(device_id)
-                raise GuestTimeout(f'plugged size is {info["size"]:#x}, not '
-                                   f'{size:#x}, after {timeout} s: {info}')
+                raise GuestTimeout(
+                    f'plugged size is {info["size"]:#x}, not from {least:#x} '
+                    f'to {most:#x}, after {timeout} s: {info}')
             time.sleep(0.1)
+
+    def wait_settled(self, device_id=DEVICE, seconds=5):
+        """Wait until the plugged size has not changed for some time."""
+        size = None
+        while size != (new_size := self.device_info(device_id)['size']):
+            size = new_size
+            time.sleep(seconds)
 
     def resize(self, size, device_id=DEVICE):
         """Request a size and wait until both sides have it."""
@@ -285,6 +339,15 @@ class Guest:
         self.request(size, device_id)
         self.wait_plugged(size, device_id)
         self.wait_mem_total(expected)
+
+    def wait_mem_total_above(self, size, timeout=60):
+        """Wait until the guest's kernel manages more than so much memory."""
+        deadline = time.monotonic() + timeout
+        while self.mem_total() <= size:
+            if time.monotonic() > deadline:
+                raise GuestTimeout(f'the guest\'s MemTotal is '
+                                   f'{self.mem_total():#x}, below {size:#x}')
+            time.sleep(0.1)
 
     def wait_mem_total(self, expected, timeout=60):
         """Wait until the guest's kernel manages so much memory.

@@ -4,6 +4,7 @@ SPDX-License-Identifier: GPL-2.0-or-later
 """
 
 import contextlib
+import tempfile
 import unittest
 
 import virtio_mem_parts as parts
@@ -11,12 +12,27 @@ from virtio_mem_guest import Guest
 
 
 class GuestTest(unittest.TestCase):
-    """A test that boots guests, where that is possible."""
+    """A test that boots guests, where that is possible.
+
+    A subclass with old_kernel repeats the cases with the older Linux, all of
+    them when VIRTIO_MEM_TEST_ALL is set, else those that in_ci names.
+    """
+
+    # Names of parts that not all tests need.
+    needs = ()
+    old_kernel = False
 
     def setUp(self):
-        troubles = parts.troubles()
+        kernel = parts.guest_parts(self.old_kernel)
+        troubles = parts.troubles(*self.needs, *kernel)
         if troubles:
             self.skipTest('; '.join(troubles))
+
+    def temp_file(self, name):
+        """Return the path of a file that goes away with the test."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        return f'{directory.name}/{name}'
 
     def require_host_memory(self, size):
         """Skip a test that would make the host swap."""
@@ -28,12 +44,23 @@ class GuestTest(unittest.TestCase):
     @contextlib.contextmanager
     def guest(self, **options):
         """Boot a guest; in the end its kernel must have nothing to say."""
-        with Guest(**options) as guest:
-            try:
-                guest.wait_boot()
-                yield guest
-                self.assertEqual(guest.complaints(), [])
-            except BaseException:
-                for line in guest.console().splitlines()[-20:]:
-                    print(f'# guest: {line}')
-                raise
+        guest = Guest(old_kernel=self.old_kernel, **options)
+        try:
+            with guest:
+                with self._shown_console(guest):
+                    guest.wait_boot()
+                    yield guest
+                    self.assertEqual(guest.complaints(), [])
+        except BaseException:
+            for line in (guest.vm.get_log() or '').splitlines():
+                print(f'# QEMU: {line}')
+            raise
+
+    @contextlib.contextmanager
+    def _shown_console(self, guest):
+        try:
+            yield
+        except BaseException:
+            for line in guest.console().splitlines()[-20:]:
+                print(f'# guest: {line}')
+            raise

@@ -8,6 +8,10 @@ A part is a file that "make" produces and the environment can replace:
     GUEST_KERNEL    the Linux to boot
     GUEST_INITRD    its initramfs, see tools/guest-image
     ACCEL           tcg (the default) or kvm
+
+and, for tests that ask for it:
+
+    OLD_GUEST_KERNEL, OLD_GUEST_INITRD    a second, older Linux
 """
 
 import fcntl
@@ -23,6 +27,11 @@ PARTS = {
     'GUEST_KERNEL': ('build/guest/vmlinuz', 'tools/fetch guest'),
     'GUEST_INITRD': ('build/guest/initrd.img', 'tools/guest-image'),
 }
+OPTIONAL_PARTS = {
+    'OLD_GUEST_KERNEL': ('build/old-guest/vmlinuz', 'tools/fetch old-guest'),
+    'OLD_GUEST_INITRD': ('build/old-guest/initrd.img',
+                         'tools/guest-image build/old-guest'),
+}
 
 KVM_DEVICE = '/dev/kvm'
 KVM_GET_API_VERSION = 0xae00
@@ -30,7 +39,14 @@ KVM_GET_API_VERSION = 0xae00
 
 def part(variable):
     """Return the path of a part, present or not."""
-    return Path(os.environ.get(variable) or TOP / PARTS[variable][0])
+    default, _ = (PARTS | OPTIONAL_PARTS)[variable]
+    return Path(os.environ.get(variable) or TOP / default)
+
+
+def guest_parts(old):
+    """Name the parts that a guest boots from."""
+    prefix = 'OLD_' if old else ''
+    return f'{prefix}GUEST_KERNEL', f'{prefix}GUEST_INITRD'
 
 
 def accelerator():
@@ -92,10 +108,14 @@ def mem_available():
     return 0
 
 
-def troubles():
-    """List what is missing, each with the command that mends it."""
+def troubles(*optional):
+    """List what is missing, each with the command that mends it.
+
+    The names of optional parts say that these are needed, too.
+    """
     result = []
-    for variable, (_, command) in PARTS.items():
+    for variable in dict.fromkeys((*PARTS, *optional)):
+        _, command = (PARTS | OPTIONAL_PARTS)[variable]
         path = part(variable)
         if not path.exists():
             result.append(f'{path} is missing: run "{command}", '

@@ -24,9 +24,10 @@ f=$(seq 1 {last_number});
 write() {{ yes "$1 $f" |
            dd of=/mem/$1 bs=1M count={mib} iflag=fullblock 2>/dev/null; }};
 check() {{ crc32 /mem/$1; }};
-each() {{ for n in $(seq $2 2 {last}); do $1 $n || return; done; }};
-each {action} {first} & other=$!;
-each {action} {second} && wait $other
+each() {{ for n in $(seq $1 {stride} {last});
+          do {action} $n || return; done; }};
+each {first} & other=$!;
+each {second} && wait $other
 '''
 
 
@@ -44,25 +45,30 @@ def _expected(number):
     return checksum
 
 
-def _run(guest, action, nb_files):
-    command = SHELL.format(action=action, first=0, second=1,
-                           last=nb_files - 1, last_number=LAST_NUMBER,
-                           mib=FILE_SIZE // MiB)
+def _run(guest, action, numbers):
+    command = SHELL.format(action=action, first=numbers.start,
+                           second=numbers.start + numbers.step,
+                           stride=2 * numbers.step, last=numbers.stop - 1,
+                           last_number=LAST_NUMBER, mib=FILE_SIZE // MiB)
     return guest.ask(' '.join(command.split()), timeout=300)
 
 
-def write(guest, nb_files):
-    """Let the guest fill nb_files times FILE_SIZE of its memory."""
-    _run(guest, 'write', nb_files)
+def write(guest, nb_files, first=0, step=1):
+    """Let the guest fill nb_files times FILE_SIZE of its memory.
+
+    With first and step: only some of these files.
+    """
+    _run(guest, 'write', range(first, nb_files, step))
 
 
-def damaged_files(guest, nb_files):
+def damaged_files(guest, nb_files, first=0, step=1):
     """List the files that do not hold the pattern (any more)."""
+    numbers = range(first, nb_files, step)
     found = {}
-    for line in _run(guest, 'check', nb_files).splitlines():
+    for line in _run(guest, 'check', numbers).splitlines():
         checksum, path = line.split()
         found[int(path.rpartition('/')[2])] = int(checksum, 16)
-    return [number for number in range(nb_files)
+    return [number for number in numbers
             if found.get(number) != _expected(number)]
 
 

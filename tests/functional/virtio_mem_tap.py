@@ -6,10 +6,38 @@ Meson counts the cases of a TAP test and shows why one was skipped.  QEMU's
 own functional tests use pycotap for this, which distributions do not have.
 """
 
+import os
 import signal
 import time
 import traceback
 import unittest
+
+
+def test_all():
+    """Tell whether to run what is too slow for every day."""
+    return bool(os.environ.get('VIRTIO_MEM_TEST_ALL'))
+
+
+def slow(case):
+    """Mark a case that only VIRTIO_MEM_TEST_ALL runs."""
+    case.slow = True
+    return case
+
+
+class Loader(unittest.TestLoader):
+    """Leaves out what only VIRTIO_MEM_TEST_ALL runs.
+
+    That are the cases that are marked as slow, and of a class with in_ci all
+    that are not named there.
+    """
+
+    def getTestCaseNames(self, testCaseClass):
+        names = super().getTestCaseNames(testCaseClass)
+        if test_all():
+            return names
+        in_ci = getattr(testCaseClass, 'in_ci', names)
+        return [name for name in names if name in in_ci and
+                not hasattr(getattr(testCaseClass, name), 'slow')]
 
 
 class TAPResult(unittest.TestResult):
@@ -89,4 +117,4 @@ def main():
     A test that takes too long is terminated; it still has to clean up.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    unittest.main(testRunner=TAPRunner())
+    unittest.main(testRunner=TAPRunner(), testLoader=Loader())
