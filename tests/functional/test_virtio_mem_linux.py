@@ -6,11 +6,6 @@ SPDX-License-Identifier: GPL-2.0-or-later
 Everything is looked at from both sides, the guest's and the host's.
 """
 
-import contextlib
-import os
-import pathlib
-import tempfile
-
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
 from virtio_mem_guest import GiB, MiB
@@ -19,30 +14,6 @@ from virtio_mem_guest_test import GuestTest
 # What QEMU's own needs (translated code, page tables) and the guest's (its
 # description of hot-plugged pages is kept in boot memory) may add.
 SLACK = 256 * MiB
-
-
-POOL = pathlib.Path('/sys/kernel/mm/hugepages/hugepages-2048kB')
-
-
-def huge_pages(what):
-    """Return a number of 2 MiB pages of the host's pool, or 0 without one."""
-    path = POOL / f'{what}_hugepages'
-    return int(path.read_text(encoding='ascii')) if path.exists() else 0
-
-
-@contextlib.contextmanager
-def huge_pages_for(size):
-    """Enlarge the pool, if we may, so that @size bytes are free in it."""
-    missing = size // (2 * MiB) - huge_pages('free')
-    before = huge_pages('nr')
-    pool = POOL / 'nr_hugepages'
-    if missing > 0 and os.access(pool, os.W_OK):
-        pool.write_text(str(before + missing), encoding='ascii')
-    try:
-        yield size <= huge_pages('free') * 2 * MiB
-    finally:
-        if huge_pages('nr') != before:
-            pool.write_text(str(before), encoding='ascii')
 
 
 class VirtioMemLinux(GuestTest):
@@ -82,6 +53,50 @@ class VirtioMemLinux(GuestTest):
             self.assertEqual(pattern.damaged_files(guest, nb_files), [])
             self.assertLess(guest.host_rss(), full + SLACK)
 
+    def test_contents_survive_when_neighbours_come_and_go(self):
+        nb_files = 4
+        with self.guest() as guest:
+            guest.resize(nb_files * pattern.FILE_SIZE)
+            pattern.write(guest, nb_files)
+            guest.ask('rm /mem/1 /mem/3')
+            guest.resize(nb_files // 2 * pattern.FILE_SIZE)
+            guest.resize(nb_files * pattern.FILE_SIZE)
+            pattern.write(guest, nb_files, first=1, step=2)
+            self.assertEqual(pattern.damaged_files(guest, nb_files), [])
+
+    def check_shrinking_stalls(self, remind):
+        """Shrink to 0 while memory is in use, free it, and go on."""
+        nb_files = 4
+        used = nb_files * pattern.FILE_SIZE
+        with self.guest() as guest:
+            boot_total = guest.mem_total()
+            guest.resize(2 * GiB)
+            pattern.write(guest, nb_files)
+            guest.request(0)
+            # Not less than boot memory cannot hold.
+            least = used - boot_total
+            guest.wait_plugged_between(least, used)
+            guest.wait_settled()
+            size = guest.device_info()['size']
+            self.assertGreaterEqual(size, least)
+            self.assertEqual(guest.device_info()['requested-size'], 0)
+            self.assertEqual(guest.wait_announced(size)[-1]['size'], size)
+            guest.wait_mem_total(boot_total + size)
+            self.assertEqual(pattern.damaged_files(guest, nb_files), [])
+            pattern.erase(guest)
+            if remind:
+                guest.request(0)
+            guest.wait_plugged(0, timeout=400)
+            guest.wait_mem_total(boot_total)
+            self.assertEqual(guest.host_memory(), 0)
+
+    def test_shrinking_stalls_at_what_is_in_use_until_it_is_freed(self):
+        self.check_shrinking_stalls(remind=True)
+
+    @virtio_mem_tap.slow
+    def test_shrinking_that_stalled_goes_on_by_itself(self):
+        self.check_shrinking_stalls(remind=False)
+
     def test_pattern_check_notices_one_lost_page(self):
         with self.guest() as guest:
             pattern.write(guest, 1)
@@ -109,35 +124,20 @@ class VirtioMemLinux(GuestTest):
             guest.resize(1 * GiB)
             pattern.write(guest, 2)
             full = guest.host_rss()
-            guest.ask('(sleep 1; reboot -f) > /dev/null 2>&1 &')
-            guest.wait_boot()
+            guest.reboot()
             # Reset unplugged everything; the new Linux plugs it again, empty.
             self.assertLess(guest.host_rss(), full - pattern.FILE_SIZE)
             guest.wait_plugged(1 * GiB)
 
-    def test_memfd_goes_back_to_the_host(self):
-        with self.guest(backend='memory-backend-memfd,share=on') as guest:
-            self.check_memory_goes_back(guest, 2)
 
-    def test_shared_file_goes_back_to_its_file_system(self):
-        with tempfile.NamedTemporaryFile(dir='/dev/shm') as file:
-            backend = f'memory-backend-file,mem-path={file.name},share=on'
-            with self.guest(backend=backend) as guest:
-                self.check_memory_goes_back(guest, 2)
-                blocks = os.stat(file.name).st_blocks
-                self.assertLess(blocks * 512, 1 * MiB)
+class VirtioMemOldLinux(VirtioMemLinux):
+    """The same with the older Linux."""
 
-    def test_huge_pages_go_back_to_the_pool(self):
-        size = 1 * GiB
-        backend = 'memory-backend-memfd,hugetlb=on,share=on'
-        with huge_pages_for(size) as enough:
-            if not enough:
-                self.skipTest('too few free huge pages: write at least '
-                              f'{size // (2 * MiB)} to {POOL}/nr_hugepages')
-            with self.guest(backend=backend, region_size=size) as guest:
-                free = huge_pages('free')
-                self.check_memory_goes_back(guest, 2)
-                self.assertEqual(huge_pages('free'), free)
+    old_kernel = True
+    in_ci = ('test_contents_survive_when_neighbours_come_and_go',
+             'test_shrinking_stalls_at_what_is_in_use_until_it_is_freed',
+             'test_monitor_and_guest_agree_after_each_step',
+             'test_reboot_gives_the_requested_size_again')
 
 
 if __name__ == '__main__':

@@ -15,51 +15,6 @@ from virtio_mem_guest_test import GuestTest
 class VirtioMemSetups(GuestTest):
     """Each case boots a guest of its own."""
 
-    def test_driver_can_be_reloaded(self):
-        with self.guest() as guest:
-            guest.resize(512 * MiB)
-            guest.resize(0)
-            guest.ask('rmmod virtio_mem && modprobe virtio_mem')
-            guest.resize(512 * MiB)
-            guest.resize(0)
-
-    def test_driver_in_big_block_mode_resizes(self):
-        with self.guest() as guest:
-            guest.ask('rmmod virtio_mem && modprobe virtio_mem force_bbm=1')
-            for size in (512 * MiB, 128 * MiB, 1 * GiB, 0):
-                guest.resize(size)
-
-    def test_memory_belongs_to_the_numa_node_of_the_device(self):
-        numa = ('-object', 'memory-backend-ram,id=boot,size=512M',
-                '-numa', 'node,nodeid=0,cpus=0-1,memdev=boot',
-                '-numa', 'node,nodeid=1')
-        with self.guest(device_options=',node=1', more_args=numa) as guest:
-            guest.resize(1 * GiB)
-            self.assertEqual(guest.device_info()['node'], 1)
-            line = guest.ask(
-                'grep MemTotal /sys/devices/system/node/node1/meminfo')
-            self.assertEqual(int(line.split()[3]) << 10, 1 * GiB)
-
-    def test_device_comes_and_goes_while_linux_runs(self):
-        port = ('-device', 'pcie-root-port,id=rp0,chassis=1')
-        with self.guest(more_args=port, room=2 * GiB) as guest:
-            boot_total = guest.mem_total()
-            guest.vm.cmd('object-add', qom_type='memory-backend-ram',
-                         id='mem1', size=1 * GiB)
-            guest.vm.cmd('device_add', driver='virtio-mem-pci', id='vm1',
-                         memdev='mem1', bus='rp0',
-                         requested_size=512 * MiB)
-            guest.wait_plugged(512 * MiB, 'vm1')
-            guest.wait_mem_total(boot_total + 512 * MiB)
-            guest.resize(256 * MiB)
-            guest.resize(0, 'vm1')
-            guest.vm.cmd('device_del', id='vm1')
-            self.assertTrue(guest.vm.event_wait(
-                'DEVICE_DELETED', timeout=60.0,
-                match={'data': {'device': 'vm1'}}))
-            guest.vm.cmd('object-del', id='mem1')
-            self.assertEqual(guest.mem_total(), boot_total + 256 * MiB)
-
     def test_balloon_beside_it_inflates_and_deflates(self):
         balloon = ('-device', 'virtio-balloon-pci')
         with self.guest(more_args=balloon) as guest:
