@@ -220,6 +220,8 @@ static int virtio_mem_early_post_load(void *opaque, int version_id)
                                    prealloc, &err)) {
         return virtio_mem_refuse_load(vmem, err);
     }
+    /* If what comes late is refused, blocks must not lie beyond the old one. */
+    vmem->usable_region_size = virtio_mem_region_size(vmem);
     virtio_mem_stream_close(vmem);
     return 0;
 }
