@@ -15,6 +15,7 @@
 #include "virtio-mem-fake-host.h"
 
 unsigned fake_nb_reports;
+GString *fake_said;
 
 static FakeHost *fake_host_of(VirtIOMEM *vmem)
 {
@@ -234,6 +235,9 @@ void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
 /* Reports are counted, by the line, and not printed. */
 int error_vprintf(const char *fmt, va_list ap)
 {
+    if (fake_said) {
+        g_string_append_vprintf(fake_said, fmt, ap);
+    }
     fake_nb_reports += strchr(fmt, '\n') != NULL;
     return 0;
 }

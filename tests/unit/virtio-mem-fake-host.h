@@ -49,6 +49,8 @@ typedef struct FakeHost {
 
 /* What was reported by error_report() or warn_report(), by all hosts. */
 extern unsigned fake_nb_reports;
+/* If set, the text of that is appended to it. */
+extern GString *fake_said;
 
 /* A device with no block plugged, and nothing refused. */
 void fake_host_init(FakeHost *host);
