@@ -26,8 +26,10 @@ static QDict *snapshot_find_job(VirtioMemGuest *vm, const char *id)
     return found;
 }
 
-static void snapshot_finish_job(VirtioMemGuest *vm, const char *id)
+/* Returns NULL, or what went wrong (caller frees). */
+static char *snapshot_finish_job(VirtioMemGuest *vm, const char *id)
 {
+    char *error = NULL;
     bool over = false;
 
     while (!over) {
@@ -35,18 +37,20 @@ static void snapshot_finish_job(VirtioMemGuest *vm, const char *id)
 
         over = g_str_equal(qdict_get_str(job, "status"), "concluded");
         if (over) {
-            g_assert_cmpstr(qdict_get_try_str(job, "error"), ==, NULL);
+            error = g_strdup(qdict_get_try_str(job, "error"));
         }
         qobject_unref(job);
         g_usleep(1000);
     }
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'job-dismiss', "
                              "'arguments': { 'id': %s } }", id);
+    return error;
 }
 
 void virtio_mem_snapshot_add_disk(VirtioMemGuest *vm)
 {
-    g_autofree char *path = virtio_mem_temp_path("disk.qcow2");
+    g_autofree char *path = virtio_mem_temp_path(VM_SNAPSHOT_DISK);
+    g_autofree char *error = NULL;
 
     g_assert_true(g_file_set_contents(path, "", 0, NULL));
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-add', "
@@ -56,17 +60,25 @@ void virtio_mem_snapshot_add_disk(VirtioMemGuest *vm)
                              "'arguments': { 'job-id': 'create', 'options': {"
                              "'driver': 'qcow2', 'file': 'file0', "
                              "'size': 1048576 } } }");
-    snapshot_finish_job(vm, "create");
+    error = snapshot_finish_job(vm, "create");
+    g_assert_cmpstr(error, ==, NULL);
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'blockdev-add', "
                              "'arguments': { 'driver': 'qcow2', "
                              "'node-name': 'disk0', 'file': 'file0' } }");
 }
 
-void virtio_mem_snapshot_do(VirtioMemGuest *vm, const char *command)
+char *virtio_mem_snapshot_try(VirtioMemGuest *vm, const char *command)
 {
     qtest_qmp_assert_success(vm->qts, "{ 'execute': %s, 'arguments': { "
                              "'job-id': 'snapshot', 'tag': 'first', "
                              "'vmstate': 'disk0', 'devices': [ 'disk0' ] } }",
                              command);
-    snapshot_finish_job(vm, "snapshot");
+    return snapshot_finish_job(vm, "snapshot");
+}
+
+void virtio_mem_snapshot_do(VirtioMemGuest *vm, const char *command)
+{
+    g_autofree char *error = virtio_mem_snapshot_try(vm, command);
+
+    g_assert_cmpstr(error, ==, NULL);
 }
