@@ -110,17 +110,19 @@ class Guest:
     After the block QEMU is gone, with its sockets and logs, whatever
     happened inside; and it goes down with this process, even by SIGKILL.
     room is what maxmem leaves for more devices, or devices that are plugged in
-    later.  Only a guest made with keep=True can be left behind, by leave(); it
-    has a human monitor and a QMP socket for whoever takes over.  kexec=True
-    gives it /bin/kexec with a kernel and an initramfs to start.
+    later; binary names the part (virtio_mem_parts) that runs it.  Only a guest
+    made with keep=True can be left behind, by leave(); it has a human monitor
+    and a QMP socket for whoever takes over.  kexec=True gives it /bin/kexec
+    with a kernel and an initramfs to start.
     """
 
     DEVICE = 'vm0'
 
     def __init__(self, region_size=8 * GiB, boot_size=512 * MiB,
                  backend='memory-backend-ram', device_options='',
-                 more_args=(), room=0, keep=False, machine='q35',
-                 old_kernel=False, kernel_options='', kexec=False):
+                 more_args=(), room=0, keep=False, binary='QEMU_BINARY',
+                 machine='q35', old_kernel=False, kernel_options='',
+                 kexec=False):
         self.region_size = region_size
         self.boot_size = boot_size
         self.backend = backend
@@ -143,7 +145,7 @@ class Guest:
             wrapper = ['setpriv', '--pdeathsig', 'KILL'] + wrapper
         self._keep = keep
         self.vm = parts.qemu_machine().QEMUMachine(
-            str(parts.part('QEMU_BINARY')), wrapper=wrapper, qmp_timer=60,
+            str(parts.part(binary)), wrapper=wrapper, qmp_timer=60,
             base_temp_dir=tempfile.gettempdir())
 
     def __enter__(self):

@@ -12,6 +12,7 @@ A part is a file that "make" produces and the environment can replace:
 and, for tests that ask for it:
 
     OLD_GUEST_KERNEL, OLD_GUEST_INITRD    a second, older Linux
+    STOCK_QEMU_BINARY    the emulator as Debian ships it
 """
 
 import fcntl
@@ -31,6 +32,7 @@ OPTIONAL_PARTS = {
     'OLD_GUEST_KERNEL': ('build/old-guest/vmlinuz', 'tools/fetch old-guest'),
     'OLD_GUEST_INITRD': ('build/old-guest/initrd.img',
                          'tools/guest-image build/old-guest'),
+    'STOCK_QEMU_BINARY': ('build/stock/qemu-system-x86_64', 'make stock'),
 }
 
 KVM_DEVICE = '/dev/kvm'
