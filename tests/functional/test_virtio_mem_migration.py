@@ -1,0 +1,321 @@
+#!/usr/bin/python3
+"""virtio-mem moves with its guest, between ours and QEMU's own device.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+In a case for one way to move, one Linux guest moves three times: from stock
+to ours, from ours to ours and from ours to stock.  VIRTIO_MEM_TEST_ALL adds
+all ways with all kinds of machines.
+
+Where stock fails itself, the case says why and checks that it fails that way;
+it prints a remark when a stock QEMU comes that does not.
+"""
+
+import contextlib
+import os
+import tempfile
+
+import virtio_mem_moves as moves
+import virtio_mem_pattern as pattern
+import virtio_mem_tap
+from virtio_mem_guest import GiB, GuestTimeout, MiB
+from virtio_mem_guest_test import GuestTest
+
+BINARIES = {'ours': 'QEMU_BINARY', 'stock': 'STOCK_QEMU_BINARY'}
+ROUTE = ('stock', 'ours', 'ours', 'stock')
+HOPS = list(zip(ROUTE, ROUTE[1:]))
+
+REGION = 4 * GiB
+PLUGGED = 512 * MiB             # of which half has the pattern
+STEP = 64 * MiB
+# Of a device of which nothing was ever requested.
+USABLE_AT_MOST = 256 * MiB
+# Linux tries again after 50 by itself.
+RESUME_SECONDS = 2
+
+NEWEST = 'pc-q35-10.0'
+# The last two send the blocks after the memory ("late").
+MACHINES = (NEWEST, 'pc-q35-9.2', 'pc-q35-8.0', 'pc-q35-7.2', 'pc-q35-6.2')
+
+MEMSLOTS = ',dynamic-memslots=on'
+PREALLOC = ',prealloc=on'
+SECOND_DEVICE = (
+    '-object', f'memory-backend-ram,id=mem1,size={REGION}',
+    '-device', 'virtio-mem-pci,id=vm1,memdev=mem1' + PREALLOC)
+
+
+class MigrationTest(GuestTest):
+    """A test with a guest on the move."""
+
+    needs = ('STOCK_QEMU_BINARY',)
+
+    def setUp(self):
+        super().setUp()
+        self._stack = contextlib.ExitStack()
+        self.addCleanup(self._stack.close)
+
+    def start(self, side, options, *more_args):
+        """Start a QEMU; it ends with the test, at the latest."""
+        options = dict(options)
+        more_args = (*options.pop('more_args', ()), *more_args)
+        return self._stack.enter_context(moves.MovingGuest(
+            binary=BINARIES[side], region_size=REGION, more_args=more_args,
+            **options))
+
+    def boot(self, side, **options):
+        """Start a QEMU with a guest that has memory with a pattern."""
+        guest = self.start(side, options)
+        guest.wait_boot()
+        guest.resize(PLUGGED)
+        pattern.write(guest, 1)
+        return guest
+
+    def move(self, guest, move, hop, options):
+        """Move a guest; the QEMU it came from is gone afterwards."""
+        target = move(guest, lambda *more_args:
+                      self.start(hop[1], options, *more_args))
+        guest.close()
+        return target
+
+    def check_moved(self, guest, size):
+        """The guest has what it had, and can go on resizing."""
+        self.assertEqual(guest.device_info()['size'], size)
+        self.assertEqual(pattern.damaged_files(guest, 1), [])
+        guest.resize(size + STEP)
+
+    def needs_of(self, move, machine):
+        """Return the options that a way to move demands."""
+        if move == moves.ignore_shared:
+            file = self._stack.enter_context(
+                tempfile.NamedTemporaryFile(dir='/dev/shm'))
+            return {'machine': machine, 'backend': 'memory-backend-file,'
+                    f'share=on,mem-path={file.name}'}
+        if move == moves.cpr_transfer:
+            # All memory is shared, also what has no backend of its own.
+            return {'machine': f'{machine},aux-ram-share=on,'
+                               'memory-backend=boot',
+                    'backend': 'memory-backend-memfd,share=on',
+                    'more_args': ('-object', 'memory-backend-memfd,id=boot,'
+                                  'size=512M,share=on')}
+        return {'machine': machine}
+
+    def check_end(self, guest):
+        """Nothing is damaged, and all can be unplugged again."""
+        self.assertEqual(pattern.damaged_files(guest, 1), [])
+        pattern.erase(guest)
+        guest.resize(0)
+        self.assertEqual(guest.complaints(), [])
+
+    def check_row(self, move, machine=NEWEST, device_options=''):
+        """Move a guest by all three hops."""
+        options = {'device_options': device_options,
+                   **self.needs_of(move, machine)}
+        guest = self.boot(ROUTE[0], **options)
+        size = PLUGGED
+        for hop in HOPS:
+            guest = self.move(guest, move, hop, options)
+            self.check_moved(guest, size)
+            size += STEP
+        self.check_end(guest)
+
+    @contextlib.contextmanager
+    def stock_fails(self, side, reason, error, text):
+        """What is inside works, but with stock it fails in a certain way."""
+        if side != 'stock':
+            yield
+            return
+        try:
+            yield
+        except error as problem:
+            self.assertRegex(str(problem), text)
+            print(f'# stock fails: {reason}', flush=True)
+        else:
+            print(f'# stock no longer fails: {reason}', flush=True)
+
+
+class VirtioMemMigration(MigrationTest):
+    """Each way to move, and each property that has to do with it."""
+
+    def test_precopy_late_format(self):
+        self.check_row(moves.precopy, machine='pc-q35-7.2')
+
+    def test_precopy_oldest_machine(self):
+        self.check_row(moves.precopy, machine='pc-q35-6.2')
+
+    def test_precopy_while_the_guest_writes(self):
+        self.check_row(moves.while_writing(moves.precopy))
+
+    def test_multifd(self):
+        self.check_row(moves.multifd, machine='pc-q35-9.2')
+
+    def test_postcopy_while_the_guest_writes(self):
+        self.check_row(moves.while_writing(moves.postcopy),
+                       machine='pc-q35-8.0')
+
+    def test_mapped_ram(self):
+        self.check_row(moves.mapped_ram)
+
+    def test_background_snapshot(self):
+        self.check_row(moves.background_snapshot)
+
+    def test_snapshot(self):
+        self.check_row(moves.snapshot)
+
+    def test_cpr_transfer(self):
+        self.check_row(moves.cpr_transfer)
+
+    def test_ignore_shared(self):
+        self.check_row(moves.ignore_shared)
+
+    def test_two_devices_with_memslots_and_prealloc(self):
+        options = {'device_options': MEMSLOTS, 'room': REGION,
+                   'more_args': SECOND_DEVICE}
+        guest = self.boot(ROUTE[0], **options)
+        guest.resize(PLUGGED, 'vm1')
+        pattern.write(guest, 3)
+        sizes = [PLUGGED, PLUGGED]
+        for number, hop in enumerate(HOPS):
+            guest = self.move(guest, moves.precopy, hop, options)
+            self.assertEqual([guest.device_info('vm0')['size'],
+                              guest.device_info('vm1')['size']], sizes)
+            self.assertEqual(pattern.damaged_files(guest, 3), [])
+            sizes[number % 2] += STEP
+            guest.resize(sizes[number % 2], f'vm{number % 2}')
+        pattern.erase(guest)
+        guest.resize(0, 'vm1')
+        guest.resize(0, 'vm0')
+        self.assertEqual(guest.complaints(), [])
+
+    def test_postcopy_after_lowering_requested_size(self):
+        """A ring lies beyond what the target takes for usable (R-1)."""
+        options = {'first_args': ('-device', 'virtio-balloon-pci,id=balloon')}
+        guest = self.start(ROUTE[0], options)
+        guest.wait_boot()
+        guest.ask('echo online_kernel > '
+                  '/sys/devices/system/memory/auto_online_blocks')
+        guest.resize(1 * GiB)
+        # Linux fills memory from below: the ring comes to lie above this.
+        pattern.write(guest, 2)
+        guest.ask('modprobe virtio_balloon')
+        self.assertGreater(moves.ring_address(guest, 'balloon'),
+                           guest.device_info()['memaddr'] + USABLE_AT_MOST)
+        total = guest.mem_total()
+        for balloon, hop in zip((384, 448, 384), HOPS):
+            # An unused ring is as good as a lost one.
+            guest.hmp(f'balloon {balloon}')
+            guest.wait_mem_total(total - guest.boot_size + balloon * MiB)
+            guest.request(0)
+            moves.wait_size_change(guest, 1 * GiB)
+            with self.stock_fails(hop[1], 'R-1: the ring\'s block is taken '
+                                  'for unplugged', moves.MoveFailed,
+                                  'postcopy-paused(.|\n)*uffd_copy_page'):
+                guest = self.move(guest, moves.postcopy, hop, options)
+                guest.request(1 * GiB)
+                guest.wait_plugged(1 * GiB)
+                self.assertEqual(pattern.damaged_files(guest, 2), [])
+
+
+class VirtioMemBusy(MigrationTest):
+    """The guest may not resize while it moves, and goes on afterwards."""
+
+    def hold(self, guest, uri, size):
+        """Start a migration that does not end, and let the guest hear BUSY."""
+        moves.limit_bandwidth(guest, moves.SLOW)
+        guest.vm.cmd('migrate', uri=uri)
+        self.assertEqual(moves.wait_status(guest, 'active'), 'active')
+        heard = moves.interrupts(guest)
+        guest.request(size)
+        moves.wait_interrupts(guest, heard + 2)
+        self.assertEqual(moves.status(guest), 'active')
+        self.assertNotEqual(guest.device_info()['size'], size)
+
+    def check_resumes(self, side, guest, size):
+        """Within some time of the guest's, it begins to do as told."""
+        began = moves.uptime(guest)
+        with self.stock_fails(side, 'nobody tells the guest that it can go on',
+                              GuestTimeout, 'another size'):
+            moves.wait_size_change(guest, size - STEP, RESUME_SECONDS)
+            self.assertLess(moves.uptime(guest) - began, RESUME_SECONDS)
+        if side == 'stock':
+            guest.request(size)         # to ask again reminds it
+        guest.wait_plugged(size)
+
+    def check_target_resumes(self, move):
+        """A resize that is requested on the way is done after each hop."""
+        guest = self.boot(ROUTE[0])
+        size = PLUGGED
+        for hop in HOPS:
+            size += STEP
+            target = self.start(hop[1], {}, '-incoming', 'defer')
+            move(guest, target, size)
+            guest.close()
+            guest = target
+            self.check_resumes(hop[1], guest, size)
+        self.check_end(guest)
+
+    def precopy(self, source, target, size):
+        """Request a size during a precopy migration."""
+        self.hold(source, moves.listen(target), size)
+        moves.limit_bandwidth(source, 0)
+        moves.finish(source, target)
+
+    def postcopy(self, source, target, size):
+        """Request a size during a postcopy migration."""
+        moves.enable('postcopy-ram', source, target)
+        self.hold(source, moves.listen(target), size)
+        source.vm.cmd('migrate-start-postcopy')
+        moves.finish(source, target)
+
+    def test_goes_on_after_precopy(self):
+        self.check_target_resumes(self.precopy)
+
+    def test_goes_on_after_postcopy(self):
+        self.check_target_resumes(self.postcopy)
+
+    def check_source_resumes(self, side):
+        """A guest that stays where it is goes on there."""
+        guest = self.boot(side)
+        self.hold(guest, 'exec:cat > /dev/null', PLUGGED + STEP)
+        guest.vm.cmd('migrate_cancel')
+        moves.wait_status(guest, 'cancelled')
+        self.check_resumes(side, guest, PLUGGED + STEP)
+
+        moves.enable('background-snapshot', guest)
+        self.hold(guest, 'exec:cat > /dev/null', PLUGGED + 2 * STEP)
+        moves.limit_bandwidth(guest, 0)
+        moves.wait_status(guest, 'completed')
+        self.check_resumes(side, guest, PLUGGED + 2 * STEP)
+        self.check_end(guest)
+
+    def test_goes_on_where_it_is(self):
+        self.check_source_resumes('ours')
+
+    def test_goes_on_where_it_is_in_stock(self):
+        self.check_source_resumes('stock')
+
+
+MOVES = (moves.precopy, moves.multifd, moves.postcopy, moves.mapped_ram,
+         moves.background_snapshot, moves.snapshot, moves.cpr_transfer,
+         moves.ignore_shared)
+
+
+class VirtioMemMigrationMatrix(MigrationTest):
+    """All ways to move: with all machines, and with some properties."""
+
+
+def add_row(move, name, **options):
+    """Add a case to the matrix."""
+    setattr(VirtioMemMigrationMatrix, f'test_{move.__name__}_with_{name}',
+            lambda self: self.check_row(move, **options))
+
+
+if os.environ.get('VIRTIO_MEM_TEST_ALL'):
+    for way in MOVES:
+        for machine_type in MACHINES:
+            add_row(way, machine_type, machine=machine_type)
+        add_row(way, 'memslots', device_options=MEMSLOTS)
+        add_row(way, 'prealloc', device_options=PREALLOC)
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()
