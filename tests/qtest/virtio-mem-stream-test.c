@@ -361,7 +361,7 @@ static unsigned stream_nb_mutations(void)
 {
     const char *nb = g_getenv("VIRTIO_MEM_MUTATIONS");
 
-    return nb ? atoi(nb) : 40;
+    return nb ? atoi(nb) : 150;
 }
 
 static void test_random(VirtioMemGuest *unused)
