@@ -167,14 +167,15 @@ static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work,
                                                   bool is_long)
 {
     HostMemoryBackend *memdev = work->vmem->memdev;
+    const bool away = is_long && qemu_in_coroutine();
 
     work->slice = ROUND_UP(work->slice, host_memory_backend_pagesize(memdev));
     work->nb_threads = virtio_mem_work_count_threads(work);
     work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
     qemu_mutex_init(&work->lock);
 
-    trace_virtio_mem_work_begin(work->size, work->nb_threads);
-    if (is_long && qemu_in_coroutine()) {
+    trace_virtio_mem_work_begin(work->size, work->nb_threads, away);
+    if (away) {
         thread_pool_submit_co(virtio_mem_work_do, work);
     } else {
         virtio_mem_work_do(work);
