@@ -1,0 +1,275 @@
+"""A guest without CPUs: a virtio-mem driver that speaks qtest.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+It sends one request at a time and waits for the answer, as Linux does, but
+costs nothing in between, so that what is measured is QEMU.  Whatever is not
+as it must be is an error.
+"""
+
+import struct
+import tempfile
+import time
+
+import virtio_mem_parts as parts
+from monitor import Monitor, resident
+
+MiB = 1 << 20
+GiB = 1 << 30
+
+BOOT_SIZE = 128 * MiB
+DEVFN = 4 << 3
+BAR = 0xe0000000
+BAR4 = 0x20
+COMMON, NOTIFY, DEVICE = 1, 2, 4
+
+# Where the rings and buffers lie in boot memory.
+DESC, AVAIL, USED, REQUEST, RESPONSE, SCRATCH = (0x100000 + 0x1000 * n
+                                                 for n in range(6))
+QUEUE_SIZE = 16
+PLUG, UNPLUG, UNPLUG_ALL, STATE = range(4)
+ACK = 0
+WANTED_FEATURES = 1 << 32 | 1 << 1 | 1 << 0
+
+
+class TinyGuestError(Exception):
+    """The device did not do what it was told."""
+
+
+class TinyGuest:
+    """A machine with one virtio-mem device; use it as a context manager."""
+
+    def __init__(self, size, backend='memory-backend-ram', device='',
+                 args=(), wrapper=(), with_poll=False):
+        self._common = self._notify = self._config = None
+        self._multiplier = self._nb_sent = 0
+        self.address = self.block_size = 0
+        self.polls = 0
+        self.vm = self._machine(wrapper)
+        self.vm.add_args(*self._machine_args(size, backend, device), *args)
+        self._sockets = ('monitor', 'poll') if with_poll else ('monitor',)
+        self.monitor = None
+
+    def __enter__(self):
+        try:
+            for name in self._sockets:
+                self.vm.add_args(
+                    '-qmp', f'unix:{self.path(name)},server=on,wait=off')
+            self.vm.launch()
+            self.monitor = Monitor(self.path('monitor'))
+        except BaseException:
+            self.vm.shutdown(hard=True)
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.monitor.close()
+        self.vm.shutdown(hard=True)
+
+    def path(self, name):
+        """Return a path in the directory that goes away with the guest."""
+        return f'{self.vm.temp_dir}/{name}'
+
+    @staticmethod
+    def _machine(wrapper):
+        parts.qemu_machine()
+        from qemu.machine.qtest import QEMUQtestMachine
+        return QEMUQtestMachine(
+            str(parts.part('QEMU_BINARY')), qmp_timer=600,
+            wrapper=('setpriv', '--pdeathsig', 'KILL', *wrapper),
+            base_temp_dir=tempfile.gettempdir())
+
+    @staticmethod
+    def _machine_args(size, backend, device):
+        """A backend alone if device is None."""
+        args = ['-nodefaults', '-machine', 'pc', '-smp', '2', '-m',
+                f'{BOOT_SIZE >> 20}M,maxmem={(BOOT_SIZE + size) >> 20}M',
+                # A log of all that is said would cost more than the rest.
+                '-qtest-log', 'none',
+                '-object', f'{backend},id=mem0,size={size}']
+        if device is not None:
+            args += ['-device', 'virtio-mem-pci,id=vm0,memdev=mem0,addr=04.0,'
+                                f'requested-size={size}{device}']
+        return args
+
+    def rss(self):
+        """Return how much host memory QEMU has."""
+        return resident(self.vm.get_pid())
+
+    # qtest
+
+    def _qtest(self, command):
+        """Return the words of the answer behind OK."""
+        answer = self.vm.qtest(command).split()
+        if not answer or answer[0] != 'OK':
+            raise TinyGuestError(f'qtest "{command}" says {answer}')
+        return answer[1:]
+
+    def read(self, width, address):
+        """Read a number of 'b', 'w' or 'l' width."""
+        return int(self._qtest(f'read{width} {address:#x}')[0], 0)
+
+    def write(self, width, address, value):
+        """Write a number of 'b', 'w', 'l' or 'q' width."""
+        self._qtest(f'write{width} {address:#x} {value:#x}')
+
+    def write_bytes(self, address, data):
+        """Write anything."""
+        self._qtest(f'write {address:#x} {len(data)} 0x{data.hex()}')
+
+    def fill(self, address, size, byte):
+        """Write the same byte all over."""
+        self._qtest(f'memset {address:#x} {size:#x} {byte:#x}')
+
+    # PCI
+
+    def _pci_select(self, register):
+        address = 1 << 31 | DEVFN << 8 | (register & ~3)
+        self._qtest(f'outl 0xcf8 {address:#x}')
+
+    def _pci_read(self, register):
+        self._pci_select(register)
+        return int(self._qtest('inl 0xcfc')[0], 0) >> (8 * (register & 3))
+
+    def _pci_write(self, register, value):
+        self._pci_select(register)
+        self._qtest(f'outl 0xcfc {value:#x}')
+
+    def _capabilities(self):
+        """Map the kinds of virtio's structures to where they are."""
+        found = {}
+        at = self._pci_read(0x34) & 0xff
+        while at:
+            if self._pci_read(at) & 0xff == 9:
+                kind = self._pci_read(at + 3) & 0xff
+                found.setdefault(kind, (at, self._pci_read(at + 8)))
+            at = self._pci_read(at + 1) & 0xff
+        return found
+
+    def _pci_up(self):
+        found = self._capabilities()
+        if not {COMMON, NOTIFY, DEVICE} <= set(found):
+            raise TinyGuestError(f'no modern virtio device, but {found}')
+        self._pci_write(BAR4, BAR)
+        self._pci_write(BAR4 + 4, 0)
+        self._pci_write(4, 6)
+        self._common = BAR + found[COMMON][1]
+        self._config = BAR + found[DEVICE][1]
+        self._notify = BAR + found[NOTIFY][1]
+        self._multiplier = self._pci_read(found[NOTIFY][0] + 16)
+
+    # The driver
+
+    def _features(self):
+        offered = 0
+        for half in (0, 1):
+            self.write('l', self._common, half)
+            offered |= self.read('l', self._common + 4) << (32 * half)
+        for half in (0, 1):
+            self.write('l', self._common + 8, half)
+            self.write('l', self._common + 12, (offered & WANTED_FEATURES)
+                       >> (32 * half) & 0xffffffff)
+
+    def _queue_up(self):
+        self.fill(DESC, 0x6000, 0)
+        self.write_bytes(DESC, struct.pack('<QIHHQIHH', REQUEST, 24, 1, 1,
+                                           RESPONSE, 10, 2, 0))
+        self.write('w', AVAIL, 1)       # no interrupts
+        self.write('w', self._common + 0x16, 0)
+        for offset, address in ((0x20, DESC), (0x28, AVAIL), (0x30, USED)):
+            self.write('l', self._common + offset, address)
+            self.write('l', self._common + offset + 4, 0)
+        self.write('w', self._common + 0x18, QUEUE_SIZE)
+        self._notify += self._multiplier * self.read('w', self._common + 0x1e)
+        self.write('w', self._common + 0x1c, 1)
+        self._nb_sent = 0
+
+    def start(self):
+        """Bring the driver up, after launch and after each system reset."""
+        self._pci_up()
+        status = self._common + 0x14
+        self.write('b', status, 0)
+        self.write('b', status, 3)
+        self._features()
+        self.write('b', status, 11)
+        self._queue_up()
+        self.write('b', status, 15)
+        if self.read('b', status) != 15:
+            raise TinyGuestError('the device does not accept its driver')
+        self.block_size = self.read('l', self._config)
+        self.address = (self.read('l', self._config + 16) |
+                        self.read('l', self._config + 20) << 32)
+        return self
+
+    # Requests
+
+    def _put(self, kind, first, nb_blocks):
+        address = self.address + first * self.block_size
+        self.write_bytes(REQUEST, struct.pack('<HHHHQHHHH', kind, 0, 0, 0,
+                                              address, nb_blocks, 0, 0, 0))
+        self.write_bytes(RESPONSE, b'\xff' * 10)
+
+    def send(self, kind, first=0, nb_blocks=0):
+        """Put a request into the queue, without telling the device."""
+        self._put(kind, first, nb_blocks)
+        self._nb_sent += 1
+        self.write('w', AVAIL + 2, self._nb_sent & 0xffff)
+
+    def kick(self):
+        """Ring the doorbell."""
+        self.write('w', self._notify, 0)
+
+    def is_answered(self):
+        """Ask once whether the device is done."""
+        self.polls += 1
+        return self.read('w', USED + 2) == self._nb_sent & 0xffff
+
+    def check_answer(self, what):
+        """Every request in a benchmark must succeed."""
+        answer = self.read('w', RESPONSE)
+        if answer != ACK:
+            raise TinyGuestError(f'request {what} was answered {answer}')
+
+    def pretend(self, kind, first, nb_blocks):
+        """Cost qtest what request() does, polls apart, and tell nobody."""
+        self._put(kind, first, nb_blocks)
+        self.write('w', AVAIL + 2, self._nb_sent & 0xffff)
+        self.write('w', SCRATCH, 0)
+        self.read('w', SCRATCH)
+
+    def request(self, kind, first=0, nb_blocks=0, timeout=300):
+        """Send a request; return the seconds from doorbell to answer.
+
+        A long wait must not cost the host a CPU, a short one is exact.
+        """
+        self.send(kind, first, nb_blocks)
+        start = time.monotonic()
+        self.kick()
+        while not self.is_answered():
+            waited = time.monotonic() - start
+            if waited > timeout:
+                raise TinyGuestError(f'no answer in {timeout} s')
+            if waited > 0.001:
+                time.sleep(0.0002)
+        taken = time.monotonic() - start
+        self.check_answer((kind, first, nb_blocks))
+        return taken
+
+    def plug_up_to(self, size, start=0):
+        """Plug the first blocks, as many at once as Linux does.
+
+        Return the seconds that the device took.
+        """
+        taken = 0
+        step = max(128 * MiB // self.block_size, 1)
+        end = size // self.block_size
+        for first in range(start, end, step):
+            taken += self.request(PLUG, first, min(step, end - first))
+        self.expect_plugged(size)
+        return taken
+
+    def expect_plugged(self, size):
+        """What the monitor says must be what the driver did."""
+        found = self.monitor.device()['size']
+        if found != size:
+            raise TinyGuestError(f'{found:#x} is plugged, not {size:#x}')
