@@ -1,0 +1,87 @@
+"""P5: how long does it take to give back all memory, and who has to wait?
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import time
+
+import backends
+import host
+from measure import Group, Row, at_most, at_most_of_stock
+from monitor import Poller
+from tiny_guest import GiB, MiB, TinyGuest, TinyGuestError, UNPLUG_ALL
+
+BACKENDS = (backends.ANONYMOUS, backends.ANONYMOUS_4K, backends.MEMFD)
+FASTER = at_most_of_stock(0.6)
+
+
+def _names(backend):
+    return [f'{what}, {backend.name}' for what in
+            ('UNPLUG ALL', 'monitor during UNPLUG ALL', 'system reset')]
+
+
+def _rows():
+    for backend in BACKENDS:
+        bars = (FASTER, at_most(5), FASTER)
+        for name, bar in zip(_names(backend), bars):
+            yield Row(name, 'ms', bar)
+
+
+def _expect_given_back(guest):
+    """Nothing is plugged, and the host has its memory."""
+    guest.expect_plugged(0)
+    rss = guest.rss()
+    if rss > 512 * MiB:
+        raise TinyGuestError(f'QEMU keeps {rss >> 20} MiB')
+
+
+def _unplug_all(run, guest):
+    """Return the milliseconds, and those of the longest round trip."""
+    with Poller(guest.path('poll'), guest.vm.get_pid(),
+                run.directory) as poller:
+        start = time.monotonic()
+        taken = guest.request(UNPLUG_ALL)
+        end = time.monotonic()
+    _expect_given_back(guest)
+    longest = max(sample.latency for sample in poller.samples
+                  if sample.sent + sample.latency >= start
+                  and sample.sent <= end)
+    return taken * 1000, longest * 1000
+
+
+def _system_reset(guest):
+    guest.monitor.events.clear()
+    start = time.monotonic()
+    guest.monitor.cmd('system_reset')
+    guest.monitor.wait_event('RESET')
+    taken = time.monotonic() - start
+    _expect_given_back(guest)
+    return taken * 1000
+
+
+def _touch_all(guest, size):
+    guest.plug_up_to(size)
+    if guest.rss() < size:
+        raise TinyGuestError(f'QEMU has {guest.rss() / GiB} GiB only')
+
+
+def _discard(run, backend, size):
+    with backend.prepared(size), \
+         TinyGuest(size, backend=backend.option, with_poll=True,
+                   device=f',prealloc=on{run.device_options}') as guest:
+        _touch_all(guest.start(), size)
+        unplug_all = _unplug_all(run, guest)
+        _touch_all(guest, size)
+        reset = _system_reset(guest)
+    return dict(zip(_names(backend), (*unplug_all, reset)))
+
+
+def run_once(run):
+    """One start for each backend."""
+    values = {}
+    for backend in BACKENDS:
+        values.update(_discard(run, backend, host.size()))
+    return values
+
+
+GROUP = Group('P5', 'give back', tuple(_rows()), run_once)

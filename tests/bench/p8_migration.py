@@ -1,0 +1,103 @@
+"""P8: how long does a guest sleep after a migration?  P10: what moves?
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import time
+
+import host
+from linux_guest import check_quiet, linux_guest
+from measure import Group, Row, at_most, at_most_of_stock
+from monitor import MonitorError
+from tiny_guest import GiB, MiB, TinyGuest
+
+BUSY = 'virtio_mem_send_response type=2'
+LIMIT = 90      # Linux' first pause is 50 s long
+WAKE = 'end of migration to next plug'
+BYTES, TIME = 'precopy: bytes', 'precopy: time'
+SIZE, PLUGGED = 64 * GiB, 1 * GiB
+
+
+def _migrate(source, uri, bandwidth):
+    source.cmd('migrate-set-parameters', **{'max-bandwidth': bandwidth,
+                                            'downtime-limit': 300})
+    source.cmd('migrate', uri=uri)
+
+
+def _wait(condition, what, timeout=120):
+    """Return the time at which a condition was found true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise MonitorError(f'not within {timeout} s: {what}')
+        time.sleep(0.005)
+    return time.monotonic()
+
+
+def _wait_migrated(source):
+    def is_over():
+        status = source.cmd('query-migrate').get('status')
+        if status in ('failed', 'cancelled'):
+            raise MonitorError(f'migration {status}')
+        return status == 'completed'
+    _wait(is_over, 'migration completed')
+    return source.cmd('query-migrate')
+
+
+def _hear_busy(run, monitor):
+    """Have the guest ask for memory while it cannot get any."""
+    trace = run.directory / 'source.trace'
+    monitor.cmd('qom-set', path='vm0', property='requested-size',
+                value=2 * PLUGGED)
+    _wait(lambda: BUSY in trace.read_text(encoding='utf-8'),
+          'the guest is told BUSY')
+
+
+def wake(run):
+    """Seconds between the guest's first steps and its first plug."""
+    options = {'region_size': 4 * GiB, 'device_options': run.device_options}
+    uri = f'unix:{run.directory}/migration'
+    with linux_guest(run.directory, 'source', **options) as (guest, source), \
+         linux_guest(run.directory, 'target', **options,
+                     more_args=('-incoming', uri)) as (there, target):
+        guest.wait_boot()
+        guest.resize(PLUGGED)
+        _migrate(source, uri, 1 * MiB)
+        _hear_busy(run, source)
+        source.cmd('migrate-set-parameters', **{'max-bandwidth': GiB})
+        _wait_migrated(source)
+        start = _wait(lambda: target.cmd('query-status')['running'],
+                      'the target runs')
+        if target.device()['requested-size'] != 2 * PLUGGED:
+            target.cmd('qom-set', path='vm0', property='requested-size',
+                       value=2 * PLUGGED)
+        end = target.wait_plugged(lambda size: size > PLUGGED, LIMIT)
+        check_quiet(there)
+    return {WAKE: end - start}
+
+
+def precopy(run):
+    """Bytes and milliseconds of a migration of a guest that does nothing."""
+    options = {'backend': 'memory-backend-ram,reserve=off',
+               'device': run.device_options}
+    uri = f'unix:{run.directory}/migration'
+    host.touch(3 * PLUGGED)
+    with TinyGuest(SIZE, **options) as source, \
+         TinyGuest(SIZE, **options, args=('-incoming', uri)) as target:
+        source.start()
+        source.plug_up_to(PLUGGED)
+        source.fill(source.address, PLUGGED, 0x5a)
+        _migrate(source.monitor, uri, 1024 * GiB)
+        facts = _wait_migrated(source.monitor)
+        target.expect_plugged(PLUGGED)
+    return {BYTES: facts['ram']['transferred'] / MiB,
+            TIME: facts['total-time']}
+
+
+GROUPS = (
+    Group('P8', 'guest that heard BUSY', (Row(WAKE, 's', at_most(1)),), wake,
+          once_is_enough=True),
+    Group('P10', 'precopy of 64 GiB, 1 GiB plugged',
+          (Row(BYTES, 'MiB', at_most_of_stock(1)),
+           Row(TIME, 'ms', at_most_of_stock(1))), precopy),
+)
