@@ -3,8 +3,8 @@
 # The short names. What they do is in tools/ and meson.build; everything that
 # is made lies below build/.
 
-export QEMU_SRC GUEST_KERNEL GUEST_INITRD ACCEL KEEP
-export OLD_GUEST_KERNEL OLD_GUEST_INITRD
+export QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL OLD_GUEST_INITRD \
+	ACCEL KEEP RUNS BENCH_SIZE BENCH_DEVICE
 
 MAKEFLAGS += --no-print-directory
 FETCHED = $(addprefix build/,apt download pkg debian-qemu base)
@@ -38,6 +38,10 @@ series: tree                ## make a patch series for QEMU: build/series
 series-check: series        ## check each patch of it: style, build, tests
 	tools/series-check
 
+bench: all stock guest      ## compare with stock; a part: make bench B=P1,P4
+	tools/bootstrap --bench
+	/usr/bin/python3 tests/bench/bench.py $(B)
+
 clean:                      ## remove what was built, keep what was fetched
 	rm -rf $(filter-out $(FETCHED),$(wildcard build/*))
 
@@ -69,4 +73,4 @@ endif
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
 .PHONY: all demo check check-asan check-compile docs stock series \
-	series-check clean distclean help tree guest old-guest
+	series-check bench clean distclean help tree guest old-guest

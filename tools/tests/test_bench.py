@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The benchmark's arithmetic: medians, bars, lock holds, lines of the table.
+
+And that its groups fit together, without running any of them.
+"""
+
+import json
+import unittest
+
+import bench
+import host
+import measure
+import p6_maximum
+import trace_log
+import virtio_mem_tap
+from measure import Group, Results, Row
+
+
+def results_of(group, ours, stock):
+    """Results of a group of one row."""
+    results = Results()
+    name = group.rows[0].name
+    for emulator, values in (('ours', ours), ('stock', stock)):
+        for value in values:
+            results.add(group, emulator, {name: value})
+    return results
+
+
+class Bars(unittest.TestCase):
+
+    def verdict(self, bar, ours, stock):
+        """Return the verdict over medians of one run."""
+        group = Group('P0', '', (Row('row', 's', bar),), None)
+        return results_of(group, [ours], [stock]).verdict(group,
+                                                          group.rows[0])
+
+    def test_absolute_bar_ignores_stock(self):
+        self.assertEqual(self.verdict(measure.at_most(5), 5, 0.1), 'yes')
+        self.assertEqual(self.verdict(measure.at_most(5), 5.01, 100), 'NO')
+
+    def test_less_is_better(self):
+        bar = measure.at_most_of_stock(0.6)
+        self.assertEqual(self.verdict(bar, 6, 10), 'yes')
+        self.assertEqual(self.verdict(bar, 6.1, 10), 'NO')
+
+    def test_more_is_better(self):
+        bar = measure.at_least_times_stock(1.8)
+        self.assertEqual(self.verdict(bar, 18, 10), 'yes')
+        self.assertEqual(self.verdict(bar, 17.9, 10), 'NO')
+
+    def test_either_bar_will_do(self):
+        bar = measure.either(measure.at_most(5),
+                             measure.at_most_of_stock(0.02))
+        self.assertEqual(self.verdict(bar, 4, 10), 'yes')
+        self.assertEqual(self.verdict(bar, 10, 500), 'yes')
+        self.assertEqual(self.verdict(bar, 11, 500), 'NO')
+
+    def test_nothing_measured_meets_nothing(self):
+        group = Group('P0', '', (Row('row', 's', measure.at_most(5)),), None)
+        self.assertEqual(Results().verdict(group, group.rows[0]), 'no value')
+
+
+class Table(unittest.TestCase):
+
+    def setUp(self):
+        self.group = Group(
+            'P0', '', (Row('row', 's', measure.at_most_of_stock(1)),), None)
+
+    def line(self, results):
+        """Return the cells of the only line that has values."""
+        return measure.table([self.group], results)[2].split()
+
+    def test_median_spread_ratio_and_verdict(self):
+        results = results_of(self.group, [1, 9, 2], [4, 4, 4])
+        self.assertEqual(self.line(results)[:7],
+                         ['P0', 'row', 's', '2', '±200%', '4', '±0%'])
+        self.assertEqual(self.line(results)[7], '0.5')
+        self.assertEqual(self.line(results)[-1], 'yes')
+
+    def test_broken_run_is_an_error_not_a_number(self):
+        for broken in Results.EMULATORS:
+            results = results_of(self.group, [1, 1], [4, 4])
+            results.fail(self.group, broken, 'the guest fell over')
+            line = ' '.join(self.line(results))
+            self.assertIn('error', line)
+            self.assertTrue(line.endswith('no value'), line)
+
+    def test_run_without_all_rows_is_refused(self):
+        with self.assertRaises(AssertionError):
+            Results().add(self.group, 'ours', {'another row': 1})
+
+    def test_columns_are_aligned(self):
+        group = Group('P0', '', (Row('short', 's'), Row('a longer one', 's')),
+                      None)
+        results = Results()
+        results.add(group, 'ours', {'short': 1, 'a longer one': 123456})
+        lines = measure.table([group], results)
+        self.assertEqual(lines[2].index('  1') + 2,
+                         lines[3].index('123456') + 5)
+
+    def test_json_has_all_values(self):
+        results = results_of(self.group, [1, 9, 2], [4])
+        (row,) = json.loads(json.dumps(measure.as_json([self.group],
+                                                       results)))
+        self.assertEqual(row['ours'], {'median': 2, 'values': [1, 9, 2]})
+        self.assertEqual(row['met'], 'yes')
+
+
+class LockHolds(unittest.TestCase):
+
+    def holds(self, *lines):
+        """Return the holds in a log, in milliseconds."""
+        text = ''.join(f'17@10.{at:03}000:virtio_mem_{event}\n'
+                       for at, event in lines)
+        return [round(hold * 1000)
+                for hold in trace_log.holds(trace_log.events(text))]
+
+    def test_whole_request_without_work_away(self):
+        self.assertEqual(self.holds(
+            (1, 'plug_request addr=0x0 nb_blocks=64'),
+            (61, 'send_response type=0')), [60])
+
+    def test_work_away_from_the_lock_does_not_count(self):
+        self.assertEqual(self.holds(
+            (1, 'plug_request addr=0x0 nb_blocks=64'),
+            (2, 'work_begin size=0x1 nb_threads=2 away=1'),
+            (62, 'work_end ret=0'), (65, 'send_response type=0')), [1, 3])
+
+    def test_work_in_place_counts(self):
+        self.assertEqual(self.holds(
+            (1, 'unplug_request addr=0x0 nb_blocks=64'),
+            (2, 'work_begin size=0x1 nb_threads=2 away=0'),
+            (62, 'work_end ret=0'), (65, 'send_response type=0')), [64])
+
+    def test_other_events_do_not_matter(self):
+        self.assertEqual(self.holds(
+            (0, 'work_end ret=0'), (1, 'state_request addr=0x0 nb_blocks=1'),
+            (2, 'resize old_size=0x0 new_size=0x1'),
+            (3, 'state_response state=0'), (4, 'send_response type=0')), [3])
+
+
+class Groups(unittest.TestCase):
+
+    def test_keys_and_rows_are_unique(self):
+        groups = bench.all_groups()
+        keys = [group.key for group in groups]
+        self.assertEqual(keys, ['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P8',
+                                'P10'])
+        for group in groups:
+            names = [row.name for row in group.rows]
+            self.assertEqual(len(set(names)), len(names), group.key)
+            self.assertTrue(any(row.bar for row in group.rows), group.key)
+
+    def test_groups_are_chosen_by_key(self):
+        self.assertEqual([group.key for group in bench.choose('p10,P1')],
+                         ['P1', 'P10'])
+        with self.assertRaisesRegex(SystemExit, 'no P7; there are P1'):
+            bench.choose('P1,P7')
+
+    def test_nobody_is_always_first(self):
+        self.assertEqual([bench.in_turn(number) for number in range(3)],
+                         [['ours', 'stock'], ['stock', 'ours'],
+                          ['ours', 'stock']])
+
+    def test_maximum_has_a_value_for_each_row(self):
+        found = p6_maximum.derive(
+            {row.name: 2 for row in p6_maximum.ROWS},
+            {size: 1 for size in p6_maximum.SIZES})
+        self.assertEqual(set(found), {row.name for row in p6_maximum.ROWS})
+
+    def test_settings_are_put_back(self):
+        with host.environment(BENCH_SIZE='1G'):
+            self.assertEqual(host.size(), 1 << 30)
+            with host.environment(BENCH_SIZE='2G'):
+                self.assertEqual(host.size(), 2 << 30)
+            self.assertEqual(host.size(), 1 << 30)
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()
