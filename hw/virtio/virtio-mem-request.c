@@ -272,7 +272,9 @@ static bool coroutine_fn virtio_mem_serve_next(VirtIOMEM *vmem)
 {
     g_autofree VirtQueueElement *elem = NULL;
 
-    if (!virtio_mem_can_serve(VIRTIO_DEVICE(vmem))) {
+    /* To pop nothing costs more than to look. */
+    if (!virtio_mem_can_serve(VIRTIO_DEVICE(vmem)) ||
+        virtio_queue_empty(vmem->vq)) {
         return false;
     }
     elem = virtqueue_pop(vmem->vq, sizeof(*elem));

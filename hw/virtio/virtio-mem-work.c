@@ -24,8 +24,14 @@
 #define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICES_MAX 1024
 
-/* What takes less time than a trip through the thread pool is worth. */
-#define VIRTIO_MEM_DISCARD_INLINE (4 * MiB)
+/*
+ * A trip through the thread pool costs more than to discard memory of which
+ * little is populated, or which is in huge pages.  Nobody knows beforehand, so
+ * discarding is tried in place for that long, in slices that are short even for
+ * shared memory in small pages.
+ */
+#define VIRTIO_MEM_TRY_US 500
+#define VIRTIO_MEM_TRY_SLICE (4 * MiB)
 
 #define VIRTIO_MEM_WORK_MAX_THREADS 16
 
@@ -37,7 +43,7 @@ typedef struct VirtIOMEMWork {
     VirtIOMEM *vmem;
     VirtIOMEMParts parts;
     VirtIOMEMWorkFn fn;
-    bool can_cancel;
+    bool is_long;               /* for sure; and may be given up halfway */
     uint64_t size;              /* of all parts, in bytes */
     uint64_t slice;
     unsigned int nb_threads;
@@ -70,7 +76,7 @@ static bool virtio_mem_work_next(VirtIOMEMWork *work, uint64_t *offset,
 {
     QEMU_LOCK_GUARD(&work->lock);
 
-    if (work->can_cancel && !work->ret &&
+    if (work->is_long && !work->ret &&
         virtio_mem_is_draining(work->vmem)) {
         work->ret = -ECANCELED;
         error_setg(&work->err, "canceled");
@@ -93,20 +99,44 @@ static void virtio_mem_work_fail(VirtIOMEMWork *work, int ret, Error *err)
     error_propagate(&work->err, err);
 }
 
+static bool virtio_mem_work_do_slice(VirtIOMEMWork *work)
+{
+    uint64_t offset, size;
+    Error *err = NULL;
+    int ret;
+
+    if (!virtio_mem_work_next(work, &offset, &size)) {
+        return false;
+    }
+    ret = work->fn(work->vmem->memdev, offset, size, &err);
+    if (ret) {
+        virtio_mem_work_fail(work, ret, err);
+    }
+    return true;
+}
+
 static void *virtio_mem_work_take_part(void *opaque)
 {
-    VirtIOMEMWork *work = opaque;
-    uint64_t offset, size;
-
-    while (virtio_mem_work_next(work, &offset, &size)) {
-        Error *err = NULL;
-        int ret = work->fn(work->vmem->memdev, offset, size, &err);
-
-        if (ret) {
-            virtio_mem_work_fail(work, ret, err);
-        }
+    while (virtio_mem_work_do_slice(opaque)) {
+        continue;
     }
     return NULL;
+}
+
+/* Do what can be done in a short time.  False if something is left. */
+static bool virtio_mem_work_try(VirtIOMEMWork *work)
+{
+    const int64_t end = g_get_monotonic_time() + VIRTIO_MEM_TRY_US;
+    const uint64_t slice = work->slice;
+    bool left = true;
+
+    work->slice = ROUND_UP(VIRTIO_MEM_TRY_SLICE,
+                           host_memory_backend_pagesize(work->vmem->memdev));
+    while (left && g_get_monotonic_time() < end) {
+        left = virtio_mem_work_do_slice(work);
+    }
+    work->slice = slice;
+    return !left;
 }
 
 static void virtio_mem_work_start_thread(VirtIOMEMWork *work,
@@ -163,21 +193,22 @@ static unsigned int virtio_mem_work_count_threads(const VirtIOMEMWork *work)
     return MAX(1, MIN(nb_slices, MIN(max, work->vmem->prealloc_threads)));
 }
 
-static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work,
-                                                  bool is_long)
+static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
 {
     HostMemoryBackend *memdev = work->vmem->memdev;
-    const bool away = is_long && qemu_in_coroutine();
+    const bool in_coroutine = qemu_in_coroutine();
+    bool away;
 
     work->slice = ROUND_UP(work->slice, host_memory_backend_pagesize(memdev));
     work->nb_threads = virtio_mem_work_count_threads(work);
     work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
     qemu_mutex_init(&work->lock);
 
+    away = in_coroutine && (work->is_long || !virtio_mem_work_try(work));
     trace_virtio_mem_work_begin(work->size, work->nb_threads, away);
     if (away) {
         thread_pool_submit_co(virtio_mem_work_do, work);
-    } else {
+    } else if (!in_coroutine) {
         virtio_mem_work_do(work);
     }
     trace_virtio_mem_work_end(work->ret);
@@ -194,11 +225,11 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
         .vmem = vmem,
         .parts = parts,
         .fn = virtio_mem_backing_populate,
-        .can_cancel = true,
+        .is_long = true,
         .size = virtio_mem_parts_size(vmem, &parts),
         .slice = VIRTIO_MEM_POPULATE_SLICE,
     };
-    const int ret = virtio_mem_work_run(&work, true);
+    const int ret = virtio_mem_work_run(&work);
 
     error_propagate(errp, work.err);
     return ret;
@@ -224,5 +255,5 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
                           VIRTIO_MEM_DISCARD_SLICE),
     };
 
-    return virtio_mem_work_run(&work, size > VIRTIO_MEM_DISCARD_INLINE);
+    return virtio_mem_work_run(&work);
 }
