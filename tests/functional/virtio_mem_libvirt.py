@@ -30,11 +30,9 @@ class LibvirtError(Exception):
     """A libvirt client failed: what it said."""
 
 
-def _unshare():
-    """Return what makes namespaces for the daemon, with the right to mount."""
-    user = [] if os.geteuid() == 0 else ['--user', '--map-root-user']
-    return ['setpriv', '--pdeathsig', 'KILL', 'unshare', *user, '--mount',
-            '--pid', '--fork', '--kill-child=KILL', '--mount-proc']
+# Namespaces for the daemon, where it mounts what it changes.
+UNSHARE = ('setpriv', '--pdeathsig', 'KILL', 'unshare', '--mount', '--pid',
+           '--fork', '--kill-child=KILL', '--mount-proc')
 
 
 def troubles():
@@ -45,7 +43,7 @@ def troubles():
     if missing:
         result.append(f'the packages {" ".join(missing)} are missing: '
                       f'run "tools/bootstrap --tests"')
-    test = subprocess.run([*_unshare(), 'mount', '-t', 'tmpfs', 'tmpfs',
+    test = subprocess.run([*UNSHARE, 'mount', '-t', 'tmpfs', 'tmpfs',
                            '/mnt'], capture_output=True, text=True,
                           check=False)
     if test.returncode:
@@ -69,7 +67,7 @@ class Libvirt:
                    self.path('qemu-system-x86_64'))
         with open(self.path('namespace.log'), 'wb') as log:
             self._unshare = subprocess.Popen(
-                [*_unshare(), script, self._directory.name], stdout=log,
+                [*UNSHARE, script, self._directory.name], stdout=log,
                 stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
                 env=dict(os.environ, PATH=f'{self._directory.name}:{PATH}'))
         try:
@@ -114,10 +112,7 @@ class Libvirt:
         pid = self._unshare.pid
         children = Path(f'/proc/{pid}/task/{pid}/children').read_text(
             encoding='ascii')
-        user = ([] if os.geteuid() == 0 else
-                ['--user', '--preserve-credentials'])
-        return ['nsenter', '--target', str(int(children)), '--mount', '--pid',
-                *user]
+        return ['nsenter', '--target', str(int(children)), '--mount', '--pid']
 
     def restart_daemon(self):
         """End the daemon, as an upgrade of it does; another one takes over."""
