@@ -74,6 +74,11 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev)
     return world.ignored;
 }
 
+bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
+{
+    return false;
+}
+
 void virtio_mem_wake_later(VirtIOMEM *vmem)
 {
     world.nb_wakes++;

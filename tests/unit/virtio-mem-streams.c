@@ -245,7 +245,16 @@ static bool device_goes_on(StreamOpinion *opinion, const int *field)
     return true;
 }
 
-/* A missing footer reads as 0; it is looked for when the device is done. */
+/* Whether the reader takes what comes next for a subsection. */
+static bool subsection_at(const Stream *stream, size_t at)
+{
+    return at < stream->len && stream->bytes[at] == SUBSECTION;
+}
+
+/*
+ * A missing footer reads as 0; it is looked for when the device is done.
+ * Before it, and behind what must match, there may be subsections.
+ */
 void stream_form_opinion(StreamOpinion *opinion, const Stream *stream,
                          bool early)
 {
@@ -258,10 +267,11 @@ void stream_form_opinion(StreamOpinion *opinion, const Stream *stream,
         const bool here = at + len <= stream->len;
         const uint64_t value = here ? ldn_be_p(stream->bytes + at, len) : 0;
 
+        opinion->unclear =
+            (*field == F_FOOTER && subsection_at(stream, at)) ||
+            (*field == F_NODE && subsection_at(stream, at + len));
         at += len;
-        if (*field == F_FOOTER) {
-            opinion->unclear = value == SUBSECTION;
-        } else if (here) {
+        if (*field != F_FOOTER && here) {
             opinion->values.value[*field] = value;
         }
         if (opinion->unclear || (*field != F_FOOTER && !here)) {
