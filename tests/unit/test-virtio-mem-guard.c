@@ -1,0 +1,514 @@
+/*
+ * Unit tests of virtio-mem's guard, with real memory and real userfaultfd.
+ *
+ * With "-m slow", each page of 8 GiB is touched, and not only some.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/cutils.h"
+#include "qemu/units.h"
+#include "qemu/userfaultfd.h"
+#include "qapi/error.h"
+#include "virtio-mem-guard-scene.h"
+#include <sys/mman.h>
+
+#define ROGUE 0xbadbadbadbadbadULL
+
+static uint64_t read64(GuardScene *scene, uint64_t offset)
+{
+    return qatomic_read((uint64_t *)(scene->host + offset));
+}
+
+static void write64(GuardScene *scene, uint64_t offset, uint64_t value)
+{
+    qatomic_set((uint64_t *)(scene->host + offset), value);
+}
+
+/* --- a guest writes to memory that it does not have --- */
+
+static void assert_gain(GuardScene *scene, uint64_t before)
+{
+    const uint64_t now = guard_scene_memory(scene);
+
+    g_assert_cmpint(now, <=, before + scene->kind->max_gain);
+}
+
+static void test_hostile_writer(const void *opaque)
+{
+    const GuardKind *kind = opaque;
+    const uint64_t step = MAX(kind->page_size, guard_scale(64, 4) * KiB);
+    GuardScene *scene = guard_scene_new(kind, 8 * GiB);
+    uint64_t before, offset;
+
+    if (!scene) {
+        return;
+    }
+    before = guard_scene_memory(scene);
+    for (offset = 0; offset < scene->area.size; offset += step) {
+        write64(scene, offset, ROGUE);
+        if (offset % (64 * MiB) == 0) {
+            assert_gain(scene, before);
+        }
+    }
+    assert_gain(scene, before);
+    /* It did happen; fewer faults than pages, for those who go on. */
+    g_assert_cmpint(guard_scene_count(scene), >=,
+                    8 * GiB / MAX(step, 64 * KiB) / 2);
+    guard_scene_free(scene);
+}
+
+typedef struct Rogue {
+    GuardScene *scene;
+    GThread *thread;
+    uint32_t seed;
+    uint64_t nb_writes;
+} Rogue;
+
+static void *rogue_thread(void *opaque)
+{
+    Rogue *rogue = opaque;
+    GuardScene *scene = rogue->scene;
+    GRand *rand = g_rand_new_with_seed(rogue->seed);
+
+    while (rogue->nb_writes--) {
+        const uint64_t page = g_rand_int(rand) % (scene->area.size / 4096);
+
+        write64(scene, page * 4096 + 8 * (page % 512), ROGUE);
+    }
+    g_rand_free(rand);
+    return NULL;
+}
+
+static void test_hostile_threads(const void *opaque)
+{
+    const GuardKind *kind = opaque;
+    GuardScene *scene = guard_scene_new(kind, 8 * GiB);
+    Rogue rogues[4];
+    uint64_t before;
+    size_t i;
+
+    if (!scene) {
+        return;
+    }
+    before = guard_scene_memory(scene);
+    for (i = 0; i < ARRAY_SIZE(rogues); i++) {
+        rogues[i] = (Rogue) {
+            .scene = scene, .seed = i,
+            .nb_writes = kind->page_size > 2 * MiB ? 2 :
+                         kind->page_size > 4 * KiB ? guard_scale(50, 5000) :
+                         guard_scale(10000, 500000),
+        };
+        rogues[i].thread = g_thread_new("rogue", rogue_thread, &rogues[i]);
+    }
+    for (i = 0; i < ARRAY_SIZE(rogues); i++) {
+        g_thread_join(rogues[i].thread);
+    }
+    virtio_mem_guard_take_back(scene->guard);
+    g_assert_cmpint(guard_scene_memory(scene), <=, before +
+                    MAX(512 * KiB, kind->page_size / 256));
+    guard_scene_free(scene);
+}
+
+/* --- what others see --- */
+
+static void test_reads_are_zero(const void *opaque)
+{
+    GuardScene *scene = guard_scene_new(opaque, 2 * GiB);
+    uint64_t before, offset;
+
+    if (!scene) {
+        return;
+    }
+    before = guard_scene_memory(scene);
+    for (offset = 0; offset < scene->area.size;
+         offset += MAX(1 * MiB, scene->kind->page_size)) {
+        g_assert_cmphex(read64(scene, offset + 8), ==, 0);
+    }
+    assert_gain(scene, before);
+    guard_scene_free(scene);
+}
+
+static void test_plugged_is_ordinary(const void *opaque)
+{
+    GuardScene *scene = guard_scene_new(opaque, 3 * GiB);
+    const uint64_t block_size = scene ? scene->area.block_size : 0;
+    uint64_t offset;
+
+    if (!scene) {
+        return;
+    }
+    guard_scene_plug(scene, 1, 1);
+    for (offset = block_size; offset < 2 * block_size; offset += 64 * KiB) {
+        write64(scene, offset, offset);
+    }
+    write64(scene, 0, ROGUE);
+    write64(scene, 2 * block_size, ROGUE);
+    g_assert_cmpint(guard_scene_count(scene), ==, 2);
+    for (offset = block_size; offset < 2 * block_size; offset += 64 * KiB) {
+        g_assert_cmphex(read64(scene, offset), ==, offset);
+    }
+    guard_scene_unplug(scene, 1, 1);
+    g_assert_cmphex(read64(scene, block_size), ==, 0);
+    g_assert_cmpint(guard_scene_count(scene), ==, 3);
+    guard_scene_free(scene);
+}
+
+static void test_new_blocks_are_zero(const void *opaque)
+{
+    GuardScene *scene = guard_scene_new(opaque, 2 * GiB);
+
+    if (!scene) {
+        return;
+    }
+    write64(scene, 8, ROGUE);
+    g_assert_cmphex(read64(scene, 8), ==, ROGUE);
+    guard_scene_plug(scene, 0, 1);
+    g_assert_cmphex(read64(scene, 8), ==, 0);
+    guard_scene_free(scene);
+}
+
+static void test_writes_vanish_when_taken_back(const void *opaque)
+{
+    GuardScene *scene = guard_scene_new(opaque, 2 * GiB);
+
+    if (!scene) {
+        return;
+    }
+    write64(scene, 8, ROGUE);
+    virtio_mem_guard_take_back(scene->guard);
+    g_assert_cmphex(read64(scene, 8), ==, 0);
+    guard_scene_free(scene);
+}
+
+static void test_access_is_told(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[0], 64 * MiB);
+    VirtIOMEMGuardAccess access;
+
+    if (!scene) {
+        return;
+    }
+    g_assert_false(virtio_mem_guard_fetch(scene->guard, &access));
+    write64(scene, 0x345678, ROGUE);
+    read64(scene, 0x1000);
+    g_assert_true(virtio_mem_guard_fetch(scene->guard, &access));
+    /* Linux tells the page before 5.18, the byte since then. */
+    g_assert_cmphex(access.offset & ~0xfffULL, ==, 0x345000);
+    g_assert_true(access.offset == 0x345000 || access.offset == 0x345678);
+    g_assert_true(access.write);
+    g_assert_cmpint(access.count, ==, 2);
+    g_assert_false(virtio_mem_guard_fetch(scene->guard, &access));
+
+    read64(scene, 0x2345000);
+    g_assert_true(virtio_mem_guard_fetch(scene->guard, &access));
+    g_assert_cmphex(access.offset, ==, 0x2345000);
+    g_assert_false(access.write);
+    g_assert_cmpint(access.count, ==, 3);
+    guard_scene_free(scene);
+}
+
+/* The kernel reads and writes guest memory for vhost, KVM and file systems. */
+static void test_kernel_access(const void *opaque)
+{
+    GuardScene *scene = guard_scene_new(opaque, 2 * GiB);
+    const uint64_t size = 3 * MiB;
+    g_autofree char *seen = g_malloc(size);
+    g_autofree char *name = NULL;
+    uint64_t before;
+    int fd;
+
+    if (!scene) {
+        return;
+    }
+    fd = g_file_open_tmp("guard-XXXXXX", &name, NULL);
+    g_assert_cmpint(fd, >=, 0);
+    unlink(name);
+    memset(seen, 0x55, size);
+    g_assert_cmpint(write(fd, seen, size), ==, size);
+
+    before = guard_scene_memory(scene);
+    g_assert_cmpint(pread(fd, scene->host + 1 * MiB, size, 0), ==, size);
+    assert_gain(scene, before);
+    virtio_mem_guard_take_back(scene->guard);
+    g_assert_cmpint(pwrite(fd, scene->host + 1 * MiB, size, 0), ==, size);
+    assert_gain(scene, before);
+
+    g_assert_cmpint(pread(fd, seen, size, 0), ==, size);
+    g_assert_true(buffer_is_zero(seen, size));
+    close(fd);
+    guard_scene_free(scene);
+}
+
+/* A guest that crashed dumps all of the region, of which little is plugged. */
+static void test_crash_dump(void)
+{
+    const uint64_t size = guard_scale(2, 16) * GiB;
+    GuardScene *scene = guard_scene_new(&guard_kinds[0], size);
+    g_autofree char *page = g_malloc(4096);
+    uint64_t before, offset, nb_bad = 0;
+    int64_t start;
+
+    if (!scene) {
+        return;
+    }
+    guard_scene_plug(scene, 100, 10);
+    memset(scene->host + 200 * MiB, 0x55, 20 * MiB);
+    before = guard_scene_memory(scene);
+
+    start = g_get_monotonic_time();
+    for (offset = 0; offset < size; offset += 4096) {
+        const bool plugged = offset >= 200 * MiB && offset < 220 * MiB;
+
+        memcpy(page, scene->host + offset, 4096);
+        nb_bad += page[offset / 4096 % 4096] != (plugged ? 0x55 : 0);
+    }
+    g_test_message("reading unplugged memory: %" PRIu64 " MiB/s",
+                   (size / MiB) * G_USEC_PER_SEC /
+                   (g_get_monotonic_time() - start));
+    g_assert_cmpint(nb_bad, ==, 0);
+    assert_gain(scene, before);
+    guard_scene_free(scene);
+}
+
+static void test_huge_pages_stay(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[0], 256 * MiB);
+    g_autofree char *enabled = NULL;
+    uint64_t before;
+
+    if (!scene) {
+        return;
+    }
+    if (!g_file_get_contents("/sys/kernel/mm/transparent_hugepage/enabled",
+                             &enabled, NULL, NULL) ||
+        strstr(enabled, "[never]")) {
+        g_test_skip("this host has no transparent huge pages");
+        guard_scene_free(scene);
+        return;
+    }
+    before = proc_self_bytes("smaps_rollup", "AnonHugePages:");
+    guard_scene_plug(scene, 8, 16);
+    memset(scene->host + 16 * MiB, 1, 32 * MiB);
+    g_assert_cmpint(proc_self_bytes("smaps_rollup", "AnonHugePages:"), >=,
+                    before + 24 * MiB);
+    guard_scene_free(scene);
+}
+
+/* --- stepping aside --- */
+
+static void test_aside(const void *opaque)
+{
+    GuardScene *scene = guard_scene_new(opaque, 3 * GiB);
+    uint64_t block_size, before;
+
+    if (!scene) {
+        return;
+    }
+    block_size = scene->area.block_size;
+    before = guard_scene_memory(scene);
+    write64(scene, 0, ROGUE);
+    virtio_mem_guard_step_aside(scene->guard);
+    g_assert_false(virtio_mem_guard_is_active(scene->guard));
+    /* Nothing is lent any more. */
+    g_assert_cmphex(read64(scene, 0), ==, 0);
+
+    /* What is filled now stays, and what changes is remembered. */
+    guard_scene_plug(scene, 1, 1);
+    write64(scene, block_size, 1);
+    write64(scene, 2 * block_size, 2);
+    g_assert_cmpint(guard_scene_count(scene), ==, 1);
+
+    g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, 0);
+    g_assert_true(virtio_mem_guard_is_active(scene->guard));
+    g_assert_cmpint(guard_scene_discard(scene, 0, block_size), ==, 0);
+    g_assert_cmpint(guard_scene_discard(scene, 2 * block_size, block_size),
+                    ==, 0);
+    g_assert_cmphex(read64(scene, block_size), ==, 1);
+    g_assert_cmpint(guard_scene_count(scene), ==, 1);
+    g_assert_cmphex(read64(scene, 2 * block_size), ==, 0);
+    g_assert_cmpint(guard_scene_count(scene), ==, 2);
+
+    guard_scene_unplug(scene, 1, 1);
+    virtio_mem_guard_take_back(scene->guard);
+    g_assert_cmpint(guard_scene_memory(scene), <=, before +
+                    MAX(64 * KiB, scene->kind->page_size / 256));
+    guard_scene_free(scene);
+}
+
+static void test_begin_aside(void)
+{
+    GuardScene *scene = guard_scene_new_unguarded(&guard_kinds[0], 64 * MiB);
+
+    if (guard_scene_start(scene, true)) {
+        write64(scene, 0, 1);
+        g_assert_cmpint(guard_scene_count(scene), ==, 0);
+        g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, 0);
+        g_assert_cmphex(read64(scene, 0), ==, 1);
+        write64(scene, 4 * MiB, 1);
+        g_assert_cmpint(guard_scene_count(scene), ==, 1);
+    }
+    guard_scene_free(scene);
+}
+
+static void test_aside_is_free_for_others(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[0], 64 * MiB);
+    int fd;
+
+    if (!scene) {
+        return;
+    }
+    fd = uffd_create_fd(0, true);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(uffd_register_memory(fd, scene->host, 64 * MiB,
+                                         UFFDIO_REGISTER_MODE_MISSING, NULL),
+                    ==, -1);
+    virtio_mem_guard_step_aside(scene->guard);
+    g_assert_cmpint(uffd_register_memory(fd, scene->host, 64 * MiB,
+                                         UFFDIO_REGISTER_MODE_MISSING, NULL),
+                    ==, 0);
+    /* Who comes back too early hears of it and stays aside. */
+    g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, -EBUSY);
+    g_assert_false(virtio_mem_guard_is_active(scene->guard));
+    uffd_close_fd(fd);
+    g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, 0);
+    guard_scene_free(scene);
+}
+
+/* Whoever waits for an answer gets on when the guard goes. */
+static void test_free_leaves_nobody_waiting(void)
+{
+    unsigned int i;
+
+    for (i = 0; i < 50; i++) {
+        GuardScene *scene = guard_scene_new(&guard_kinds[0], 1 * GiB);
+        Rogue rogue = { .scene = scene, .nb_writes = 500, .seed = i };
+
+        if (!scene) {
+            return;
+        }
+        rogue.thread = g_thread_new("rogue", rogue_thread, &rogue);
+        while (!qatomic_read(&scene->notified)) {
+            g_thread_yield();
+        }
+        virtio_mem_guard_free(g_steal_pointer(&scene->guard));
+        g_thread_join(rogue.thread);
+        guard_scene_free(scene);
+    }
+}
+
+/* --- off, refused --- */
+
+static void test_no_guard_is_a_guard_that_is_off(void)
+{
+    g_assert_cmpint(virtio_mem_guard_protect(NULL, 0, 4096), ==, 0);
+    virtio_mem_guard_release(NULL, 0, 4096);
+    g_assert_cmpint(virtio_mem_guard_come_back(NULL), ==, 0);
+    g_assert_false(virtio_mem_guard_is_active(NULL));
+    virtio_mem_guard_step_aside(NULL);
+    virtio_mem_guard_take_back(NULL);
+    virtio_mem_guard_free(NULL);
+}
+
+static void assert_refused(GuardScene *scene, const char *why)
+{
+    Error *err = NULL;
+
+    g_assert_null(virtio_mem_guard_new(&scene->area, false, &err));
+    if (!strstr(error_get_pretty(err), why)) {
+        g_test_message("%s", error_get_pretty(err));
+        g_assert_not_reached();
+    }
+    error_free(err);
+}
+
+static void test_refused_for_a_file(void)
+{
+    GuardScene *scene = guard_scene_new_unguarded(&guard_kinds[0], 64 * MiB);
+    g_autofree char *name = NULL;
+    int fd = g_file_open_tmp("guard-XXXXXX", &name, NULL);
+    struct stat st;
+
+    g_assert_cmpint(fd, >=, 0);
+    unlink(name);
+    g_assert_cmpint(ftruncate(fd, 64 * MiB), ==, 0);
+    g_assert_cmpint(fstat(fd, &st), ==, 0);
+    g_assert_true(mmap(scene->host, 64 * MiB, PROT_READ | PROT_WRITE,
+                       MAP_SHARED | MAP_FIXED, fd, 0) == scene->host);
+    assert_refused(scene, "has to be anonymous memory, shared memory");
+    close(fd);
+    guard_scene_free(scene);
+}
+
+static void test_refused_without_permission(void)
+{
+    GuardScene *scene;
+
+    if (g_test_subprocess()) {
+        scene = guard_scene_new_unguarded(&guard_kinds[0], 64 * MiB);
+        g_assert_cmpint(setresgid(65534, 65534, 65534), ==, 0);
+        g_assert_cmpint(setresuid(65534, 65534, 65534), ==, 0);
+        assert_refused(scene, "let it open /dev/userfaultfd, or set"
+                       " vm.unprivileged_userfaultfd to 1, or give it"
+                       " CAP_SYS_PTRACE");
+        guard_scene_free(scene);
+        return;
+    }
+    if (getuid()) {
+        g_test_skip("only root can become somebody without permission");
+        return;
+    }
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_passed();
+}
+
+/* --- */
+
+/* Pages of 1 GiB take long: quick runs show that they work, and no more. */
+static void add_for_each_kind(const char *claim, void (*test)(const void *))
+{
+    size_t i;
+
+    for (i = 0; i < nb_guard_kinds; i++) {
+        g_autofree char *path = g_strdup_printf("/virtio-mem/guard/%s/%s",
+                                                claim, guard_kinds[i].name);
+
+        if (guard_kinds[i].page_size < 1 * GiB || g_test_slow() ||
+            test == test_plugged_is_ordinary) {
+            g_test_add_data_func(path, &guard_kinds[i], test);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    add_for_each_kind("hostile-writer-gains-nothing", test_hostile_writer);
+    add_for_each_kind("hostile-threads-gain-nothing", test_hostile_threads);
+    add_for_each_kind("reads-are-zero", test_reads_are_zero);
+    add_for_each_kind("plugged-is-ordinary", test_plugged_is_ordinary);
+    add_for_each_kind("new-blocks-are-zero", test_new_blocks_are_zero);
+    add_for_each_kind("writes-vanish", test_writes_vanish_when_taken_back);
+    add_for_each_kind("kernel-access", test_kernel_access);
+    add_for_each_kind("aside", test_aside);
+    g_test_add_func("/virtio-mem/guard/access-is-told", test_access_is_told);
+    g_test_add_func("/virtio-mem/guard/crash-dump", test_crash_dump);
+    g_test_add_func("/virtio-mem/guard/huge-pages-stay", test_huge_pages_stay);
+    g_test_add_func("/virtio-mem/guard/begin-aside", test_begin_aside);
+    g_test_add_func("/virtio-mem/guard/aside-is-free-for-others",
+                    test_aside_is_free_for_others);
+    g_test_add_func("/virtio-mem/guard/free-leaves-nobody-waiting",
+                    test_free_leaves_nobody_waiting);
+    g_test_add_func("/virtio-mem/guard/no-guard",
+                    test_no_guard_is_a_guard_that_is_off);
+    g_test_add_func("/virtio-mem/guard/refused-for-a-file",
+                    test_refused_for_a_file);
+    g_test_add_func("/virtio-mem/guard/refused-without-permission",
+                    test_refused_without_permission);
+
+    return g_test_run();
+}

@@ -1,0 +1,278 @@
+/*
+ * Memory of each kind with a guard on it, for tests of virtio-mem's guard.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/cutils.h"
+#include "qemu/memfd.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "virtio-mem-guard-scene.h"
+#include <sys/mman.h>
+
+#ifndef MFD_HUGE_SHIFT
+#define MFD_HUGE_SHIFT 26
+#endif
+
+const GuardKind guard_kinds[] = {
+    { "anonymous", false, 4 * KiB, 2 * MiB, 0, 0, 1 * MiB },
+    { "memfd", true, 4 * KiB, 2 * MiB, 0, 0, 1 * MiB },
+    { "memfd-skewed", true, 4 * KiB, 2 * MiB, 64 * KiB, 0, 1200 * KiB },
+    { "memfd-private", false, 4 * KiB, 2 * MiB, 0, 0, 1 * MiB },
+    { "hugetlb-2m", true, 2 * MiB, 2 * MiB, 0,
+      MFD_HUGETLB | 21 << MFD_HUGE_SHIFT, 2 * 2 * MiB + 64 * KiB },
+    { "hugetlb-2m-private", false, 2 * MiB, 2 * MiB, 0,
+      MFD_HUGETLB | 21 << MFD_HUGE_SHIFT, 2 * 2 * MiB + 64 * KiB },
+    { "hugetlb-1g", true, 1 * GiB, 1 * GiB, 0,
+      MFD_HUGETLB | 30U << MFD_HUGE_SHIFT, 2 * GiB + 4 * MiB },
+};
+const size_t nb_guard_kinds = ARRAY_SIZE(guard_kinds);
+
+/* --- what the kernel tells --- */
+
+uint64_t proc_self_bytes(const char *file, const char *key)
+{
+    g_autofree char *path = g_strdup_printf("/proc/self/%s", file);
+    g_autofree char *content = NULL;
+    uint64_t kib;
+    char *line;
+
+    g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
+    line = strstr(content, key);
+    g_assert_nonnull(line);
+    line += strcspn(line, "0123456789");
+    g_assert_cmpint(qemu_strtou64(line, (const char **)&line, 10, &kib), ==,
+                    0);
+    return kib * KiB;
+}
+
+uint64_t proc_self_mappings(void)
+{
+    g_autofree char *content = NULL;
+    uint64_t lines = 0;
+    char *c;
+
+    g_assert_true(g_file_get_contents("/proc/self/maps", &content, NULL,
+                                      NULL));
+    for (c = content; *c; c++) {
+        lines += *c == '\n';
+    }
+    return lines;
+}
+
+uint64_t guard_scene_memory(const GuardScene *scene)
+{
+    uint64_t size = proc_self_bytes("status", "VmPTE:");
+    struct stat st;
+
+    if (scene->fd >= 0) {
+        g_assert_cmpint(fstat(scene->fd, &st), ==, 0);
+        size += st.st_blocks * 512;
+    }
+    if (!scene->kind->shared) {
+        size += proc_self_bytes("status", scene->kind->page_size > 4 * KiB ?
+                                          "HugetlbPages:" : "RssAnon:");
+    }
+    return size;
+}
+
+uint64_t guard_scale(uint64_t quick, uint64_t slow)
+{
+    return g_test_slow() ? slow : quick;
+}
+
+/* --- callbacks --- */
+
+int guard_scene_discard(void *opaque, uint64_t offset, uint64_t size)
+{
+    GuardScene *scene = opaque;
+
+    if (scene->fd >= 0 &&
+        fallocate(scene->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  offset, size)) {
+        return -errno;
+    }
+    if (!scene->kind->shared &&
+        madvise(scene->host + offset, size, MADV_DONTNEED)) {
+        return -errno;
+    }
+    return 0;
+}
+
+static void guard_scene_notify(void *opaque)
+{
+    GuardScene *scene = opaque;
+
+    qatomic_inc(&scene->notified);
+}
+
+/* --- huge pages --- */
+
+static uint64_t guard_pool_read(const char *dir, const char *name)
+{
+    g_autofree char *path = g_build_filename(dir, name, NULL);
+    g_autofree char *content = NULL;
+    uint64_t value = 0;
+
+    if (g_file_get_contents(path, &content, NULL, NULL)) {
+        qemu_strtou64(g_strchomp(content), NULL, 10, &value);
+    }
+    return value;
+}
+
+static void guard_pool_write(const char *dir, uint64_t value)
+{
+    g_autofree char *path = g_build_filename(dir, "nr_hugepages", NULL);
+    g_autofree char *content = g_strdup_printf("%" PRIu64, value);
+    int fd = open(path, O_WRONLY);
+    ssize_t ret;
+
+    /* What came of it is read afterwards. */
+    if (fd >= 0) {
+        ret = write(fd, content, strlen(content));
+        (void)ret;
+        close(fd);
+    }
+}
+
+static bool guard_pool_get(GuardScene *scene, uint64_t nb_pages)
+{
+    g_autofree char *dir = g_strdup_printf(
+        "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB",
+        scene->kind->page_size / KiB);
+
+    if (guard_pool_read(dir, "free_hugepages") < nb_pages) {
+        scene->old_pool = guard_pool_read(dir, "nr_hugepages");
+        guard_pool_write(dir, scene->old_pool + nb_pages);
+        scene->pool = g_steal_pointer(&dir);
+    }
+    return guard_pool_read(scene->pool ?: dir, "free_hugepages") >= nb_pages;
+}
+
+/* --- life --- */
+
+static void guard_scene_map(GuardScene *scene, uint64_t size)
+{
+    const GuardKind *kind = scene->kind;
+    int flags = (kind->shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE;
+    uint8_t *host;
+
+    scene->fd = -1;
+    if (strcmp(kind->name, "anonymous")) {
+        scene->fd = memfd_create(kind->name, kind->memfd_flags);
+        g_assert_cmpint(scene->fd, >=, 0);
+        g_assert_cmpint(ftruncate(scene->fd, size), ==, 0);
+    } else {
+        flags |= MAP_ANONYMOUS;
+    }
+    /* As QEMU does it for memory without a file: aligned for huge pages. */
+    if (kind->page_size == 4 * KiB) {
+        host = mmap(NULL, size + 2 * kind->block_size, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        g_assert_true(host != MAP_FAILED);
+        flags |= MAP_FIXED;
+        host = (uint8_t *)ROUND_UP((uintptr_t)host, kind->block_size) +
+               kind->skew;
+    } else {
+        host = NULL;
+    }
+    scene->host = mmap(host, size, PROT_READ | PROT_WRITE, flags, scene->fd,
+                       0);
+    g_assert_true(scene->host != MAP_FAILED);
+    madvise(scene->host, size, MADV_HUGEPAGE);
+}
+
+GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
+{
+    GuardScene *scene = g_new0(GuardScene, 1);
+
+    scene->kind = kind;
+    if (kind->memfd_flags && !guard_pool_get(scene, 3)) {
+        g_test_skip("this host has no 3 huge pages of that size to give");
+        scene->fd = -1;
+        guard_scene_free(scene);
+        return NULL;
+    }
+    guard_scene_map(scene, size);
+    scene->area = (VirtIOMEMGuardArea) {
+        .host = scene->host,
+        .size = size,
+        .page_size = kind->page_size,
+        .block_size = kind->block_size,
+        .shared = kind->shared,
+        .discard = guard_scene_discard,
+        .notify = guard_scene_notify,
+        .opaque = scene,
+    };
+    return scene;
+}
+
+/* Only a host that lacks userfaultfd is a reason to skip. */
+bool guard_scene_start(GuardScene *scene, bool aside)
+{
+    Error *err = NULL;
+
+    scene->guard = virtio_mem_guard_new(&scene->area, aside, &err);
+    if (!scene->guard && !access("/dev/userfaultfd", R_OK | W_OK)) {
+        error_report_err(err);
+        g_assert_not_reached();
+    }
+    if (!scene->guard) {
+        g_test_skip(error_get_pretty(err));
+        error_free(err);
+        return false;
+    }
+    return true;
+}
+
+GuardScene *guard_scene_new(const GuardKind *kind, uint64_t size)
+{
+    GuardScene *scene = guard_scene_new_unguarded(kind, size);
+
+    if (scene && !guard_scene_start(scene, false)) {
+        guard_scene_free(scene);
+        return NULL;
+    }
+    return scene;
+}
+
+void guard_scene_free(GuardScene *scene)
+{
+    virtio_mem_guard_free(scene->guard);
+    if (scene->host) {
+        munmap(scene->host, scene->area.size);
+    }
+    if (scene->fd >= 0) {
+        close(scene->fd);
+    }
+    if (scene->pool) {
+        guard_pool_write(scene->pool, scene->old_pool);
+    }
+    g_free(scene->pool);
+    g_free(scene);
+}
+
+void guard_scene_plug(GuardScene *scene, uint64_t first, uint64_t nb_blocks)
+{
+    virtio_mem_guard_release(scene->guard, first * scene->area.block_size,
+                             nb_blocks * scene->area.block_size);
+}
+
+void guard_scene_unplug(GuardScene *scene, uint64_t first, uint64_t nb_blocks)
+{
+    const uint64_t offset = first * scene->area.block_size;
+    const uint64_t size = nb_blocks * scene->area.block_size;
+
+    g_assert_cmpint(virtio_mem_guard_protect(scene->guard, offset, size), ==,
+                    0);
+    g_assert_cmpint(guard_scene_discard(scene, offset, size), ==, 0);
+}
+
+uint64_t guard_scene_count(GuardScene *scene)
+{
+    virtio_mem_guard_fetch(scene->guard, &scene->access);
+    return scene->access.count;
+}

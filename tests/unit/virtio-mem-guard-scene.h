@@ -1,0 +1,67 @@
+/*
+ * Memory of each kind with a guard on it, for tests of virtio-mem's guard.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef VIRTIO_MEM_GUARD_SCENE_H
+#define VIRTIO_MEM_GUARD_SCENE_H
+
+#include "../../hw/virtio/virtio-mem-guard.h"
+
+/* What differs between kinds of memory. */
+typedef struct GuardKind {
+    const char *name;
+    bool shared;
+    uint64_t page_size;
+    uint64_t block_size;
+    uint64_t skew;              /* from where page tables begin */
+    unsigned int memfd_flags;
+    uint64_t max_gain;          /* what a rogue guest may cost, in bytes */
+} GuardKind;
+
+extern const GuardKind guard_kinds[];
+extern const size_t nb_guard_kinds;
+
+typedef struct GuardScene {
+    const GuardKind *kind;
+    VirtIOMEMGuardArea area;
+    VirtIOMEMGuard *guard;
+    uint8_t *host;              /* area.host */
+    int fd;                     /* -1: anonymous */
+    int notified;               /* atomic: calls of area.notify */
+    VirtIOMEMGuardAccess access;        /* the last one that was fetched */
+    char *pool;                 /* huge pages to give back: where and what */
+    uint64_t old_pool;
+} GuardScene;
+
+/*
+ * @size bytes of @kind, all guarded; NULL when the test is skipped, with its
+ * reason, because this host has no userfaultfd or no huge pages.
+ */
+GuardScene *guard_scene_new(const GuardKind *kind, uint64_t size);
+/* The same without a guard: set scene->area as it shall be, then start it. */
+GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size);
+bool guard_scene_start(GuardScene *scene, bool aside);
+void guard_scene_free(GuardScene *scene);
+
+/* As the device does it: block numbers. */
+void guard_scene_plug(GuardScene *scene, uint64_t first, uint64_t nb_blocks);
+void guard_scene_unplug(GuardScene *scene, uint64_t first, uint64_t nb_blocks);
+int guard_scene_discard(void *scene, uint64_t offset, uint64_t size);
+
+/* Accesses that were noticed so far. */
+uint64_t guard_scene_count(GuardScene *scene);
+
+/* Memory of the host in use for the scene, page tables included. */
+uint64_t guard_scene_memory(const GuardScene *scene);
+
+/* A number of bytes from a file in /proc/self like "VmPTE:   12 kB". */
+uint64_t proc_self_bytes(const char *file, const char *key);
+/* Mappings of this process. */
+uint64_t proc_self_mappings(void);
+
+/* Numbers for long runs: @quick, or @slow with -m slow. */
+uint64_t guard_scale(uint64_t quick, uint64_t slow);
+
+#endif
