@@ -26,10 +26,13 @@
 #define VIRTIO_MEM_NODE_PROP "node"
 #define VIRTIO_MEM_PREALLOC_PROP "prealloc"
 #define VIRTIO_MEM_PREALLOC_THREADS_PROP "prealloc-threads"
+#define VIRTIO_MEM_PROTECT_UNPLUGGED_PROP "protect-unplugged"
+#define VIRTIO_MEM_UNPLUGGED_ACCESS_PROP "unplugged-access"
 #define VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP "unplugged-inaccessible"
 
 typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
 typedef struct VirtIOMEMWake VirtIOMEMWake;
+typedef struct VirtIOMEMProtection VirtIOMEMProtection;
 typedef struct VirtIOMEMMachineReset VirtIOMEMMachineReset;
 
 /* --- units: the only places where blocks and bytes meet --- */
@@ -96,6 +99,32 @@ void virtio_mem_drain(VirtIOMEM *vmem);
 
 /* Whether somebody waits; no lock needed. */
 bool virtio_mem_is_draining(const VirtIOMEM *vmem);
+
+/* --- virtio-mem-protect.c: the guard, whom it obeys and what it reports --- */
+
+/*
+ * Whoever must have all of the memory, unplugged or not, for a while: what
+ * comes there would get lost otherwise, or userfaultfd is theirs.
+ */
+typedef enum VirtIOMEMAside {
+    VIRTIO_MEM_ASIDE_LOAD = 1,          /* pages arrive, blocks are not known */
+    VIRTIO_MEM_ASIDE_SNAPSHOT = 2,      /* a background snapshot */
+} VirtIOMEMAside;
+
+/*
+ * Protect all of the memory; before it is discarded.  False with an error if
+ * that is not possible but demanded.
+ */
+bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp);
+void virtio_mem_protect_unrealize(VirtIOMEM *vmem);
+
+/*
+ * Protect nothing, and later what is unplugged then.  Whatever is there should
+ * be discarded after that.  Unless @why was given before, come_back does
+ * nothing and returns false.
+ */
+void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why);
+bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why);
 
 /* --- virtio-mem-wake.c: refuse while busy, wake the guest afterwards --- */
 

@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
+#include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-memslots.h"
 #include "virtio-mem-plug.h"
@@ -24,6 +25,65 @@ static VirtIOMEMParts virtio_mem_all_parts(const VirtIOMEMBlocks *blocks,
                                            bool plugged)
 {
     return (VirtIOMEMParts) { blocks, virtio_mem_blocks_all(blocks), plugged };
+}
+
+/* --- out of reach, within reach --- */
+
+static int virtio_mem_protect(VirtIOMEM *vmem, VirtIOMEMRange range)
+{
+    return virtio_mem_guard_protect(vmem->guard,
+                                    virtio_mem_range_offset(vmem, range),
+                                    virtio_mem_range_size(vmem, range));
+}
+
+static void virtio_mem_release(VirtIOMEM *vmem, VirtIOMEMRange range)
+{
+    virtio_mem_guard_release(vmem->guard, virtio_mem_range_offset(vmem, range),
+                             virtio_mem_range_size(vmem, range));
+}
+
+/* Undo virtio_mem_protect_parts(), or the part of it that was done. */
+static void virtio_mem_release_parts(VirtIOMEM *vmem, VirtIOMEMParts parts)
+{
+    VirtIOMEMRange run;
+
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
+                                  run) {
+        virtio_mem_release(vmem, run);
+    }
+}
+
+static int virtio_mem_protect_parts(VirtIOMEM *vmem, VirtIOMEMParts parts)
+{
+    VirtIOMEMRange run;
+
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
+                                  run) {
+        int ret = virtio_mem_protect(vmem, run);
+
+        if (ret) {
+            return ret;
+        }
+    }
+    return 0;
+}
+
+/*
+ * Take @parts out of reach and give their memory back, in this order: nobody
+ * can get some in between.
+ */
+static int coroutine_mixed_fn virtio_mem_take_away(VirtIOMEM *vmem,
+                                                   VirtIOMEMParts parts)
+{
+    int ret = virtio_mem_protect_parts(vmem, parts);
+
+    if (!ret) {
+        ret = virtio_mem_work_discard(vmem, parts);
+    }
+    if (ret) {
+        virtio_mem_release_parts(vmem, parts);
+    }
+    return ret;
 }
 
 void virtio_mem_tell_size(VirtIOMEM *vmem)
@@ -82,12 +142,15 @@ static int virtio_mem_announce_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
                                              VirtIOMEMRange range)
 {
-    int ret = virtio_mem_plug_memory(vmem, range);
+    int ret;
 
+    virtio_mem_release(vmem, range);
+    ret = virtio_mem_plug_memory(vmem, range);
     if (!ret) {
         ret = virtio_mem_announce_plug(vmem, range);
     }
     if (ret) {
+        virtio_mem_protect(vmem, range);
         /* Populated by us, or by a listener that pinned it before another. */
         virtio_mem_work_discard(vmem, virtio_mem_parts(vmem, range, false));
         return ret;
@@ -100,8 +163,7 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
 int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
                                                VirtIOMEMRange range)
 {
-    int ret = virtio_mem_work_discard(vmem,
-                                      virtio_mem_parts(vmem, range, true));
+    int ret = virtio_mem_take_away(vmem, virtio_mem_parts(vmem, range, true));
 
     if (ret) {
         return ret;
@@ -122,8 +184,7 @@ int coroutine_mixed_fn virtio_mem_unplug_all(VirtIOMEM *vmem)
         return 0;
     }
 
-    ret = virtio_mem_work_discard(vmem,
-                                  virtio_mem_all_parts(vmem->blocks, true));
+    ret = virtio_mem_take_away(vmem, virtio_mem_all_parts(vmem->blocks, true));
     if (ret) {
         return ret;
     }
@@ -151,9 +212,12 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(loaded, virtio_mem_blocks_all(loaded), true,
                                   run) {
-        const int ret = virtio_mem_announce_plug(vmem, run);
+        int ret;
 
+        virtio_mem_release(vmem, run);
+        ret = virtio_mem_announce_plug(vmem, run);
         if (ret) {
+            virtio_mem_protect(vmem, run);
             error_setg_errno(errp, -ret, "a user of the memory refused %"
                              PRIu64 " plugged blocks from block %" PRIu64,
                              run.nb_blocks, run.first);

@@ -12,6 +12,7 @@
 #include "qemu/osdep.h"
 #include "hw/resettable.h"
 #include "system/reset.h"
+#include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 
@@ -57,6 +58,7 @@ static void virtio_mem_machine_reset_hold(Object *obj, ResetType type)
     }
 
     virtio_mem_drain(vmem);
+    virtio_mem_guard_take_back(vmem->guard);
     if (virtio_mem_blocks_count_plugged(vmem->blocks) &&
         (virtio_mem_is_busy() || virtio_mem_unplug_all(vmem))) {
         trace_virtio_mem_reset_kept(virtio_mem_plugged_size(vmem));

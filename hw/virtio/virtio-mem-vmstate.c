@@ -332,6 +332,9 @@ static bool virtio_mem_load_late(VirtIOMEM *vmem, Error **errp)
  */
 static bool virtio_mem_discard_loaded(VirtIOMEM *vmem, Error **errp)
 {
+    if (!migration_in_incoming_postcopy()) {
+        virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_LOAD);
+    }
     if (virtio_mem_backing_is_ignored(vmem->memdev)) {
         return true;
     }

@@ -15,6 +15,8 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/timer.h"
+#include "qapi/qapi-types-migration.h"
+#include "migration/client-options.h"
 #include "migration/misc.h"
 #include "system/runstate.h"
 #include "virtio-mem-internal.h"
@@ -108,7 +110,15 @@ static int virtio_mem_wake_migration_event(NotifierWithReturn *notifier,
 
     if (event->type == MIG_EVENT_PRECOPY_SETUP) {
         virtio_mem_drain(vmem);
+        if (migrate_background_snapshot()) {
+            virtio_mem_protect_step_aside(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT);
+        }
     } else {
+        if (virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT) &&
+            virtio_mem_discard_unplugged(vmem)) {
+            warn_report("virtio-mem: cannot give back unplugged memory that"
+                        " was touched during a snapshot");
+        }
         virtio_mem_wake_if_due(vmem);
     }
     return 0;
@@ -135,6 +145,7 @@ static void virtio_mem_wake_poll_postcopy(void *opaque)
         return;
     }
     virtio_mem_drain(vmem);
+    virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_LOAD);
     if (virtio_mem_discard_unplugged(vmem)) {
         warn_report("virtio-mem: cannot give back unplugged memory that was"
                     " touched during postcopy");

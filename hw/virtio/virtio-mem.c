@@ -17,6 +17,7 @@
 #include "standard-headers/linux/virtio_ids.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "system/runstate.h"
+#include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-memslots.h"
 #include "virtio-mem-plug.h"
@@ -156,13 +157,15 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
     VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOMEM *vmem = VIRTIO_MEM(dev);
 
-    if (!virtio_mem_check_properties(vmem, errp)) {
+    if (!virtio_mem_check_properties(vmem, errp) ||
+        !virtio_mem_protect_realize(vmem, errp)) {
         return;
     }
     vmem->blocks = virtio_mem_blocks_new(virtio_mem_region_size(vmem) /
                                          vmem->block_size);
     if (!virtio_mem_claim_discards(vmem, errp)) {
         g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
+        virtio_mem_protect_unrealize(vmem);
         return;
     }
 
@@ -196,6 +199,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
     virtio_mem_request_unrealize(vmem);
     virtio_cleanup(vdev);
 
+    virtio_mem_protect_unrealize(vmem);
     g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
     ram_block_coordinated_discard_require(false);
 }
@@ -214,6 +218,8 @@ static void virtio_mem_fill_device_info(const VirtIOMEM *vmem,
     info->memdev = object_get_canonical_path(OBJECT(vmem->memdev));
     info->has_usable_size = true;
     info->usable_size = vmem->usable_region_size;
+    info->has_q_protected = true;
+    info->q_protected = virtio_mem_guard_is_active(vmem->guard);
 }
 
 static MemoryRegion *virtio_mem_get_memory_region(VirtIOMEM *vmem,

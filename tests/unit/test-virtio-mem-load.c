@@ -98,6 +98,7 @@ static void test_loaded_refused(void)
         FakeHost host;
 
         fake_host_draw(&host, FAKE_EMPTY);
+        fake_host_start_guard(&host);
         fake_host_refuse_at(&host, n);
         g_assert_false(plug_loaded(&host, FAKE_SOME, true));
 

@@ -18,6 +18,7 @@ typedef struct Operation {
     const char *name;
     int (*run)(VirtIOMEM *vmem);
     bool prealloc;
+    bool guard;
     const char *log;            /* of a run without refusals */
     unsigned nb_fallible;       /* steps in it that may refuse */
     const char *after;
@@ -83,8 +84,49 @@ static const Operation operations[] = {
         .nb_fallible = 2,
         .after = FAKE_EMPTY,
         .may_lose = true,
+    }, {
+        .name = "plug-guarded",
+        .run = plug_two_slots,
+        .guard = true,
+        .log = "release 4+6, map 4+6, ask 4+6, ask 4+6, ask 4+6, size 13, ",
+        .nb_fallible = FAKE_LISTENERS,
+        .after = ".##.######....#####...",
+    }, {
+        .name = "plug-guarded-prealloc",
+        .run = plug_two_slots,
+        .guard = true,
+        .prealloc = true,
+        .log = "release 4+6, populate 4+6, map 4+6, ask 4+6, ask 4+6, "
+               "ask 4+6, size 13, ",
+        .nb_fallible = 1 + FAKE_LISTENERS,
+        .after = ".##.######....#####...",
+    }, {
+        .name = "unplug-guarded",
+        .run = unplug_part,
+        .guard = true,
+        .log = "guard 15+2, discard 15+2, tell 15+2, unmap 15+2, size 5, ",
+        .nb_fallible = 2,
+        .after = ".##...........#..##...",
+    }, {
+        .name = "unplug-all-guarded",
+        .run = virtio_mem_unplug_all,
+        .guard = true,
+        .log = "guard 1+2, guard 14+5, discard 1+2, discard 14+5, tell all, "
+               "unmap 0+22, size 0, ",
+        .nb_fallible = 4,
+        .after = FAKE_EMPTY,
+        .may_lose = true,
     },
 };
+
+static void draw_for(FakeHost *host, const Operation *op)
+{
+    fake_host_draw(host, FAKE_SOME);
+    host->vmem.prealloc = op->prealloc;
+    if (op->guard) {
+        fake_host_start_guard(host);
+    }
+}
 
 /* Host work, then announce, then record, which is when the size is told. */
 static void test_order(gconstpointer opaque)
@@ -92,8 +134,7 @@ static void test_order(gconstpointer opaque)
     const Operation *op = opaque;
     FakeHost host;
 
-    fake_host_draw(&host, FAKE_SOME);
-    host.vmem.prealloc = op->prealloc;
+    draw_for(&host, op);
     g_assert_cmpint(op->run(&host.vmem), ==, 0);
     g_assert_cmpstr(host.log->str, ==, op->log);
     g_assert_cmpuint(host.generation, ==, 1);
@@ -111,8 +152,7 @@ static void test_refused(gconstpointer opaque)
         FakeBooks before;
         FakeHost host;
 
-        fake_host_draw(&host, FAKE_SOME);
-        host.vmem.prealloc = op->prealloc;
+        draw_for(&host, op);
         before = host.books;
         fake_host_refuse_at(&host, n);
 
@@ -135,8 +175,7 @@ static void test_retried(gconstpointer opaque)
     for (unsigned n = 1; n <= op->nb_fallible; n++) {
         FakeHost host;
 
-        fake_host_draw(&host, FAKE_SOME);
-        host.vmem.prealloc = op->prealloc;
+        draw_for(&host, op);
         fake_host_refuse_at(&host, n);
         g_assert_cmpint(op->run(&host.vmem), <, 0);
         fake_host_refuse_at(&host, 0);

@@ -10,6 +10,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "hw/virtio/virtio-mem-backing.h"
+#include "hw/virtio/virtio-mem-guard.h"
 #include "hw/virtio/virtio-mem-memslots.h"
 #include "hw/virtio/virtio-mem-rdm.h"
 #include "virtio-mem-fake-host.h"
@@ -52,6 +53,13 @@ static VirtIOMEMBlocksState fake_host_state(FakeHost *host,
                                             VirtIOMEMRange range)
 {
     return virtio_mem_blocks_classify(host->vmem.blocks, range);
+}
+
+static bool fake_host_is_plugged(const FakeHost *host, uint64_t block)
+{
+    return virtio_mem_blocks_classify(host->vmem.blocks,
+                                      (VirtIOMEMRange) { block, 1 }) ==
+           VIRTIO_MEM_BLOCKS_PLUGGED;
 }
 
 /* --- backing --- */
@@ -98,6 +106,48 @@ int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
 size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
 {
     return 4 * KiB;
+}
+
+/* --- guard --- */
+
+/* Nobody but the guard looks into a guard, so the host can be its own. */
+void fake_host_start_guard(FakeHost *host)
+{
+    host->vmem.guard = (VirtIOMEMGuard *)host;
+    for (uint64_t i = 0; i < FAKE_BLOCKS; i++) {
+        host->books.guarded[i] = !fake_host_is_plugged(host, i);
+    }
+}
+
+int virtio_mem_guard_protect(VirtIOMEMGuard *guard, uint64_t offset,
+                             uint64_t size)
+{
+    FakeHost *host = (FakeHost *)guard;
+    VirtIOMEMRange range;
+
+    if (!host) {
+        return 0;
+    }
+    range = fake_host_range(host, offset, size);
+    fake_host_log(host, "guard", range);
+    if (fake_host_refuses(host)) {
+        return -ENOMEM;
+    }
+    fake_fill(host->books.guarded, range, true);
+    return 0;
+}
+
+void virtio_mem_guard_release(VirtIOMEMGuard *guard, uint64_t offset,
+                              uint64_t size)
+{
+    FakeHost *host = (FakeHost *)guard;
+
+    if (host) {
+        const VirtIOMEMRange range = fake_host_range(host, offset, size);
+
+        fake_host_log(host, "release", range);
+        fake_fill(host->books.guarded, range, false);
+    }
 }
 
 /* --- memslots --- */
@@ -296,13 +346,6 @@ void fake_host_draw(FakeHost *host, const char *drawing)
     fake_host_assert_agreement(host);
 }
 
-static bool fake_host_is_plugged(const FakeHost *host, uint64_t block)
-{
-    return virtio_mem_blocks_classify(host->vmem.blocks,
-                                      (VirtIOMEMRange) { block, 1 }) ==
-           VIRTIO_MEM_BLOCKS_PLUGGED;
-}
-
 void fake_host_assert_drawing(const FakeHost *host, const char *expect)
 {
     char drawing[FAKE_BLOCKS + 1] = "";
@@ -341,6 +384,7 @@ void fake_host_assert_agreement(const FakeHost *host)
             g_assert_cmpint(books->known[l][i], ==, plugged);
         }
         g_assert_true(plugged || !books->memory[i]);
+        g_assert_cmpint(books->guarded[i], ==, host->vmem.guard && !plugged);
         mapped[i / FAKE_BLOCKS_PER_SLOT] |= plugged;
     }
     g_assert_cmpmem(mapped, sizeof(mapped), books->mapped, sizeof(mapped));
@@ -355,6 +399,8 @@ void fake_host_assert_books(const FakeHost *host, const FakeBooks *before,
                     before->mapped, sizeof(before->mapped));
     g_assert_cmpmem(books->known, sizeof(books->known),
                     before->known, sizeof(before->known));
+    g_assert_cmpmem(books->guarded, sizeof(books->guarded),
+                    before->guarded, sizeof(before->guarded));
     g_assert_cmpuint(books->told_size, ==, before->told_size);
     for (uint64_t i = 0; i < FAKE_BLOCKS; i++) {
         if (!may_lose || books->memory[i]) {

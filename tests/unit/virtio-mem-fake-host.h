@@ -1,6 +1,7 @@
 /*
  * A fake host for tests of virtio-mem's door (hw/virtio/virtio-mem-plug.c):
- * backing, memslots and listeners that keep books on what they were told.
+ * backing, guard, memslots and listeners that keep books on what they were
+ * told.
  *
  * Each call is written to a log.  The calls that may fail are counted, and
  * chosen ones refuse.  What the contracts in the device's headers demand of
@@ -28,6 +29,7 @@
 /* What the device's surroundings hold, block by block. */
 typedef struct FakeBooks {
     bool memory[FAKE_BLOCKS];
+    bool guarded[FAKE_BLOCKS];
     bool mapped[FAKE_SLOTS];
     bool known[FAKE_LISTENERS][FAKE_BLOCKS];
     uint64_t told_size;             /* by size change notifiers */
@@ -59,6 +61,9 @@ void fake_host_destroy(FakeHost *host);
 /* The same with the blocks plugged that are drawn as '#'. */
 void fake_host_draw(FakeHost *host, const char *drawing);
 
+/* Give the device a guard, which may refuse; there is none before. */
+void fake_host_start_guard(FakeHost *host);
+
 void fake_host_assert_drawing(const FakeHost *host, const char *expect);
 
 /* Start to count and to log anew; the n-th call from here on refuses. */
@@ -68,7 +73,8 @@ bool fake_host_has_refused(const FakeHost *host);
 /*
  * Whether the set, the slots, the listeners and the memory agree: a block is
  * plugged if and only if each listener knows it; a slot is mapped if and only
- * if one of its blocks is plugged; what is not plugged has no memory.
+ * if one of its blocks is plugged; what is not plugged has no memory and is
+ * guarded, if there is a guard.
  */
 void fake_host_assert_agreement(const FakeHost *host);
 

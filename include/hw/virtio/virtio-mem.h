@@ -57,6 +57,8 @@ struct VirtIOMEM {
     bool early_migration;
     bool dynamic_memslots;
     OnOffAuto unplugged_inaccessible;
+    OnOffAuto protect_unplugged;
+    VirtioMEMUnpluggedAccess unplugged_access;
 
     /*
      * State, changed with the BQL held.  The blocks are also read without it,
@@ -70,6 +72,8 @@ struct VirtIOMEM {
     uint64_t usable_extent;         /* of the usable region over the request */
     uint64_t usable_region_size;
     struct VirtIOMEMBlocks *blocks;
+    struct VirtIOMEMGuard *guard;   /* NULL: unplugged is not protected */
+    struct VirtIOMEMProtection *protection;
     struct VirtIOMEMMemslots *memslots;
     struct VirtIOMEMWake *wake;
     struct VirtIOMEMMachineReset *machine_reset;

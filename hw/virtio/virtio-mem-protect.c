@@ -1,0 +1,224 @@
+/*
+ * The guard of a virtio-mem device: when it steps aside, what it reports.
+ *
+ * Two kinds of users need all of the memory.  Whoever loads a migration or a
+ * snapshot fills it before the blocks are known, and memory that the guard
+ * keeps out of reach would lose what arrives.  And background snapshots and
+ * postcopy watch all memory by userfaultfd themselves, which only one may do.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "qapi/qapi-events-machine.h"
+#include "exec/cpu-common.h"
+#include "migration/misc.h"
+#include "migration/register.h"
+#include "system/qtest.h"
+#include "system/runstate.h"
+#include "virtio-mem-backing.h"
+#include "virtio-mem-guard.h"
+#include "virtio-mem-internal.h"
+#include "virtio-mem-plug.h"
+
+#define VIRTIO_MEM_EVENT_INTERVAL_MS 1000
+
+#define VIRTIO_MEM_SAVEVM_ID "virtio-mem-guard"
+
+struct VirtIOMEMProtection {
+    unsigned int aside;         /* VirtIOMEMAside: all reasons to be aside */
+    QEMUBH *access_bh;
+    QEMUTimer *event_timer;     /* pending: the next event has to wait */
+};
+
+/* --- aside --- */
+
+void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
+{
+    if (!vmem->guard) {
+        return;
+    }
+    trace_virtio_mem_guard_aside(why);
+    vmem->protection->aside |= why;
+    virtio_mem_guard_step_aside(vmem->guard);
+}
+
+bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
+{
+    if (!vmem->guard || !(vmem->protection->aside & why)) {
+        return false;
+    }
+    trace_virtio_mem_guard_back(why);
+    vmem->protection->aside &= ~why;
+    if (!vmem->protection->aside && virtio_mem_guard_come_back(vmem->guard)) {
+        warn_report("virtio-mem: unplugged memory is not protected any more:"
+                    " userfaultfd cannot watch it");
+    }
+    return true;
+}
+
+/*
+ * Of a migration or a snapshot: before the first page arrives.  This is the
+ * only hook that comes that early for both.
+ */
+static int virtio_mem_protect_load_setup(QEMUFile *f, void *opaque,
+                                         Error **errp)
+{
+    virtio_mem_protect_step_aside(opaque, VIRTIO_MEM_ASIDE_LOAD);
+    return 0;
+}
+
+/*
+ * At the end, the guard is back already if all was loaded.  Memory that is not
+ * migrated is not ours to discard.
+ */
+static int virtio_mem_protect_load_cleanup(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    if (!migration_in_incoming_postcopy() &&
+        virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_LOAD) &&
+        !virtio_mem_backing_is_ignored(vmem->memdev)) {
+        virtio_mem_discard_unplugged(vmem);
+    }
+    return 0;
+}
+
+static const SaveVMHandlers virtio_mem_protect_handlers = {
+    .load_setup = virtio_mem_protect_load_setup,
+    .load_cleanup = virtio_mem_protect_load_cleanup,
+};
+
+/* --- reports --- */
+
+/* Guest time in tests, as for other events. */
+static QEMUClockType virtio_mem_protect_clock(void)
+{
+    return qtest_enabled() ? QEMU_CLOCK_VIRTUAL : QEMU_CLOCK_REALTIME;
+}
+
+/* At most one event each second; what comes in between is in the next one. */
+static void virtio_mem_protect_send_event(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+    QEMUTimer *timer = vmem->protection->event_timer;
+    DeviceState *proxy = qdev_get_parent_bus(DEVICE(vmem))->parent;
+    g_autofree char *path = object_get_canonical_path(OBJECT(proxy));
+    VirtIOMEMGuardAccess access;
+
+    if (timer_pending(timer) ||
+        !virtio_mem_guard_fetch(vmem->guard, &access)) {
+        return;
+    }
+    trace_virtio_mem_bad_access(vmem->addr + access.offset, access.write,
+                                access.count);
+    qapi_event_send_virtio_mem_unplugged_access(proxy->id, path,
+                                                vmem->addr + access.offset,
+                                                access.write, access.count);
+    timer_mod(timer, qemu_clock_get_ms(virtio_mem_protect_clock()) +
+                     VIRTIO_MEM_EVENT_INTERVAL_MS);
+}
+
+static void virtio_mem_protect_handle_access(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    virtio_mem_protect_send_event(vmem);
+    if (vmem->unplugged_access == VIRTIO_MEM_UNPLUGGED_ACCESS_STOP &&
+        runstate_is_running()) {
+        error_report("virtio-mem '%s': the VM stops because the guest used"
+                     " memory that it has not plugged",
+                     object_get_canonical_path_component(
+                         OBJECT(vmem->memdev)));
+        qemu_system_vmstop_request_prepare();
+        qemu_system_vmstop_request(RUN_STATE_GUEST_PANICKED);
+    }
+}
+
+/* --- what the guard asks for, in any thread --- */
+
+static void virtio_mem_protect_notify(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    qemu_bh_schedule(vmem->protection->access_bh);
+}
+
+static int virtio_mem_protect_discard(void *opaque, uint64_t offset,
+                                      uint64_t size)
+{
+    VirtIOMEM *vmem = opaque;
+
+    return virtio_mem_backing_discard(vmem->memdev, offset, size);
+}
+
+/* --- life --- */
+
+static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool aside,
+                                                Error **errp)
+{
+    const VirtIOMEMGuardArea area = {
+        .host = memory_region_get_ram_ptr(&vmem->memdev->mr),
+        .size = virtio_mem_region_size(vmem),
+        .page_size = host_memory_backend_pagesize(vmem->memdev),
+        .block_size = vmem->block_size,
+        .shared = qemu_ram_is_shared(vmem->memdev->mr.ram_block),
+        .discard = virtio_mem_protect_discard,
+        .notify = virtio_mem_protect_notify,
+        .opaque = vmem,
+    };
+
+    return virtio_mem_guard_new(&area, aside, errp);
+}
+
+bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp)
+{
+    const bool aside = runstate_check(RUN_STATE_INMIGRATE);
+    Error *err = NULL;
+
+    if (vmem->protect_unplugged == ON_OFF_AUTO_OFF) {
+        return true;
+    }
+    vmem->protection = g_new0(VirtIOMEMProtection, 1);
+    vmem->protection->aside = aside ? VIRTIO_MEM_ASIDE_LOAD : 0;
+    vmem->protection->event_timer = timer_new_ms(
+        virtio_mem_protect_clock(), virtio_mem_protect_send_event, vmem);
+    vmem->protection->access_bh = virtio_bh_new_guarded(
+        DEVICE(vmem), virtio_mem_protect_handle_access, vmem);
+
+    vmem->guard = virtio_mem_protect_start(vmem, aside, &err);
+    if (vmem->guard) {
+        register_savevm_live(VIRTIO_MEM_SAVEVM_ID, VMSTATE_INSTANCE_ID_ANY, 1,
+                             &virtio_mem_protect_handlers, vmem);
+        return true;
+    }
+
+    virtio_mem_protect_unrealize(vmem);
+    if (vmem->protect_unplugged == ON_OFF_AUTO_ON) {
+        error_propagate_prepend(errp, err, "'%s' property cannot be 'on': ",
+                                VIRTIO_MEM_PROTECT_UNPLUGGED_PROP);
+        return false;
+    }
+    trace_virtio_mem_unprotected(error_get_pretty(err));
+    error_free(err);
+    return true;
+}
+
+void virtio_mem_protect_unrealize(VirtIOMEM *vmem)
+{
+    VirtIOMEMProtection *protection = vmem->protection;
+
+    if (!protection) {
+        return;
+    }
+    if (vmem->guard) {
+        unregister_savevm(NULL, VIRTIO_MEM_SAVEVM_ID, vmem);
+        g_clear_pointer(&vmem->guard, virtio_mem_guard_free);
+    }
+    timer_free(protection->event_timer);
+    qemu_bh_delete(protection->access_bh);
+    g_clear_pointer(&vmem->protection, g_free);
+}
