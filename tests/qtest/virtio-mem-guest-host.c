@@ -184,6 +184,15 @@ QDict *virtio_mem_query(VirtioMemGuest *vm)
     return found;
 }
 
+bool virtio_mem_is_protected(VirtioMemGuest *vm)
+{
+    QDict *info = virtio_mem_query(vm);
+    const bool ret = qdict_get_bool(info, "protected");
+
+    qobject_unref(info);
+    return ret;
+}
+
 static bool host_event(QTestState *qts, const char *name, QDict *event,
                        void *opaque)
 {

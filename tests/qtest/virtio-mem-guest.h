@@ -275,6 +275,8 @@ bool virtio_mem_try_requested(VirtioMemGuest *vm, const char *json,
 uint64_t virtio_mem_qom_get(VirtioMemGuest *vm, const char *property);
 /* query-memory-devices' entry for the device; caller unrefs. */
 QDict *virtio_mem_query(VirtioMemGuest *vm);
+/* Whether unplugged memory is out of reach, by query-memory-devices. */
+bool virtio_mem_is_protected(VirtioMemGuest *vm);
 /*
  * MEMORY_DEVICE_SIZE_CHANGE events since last asked, after letting the
  * rate limit pass; @size gets the last one's size (may be NULL).

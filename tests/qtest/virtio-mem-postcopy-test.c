@@ -193,6 +193,7 @@ static void test_touched(VirtioMemGuest *unused)
     vm_assert_plug(from, 0, 1, ACK);
     virtio_mem_write_pattern(from, 0, 1, 9);
     if (postcopy_begin(from, to)) {
+        g_assert_false(virtio_mem_is_protected(to));
         virtio_mem_fill(to, virtio_mem_block_gpa(to, 1), 0x99, VM_BLOCK);
         virtio_mem_fill(to, virtio_mem_block_gpa(to, 7), 0x99, VM_BLOCK);
         postcopy_end(from, to);
@@ -200,6 +201,7 @@ static void test_touched(VirtioMemGuest *unused)
         while (!virtio_mem_blocks_are_filled(to, 1, 7, 0)) {
             g_assert_cmpint(g_get_monotonic_time(), <, end);
         }
+        g_assert_true(virtio_mem_is_protected(to));
         g_assert_true(virtio_mem_check_pattern(to, 0, 1, 9));
     }
     virtio_mem_guest_stop(to);

@@ -27,8 +27,7 @@ class TestTable(unittest.TestCase):
 
     def full(self):
         return {case: ['a/b'] for group in table.GROUPS
-                for case in table.cases_of(group)
-                if case not in table.EXCUSED}
+                for case in table.cases_of(group)}
 
     def test_row_may_have_several_numbers_or_none(self):
         tests = self.read(plug='{ "T030 R-3", "plug/one", f },\n'
@@ -55,11 +54,6 @@ class TestTable(unittest.TestCase):
         tests = {**self.full(), 'T999': ['a/b']}
         self.assertEqual(list(table.find_mistakes(tests)),
                          ['T999 is no case: a/b'])
-
-    def test_needless_excuse_is_noticed(self):
-        tests = {**self.full(), 'T224': ['a/b']}
-        self.assertEqual(list(table.find_mistakes(tests)),
-                         ['T224 has a test, so it needs no excuse'])
 
     def test_only_the_part_between_markers_changes(self):
         page = f'before\n{table.BEGIN}\nold\n{table.END}\nafter\n'

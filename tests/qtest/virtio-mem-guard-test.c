@@ -1,0 +1,506 @@
+/*
+ * virtio-mem: unplugged memory is out of reach, whoever tries
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include <pwd.h>
+#include "virtio-mem-migrate.h"
+#include "virtio-mem-snapshots.h"
+
+#define ACCESS_EVENT "VIRTIO_MEM_UNPLUGGED_ACCESS"
+#define EVENT_PERIOD_NS 1000000000LL
+
+/* A machine that runs, because nothing in it does. */
+static const VirtioMemOptions stop = {
+    .device = "protect-unplugged=on,unplugged-access=stop",
+};
+static const VirtioMemOptions on = { .device = "protect-unplugged=on" };
+static const VirtioMemOptions off = { .device = "protect-unplugged=off" };
+static const VirtioMemOptions small = {
+    .region_size = VM_MIGRATE_REGION, .device = "protect-unplugged=on",
+};
+static const VirtioMemOptions memslots = {
+    .device = "protect-unplugged=on,dynamic-memslots=on",
+};
+static const VirtioMemOptions no_device = { .no_device = true };
+static const VirtioMemOptions no_rights = {
+    .no_device = true, .args = "-run-with user=nobody",
+};
+
+/* --- what a rogue guest costs --- */
+
+static uint64_t host_memory(VirtioMemGuest *vm)
+{
+    static const char *const keys[] = {
+        "RssAnon:", "RssShmem:", "HugetlbPages:", "VmPTE:",
+    };
+    g_autofree char *path = g_strdup_printf("/proc/%d/status",
+                                            qtest_pid(vm->qts));
+    g_autofree char *status = NULL;
+    uint64_t sum = 0;
+
+    g_assert_true(g_file_get_contents(path, &status, NULL, NULL));
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        const char *line = strstr(status, keys[i]);
+
+        g_assert_nonnull(line);
+        sum += g_ascii_strtoull(line + strlen(keys[i]), NULL, 10) * KiB;
+    }
+    return sum;
+}
+
+/* Each byte of 2 GiB, then some pages here and there, with a pattern. */
+static void rogue_writes(VirtioMemGuest *vm)
+{
+    const uint64_t nb_pages = MIN(vm->region_size, 8 * GiB) / 4096;
+
+    qtest_memset(vm->qts, vm->addr, 0x55, MIN(vm->region_size, 2 * GiB));
+    for (unsigned i = 0; i < 20000; i++) {
+        const uint64_t page = g_test_rand_int_range(0, nb_pages);
+
+        qtest_writeb(vm->qts, vm->addr + page * 4096, 0x55);
+    }
+}
+
+static void check_gain(const VirtioMemOptions *opts, uint64_t max)
+{
+    VirtioMemGuest *vm = virtio_mem_guest_start(opts);
+    uint64_t before;
+
+    g_assert_true(virtio_mem_is_protected(vm));
+    /* The paths are warm and the first page table is there. */
+    qtest_writeb(vm->qts, vm->addr, 0x55);
+    before = host_memory(vm);
+    rogue_writes(vm);
+    g_assert_cmpuint(host_memory(vm), <=, before + max);
+    vm_assert_plugged(vm, 0);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_gain(VirtioMemGuest *unused)
+{
+    check_gain(&on, 1 * MiB);
+}
+
+static void test_gain_memfd(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=8G",
+        .device = "protect-unplugged=on", .region_size = 8 * GiB,
+    };
+
+    check_gain(&opts, 1 * MiB);
+}
+
+static void test_gain_shm(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-shm,id=vmem0,size=8G",
+        .device = "protect-unplugged=on", .region_size = 8 * GiB,
+    };
+
+    check_gain(&opts, 1 * MiB);
+}
+
+static void write_pool(uint64_t nb_pages)
+{
+    g_autofree char *text = g_strdup_printf("%" PRIu64, nb_pages);
+
+    g_file_set_contents_full("/proc/sys/vm/nr_hugepages", text, -1,
+                             G_FILE_SET_CONTENTS_NONE, 0644, NULL);
+}
+
+static uint64_t read_pool(const char *name)
+{
+    g_autofree char *path = g_strdup_printf(
+        "/sys/kernel/mm/hugepages/hugepages-2048kB/%s", name);
+    g_autofree char *text = NULL;
+
+    return g_file_get_contents(path, &text, NULL, NULL) ?
+           g_ascii_strtoull(text, NULL, 10) : 0;
+}
+
+static void test_gain_hugetlb(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=4G,hugetlb=on,"
+                  "hugetlbsize=2M,reserve=off",
+        .device = "protect-unplugged=on", .region_size = 4 * GiB,
+    };
+    const uint64_t pool = read_pool("nr_hugepages");
+
+    if (read_pool("free_hugepages") < 4) {
+        write_pool(pool + 4);
+    }
+    if (read_pool("free_hugepages") < 4) {
+        g_test_skip("this host has no 4 huge pages to give");
+    } else {
+        check_gain(&opts, 2 * 2 * MiB + 64 * KiB);
+    }
+    write_pool(pool);
+}
+
+/* With the guard off, the same costs what it touches: the bounds can fail. */
+static void test_gain_without_guard(VirtioMemGuest *vm)
+{
+    const uint64_t before = host_memory(vm);
+
+    g_assert_false(virtio_mem_is_protected(vm));
+    qtest_memset(vm->qts, vm->addr, 0x55, 64 * MiB);
+    g_assert_cmpuint(host_memory(vm), >=, before + 64 * MiB);
+}
+
+/* --- what the guest sees --- */
+
+static void test_absorbed(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 0, 1, ACK);
+    vm_assert_plug(vm, 2, 1, ACK);
+    virtio_mem_write_pattern(vm, 0, 1, 1);
+    virtio_mem_write_pattern(vm, 2, 1, 2);
+
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 1), 0x66, VM_BLOCK);
+    g_assert_true(virtio_mem_is_filled(vm, virtio_mem_block_gpa(vm, 3), 0,
+                                       4 * VM_BLOCK));
+
+    g_assert_true(virtio_mem_check_pattern(vm, 0, 1, 1));
+    g_assert_true(virtio_mem_check_pattern(vm, 2, 1, 2));
+    vm_assert_plugged(vm, 2);
+    vm_assert_state(vm, 1, 1, UNPLUGGED);
+}
+
+static void test_new_blocks(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    for (unsigned i = 0; i < 8; i++) {
+        virtio_mem_fill(vm, virtio_mem_block_gpa(vm, i), 0x66, 4096);
+        vm_assert_plug(vm, i, 1, ACK);
+        g_assert_true(virtio_mem_is_filled(vm, virtio_mem_block_gpa(vm, i), 0,
+                                           4096));
+        virtio_mem_write_pattern(vm, i, 1, i);
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        g_assert_true(virtio_mem_check_pattern(vm, i, 1, i));
+    }
+    vm_assert_unplug_all(vm, ACK);
+    g_assert_true(virtio_mem_is_filled(vm, vm->addr, 0, 8 * VM_BLOCK));
+}
+
+/* P-3: what was never plugged needs no discard to be gone. */
+static void test_reset(VirtioMemGuest *vm)
+{
+    const uint64_t gpa = virtio_mem_block_gpa(vm, 5);
+
+    virtio_mem_fill(vm, gpa, 0x66, 8);
+    g_assert_true(virtio_mem_is_filled(vm, gpa, 0x66, 8));
+    virtio_mem_system_reset(vm);
+    g_assert_true(virtio_mem_is_filled(vm, gpa, 0, 8));
+    virtio_mem_driver_up(vm, virtio_mem_default_features(vm));
+}
+
+static void test_monitor(VirtioMemGuest *vm)
+{
+    g_autofree char *xp = qtest_hmp(vm->qts, "xp /2xw 0x%" PRIx64, vm->addr);
+    g_autofree char *path = virtio_mem_temp_path("pmemsave");
+    g_autofree char *saved = NULL;
+    gsize size;
+
+    g_assert_nonnull(strstr(xp, "0x00000000 0x00000000"));
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'pmemsave', 'arguments':"
+                             " { 'val': %" PRIu64 ", 'size': %u,"
+                             " 'filename': %s } }", vm->addr,
+                             (unsigned)(16 * MiB), path);
+    g_assert_true(g_file_get_contents(path, &saved, &size, NULL));
+    g_assert_cmpuint(size, ==, 16 * MiB);
+    g_assert_true(buffer_is_zero(saved, size));
+}
+
+/* --- the event --- */
+
+static QDict *wait_access(VirtioMemGuest *vm)
+{
+    QDict *event = qtest_qmp_eventwait_ref(vm->qts, ACCESS_EVENT);
+    QDict *data = qdict_get_qdict(event, "data");
+
+    qobject_ref(data);
+    qobject_unref(event);
+    return data;
+}
+
+static void assert_access(VirtioMemGuest *vm, uint64_t gpa, bool write,
+                          uint64_t count)
+{
+    QDict *data = wait_access(vm);
+
+    g_assert_cmphex(qdict_get_int(data, "address"), ==, gpa);
+    g_assert_cmpint(qdict_get_bool(data, "write"), ==, write);
+    g_assert_cmpuint(qdict_get_int(data, "count"), ==, count);
+    g_assert_cmpstr(qdict_get_str(data, "id"), ==, "vm0");
+    g_assert_cmpstr(qdict_get_str(data, "qom-path"), ==,
+                    "/machine/peripheral/vm0");
+    qobject_unref(data);
+}
+
+static void assert_no_access(VirtioMemGuest *vm)
+{
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'query-status' }");
+    g_assert_null(qtest_qmp_event_ref(vm->qts, ACCESS_EVENT));
+}
+
+static void test_event(VirtioMemGuest *vm)
+{
+    const uint64_t gpa = vm->addr + 3 * GiB;
+
+    qtest_writeb(vm->qts, gpa, 1);
+    assert_access(vm, gpa, true, 1);
+    qtest_clock_step(vm->qts, EVENT_PERIOD_NS + 1);
+    assert_no_access(vm);
+    qtest_readb(vm->qts, gpa + GiB);
+    assert_access(vm, gpa + GiB, false, 2);
+}
+
+static void test_event_rate(VirtioMemGuest *vm)
+{
+    qtest_writeb(vm->qts, vm->addr, 1);
+    assert_access(vm, vm->addr, true, 1);
+    for (unsigned i = 1; i <= 100; i++) {
+        qtest_writeb(vm->qts, vm->addr + i * VM_BLOCK, 1);
+    }
+    qtest_clock_step(vm->qts, EVENT_PERIOD_NS / 2);
+    assert_no_access(vm);
+    qtest_clock_step(vm->qts, EVENT_PERIOD_NS / 2);
+    /* The first of those that had to wait, and how many there are now. */
+    assert_access(vm, vm->addr + VM_BLOCK, true, 101);
+    qtest_clock_step(vm->qts, EVENT_PERIOD_NS);
+    assert_no_access(vm);
+}
+
+static void test_plugged_is_no_event(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 0, 8, ACK);
+    virtio_mem_fill(vm, vm->addr, 0x44, 8 * VM_BLOCK);
+    assert_no_access(vm);
+    vm_assert_unplug(vm, 1, 1, ACK);
+    qtest_readb(vm->qts, virtio_mem_block_gpa(vm, 1));
+    assert_access(vm, virtio_mem_block_gpa(vm, 1), false, 1);
+}
+
+/* --- stop --- */
+
+static void test_stop(VirtioMemGuest *vm)
+{
+    QDict *status;
+
+    for (unsigned i = 1; i <= 3; i++) {
+        qtest_writeb(vm->qts, vm->addr + i * GiB, 1);
+        assert_access(vm, vm->addr + i * GiB, true, i);
+        qtest_qmp_eventwait(vm->qts, "STOP");
+        status = qtest_qmp_assert_success_ref(
+            vm->qts, "{ 'execute': 'query-status' }");
+        g_assert_cmpstr(qdict_get_str(status, "status"), ==,
+                        "guest-panicked");
+        qobject_unref(status);
+
+        qtest_qmp_assert_success(vm->qts, "{ 'execute': 'cont' }");
+        qtest_qmp_eventwait(vm->qts, "RESUME");
+        qtest_clock_step(vm->qts, EVENT_PERIOD_NS + 1);
+    }
+}
+
+/* --- refused, or off by itself --- */
+
+static void assert_device(VirtioMemGuest *vm, const char *memdev,
+                          const char *reason)
+{
+    g_autofree char *text = virtio_mem_device_add_error(
+        vm->qts, "{ 'driver': 'virtio-mem-pci', 'id': 'vm0', 'memdev': %s,"
+        " 'protect-unplugged': 'on' }", memdev);
+
+    g_assert_nonnull(strstr(text, "'protect-unplugged' property cannot be"));
+    g_assert_nonnull(strstr(text, reason));
+    qtest_qmp_device_add(vm->qts, "virtio-mem-pci", "vm0",
+                         "{ 'memdev': %s }", memdev);
+    g_assert_false(virtio_mem_is_protected(vm));
+}
+
+static void test_file(VirtioMemGuest *vm)
+{
+    g_autofree char *path = virtio_mem_temp_path("memdev");
+
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
+                             " 'arguments': { 'qom-type':"
+                             " 'memory-backend-file', 'id': 'file0',"
+                             " 'size': %u, 'mem-path': %s, 'share': true } }",
+                             (unsigned)(1 * GiB), path);
+    assert_device(vm, "file0", "has to be anonymous memory");
+}
+
+static void test_no_rights(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm;
+
+    if (getuid() || !getpwnam("nobody")) {
+        g_test_skip("only root can start a QEMU without rights");
+        return;
+    }
+    vm = virtio_mem_guest_start(&no_rights);
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
+                             " 'arguments': { 'qom-type':"
+                             " 'memory-backend-ram', 'id': 'ram0',"
+                             " 'size': %u, 'reserve': false } }",
+                             (unsigned)(1 * GiB));
+    assert_device(vm, "ram0", "let it open /dev/userfaultfd");
+    virtio_mem_guest_stop(vm);
+}
+
+/* --- aside --- */
+
+static void enable_capability(VirtioMemGuest *vm, const char *capability)
+{
+    qtest_qmp_assert_success(vm->qts, "{ 'execute':"
+                             " 'migrate-set-capabilities', 'arguments': {"
+                             " 'capabilities': [ { 'capability': %s,"
+                             " 'state': true } ] } }", capability);
+}
+
+static void assert_guarded(VirtioMemGuest *vm)
+{
+    const uint64_t gpa = vm->addr + 3 * GiB;
+    const uint64_t before = host_memory(vm);
+
+    g_assert_true(virtio_mem_is_protected(vm));
+    qtest_memset(vm->qts, gpa, 0x55, 64 * MiB);
+    g_assert_cmpuint(host_memory(vm), <=, before + 2 * MiB);
+}
+
+/* The end of a snapshot is told a moment before the guard hears of it. */
+static void wait_protected(VirtioMemGuest *vm)
+{
+    const int64_t end = g_get_monotonic_time() + 5 * G_USEC_PER_SEC;
+
+    while (!virtio_mem_is_protected(vm)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+    }
+}
+
+static void test_background_snapshot(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 0, 4, ACK);
+    enable_capability(vm, "background-snapshot");
+    g_assert_true(virtio_mem_is_protected(vm));
+    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    g_assert_false(virtio_mem_is_protected(vm));
+    qtest_qmp_eventwait(vm->qts, "RESUME");
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 9), 0x66, VM_BLOCK);
+
+    migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);
+    virtio_mem_migrate_wait(vm, "completed");
+    wait_protected(vm);
+    g_assert_true(virtio_mem_is_filled(vm, virtio_mem_block_gpa(vm, 9), 0,
+                                       VM_BLOCK));
+    assert_guarded(vm);
+}
+
+static void test_snapshot(VirtioMemGuest *vm)
+{
+    virtio_mem_snapshot_add_disk(vm);
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 3, 4, ACK);
+    virtio_mem_write_pattern(vm, 3, 4, 7);
+    virtio_mem_snapshot_do(vm, "snapshot-save");
+    assert_guarded(vm);
+    vm_assert_unplug_all(vm, ACK);
+    virtio_mem_snapshot_do(vm, "snapshot-load");
+    /* As after any load: the guest may have been told to wait. */
+    g_assert_true(virtio_mem_wait_config_irq(vm));
+    g_assert_true(virtio_mem_check_pattern(vm, 3, 4, 7));
+    assert_guarded(vm);
+}
+
+static void check_migration(const VirtioMemOptions *opts,
+                            void (*migrate)(VirtioMemGuest *from,
+                                            VirtioMemGuest *to))
+{
+    VirtioMemGuest *from = virtio_mem_guest_start(opts);
+    VirtioMemGuest *to = virtio_mem_target(opts);
+
+    virtio_mem_set_requested(from, VM_REQUESTED);
+    vm_assert_plug(from, 3, 4, ACK);
+    virtio_mem_write_pattern(from, 3, 4, 7);
+    g_assert_false(virtio_mem_is_protected(to));
+    migrate(from, to);
+    g_assert_true(virtio_mem_check_pattern(to, 3, 4, 7));
+    assert_guarded(to);
+    g_assert_true(virtio_mem_is_protected(from));
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
+static void test_migration(VirtioMemGuest *unused)
+{
+    check_migration(&small, virtio_mem_migrate);
+}
+
+/* Pages arrive before the blocks are known. */
+static void test_late_migration(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions late = {
+        .region_size = VM_MIGRATE_REGION,
+        .device = "protect-unplugged=on,x-early-migration=off",
+    };
+
+    check_migration(&late, virtio_mem_migrate_file);
+}
+
+static const VirtioMemTest tests[] = {
+    { "T227", "guard/hostile-writer-gains-nothing", test_gain,
+      .once = true, .no_guest = true },
+    { "T227", "guard/hostile-writer-gains-nothing-in-memfd", test_gain_memfd,
+      .once = true, .no_guest = true },
+    { "T227", "guard/hostile-writer-gains-nothing-in-shm", test_gain_shm,
+      .once = true, .no_guest = true },
+    { "T227", "guard/hostile-writer-gains-two-huge-pages", test_gain_hugetlb,
+      .once = true, .no_guest = true },
+    { "T227", "guard/off-costs-what-is-touched", test_gain_without_guard,
+      &off, .once = true },
+    { "T224 T226", "guard/access-is-absorbed", test_absorbed, &on },
+    { "T226", "guard/access-is-absorbed-with-memslots", test_absorbed,
+      &memslots, .once = true },
+    { "T222", "guard/new-blocks-are-zero", test_new_blocks, &on,
+      .once = true },
+    { "P-3", "guard/reset-leaves-no-rogue-data", test_reset, &on,
+      .once = true },
+    { "T226", "guard/monitor-reads-zeros", test_monitor, &on, .once = true },
+    { "T226", "guard/event-tells-address", test_event, &on, .once = true },
+    { "T226", "guard/event-once-a-second", test_event_rate, &on,
+      .once = true },
+    { "T226", "guard/no-event-for-plugged", test_plugged_is_no_event, &on,
+      .once = true },
+    { "T226", "guard/access-stops-the-machine", test_stop, &stop,
+      .once = true },
+    { "T226", "guard/refused-for-a-file", test_file, &no_device,
+      .once = true },
+    { "T226", "guard/refused-without-rights", test_no_rights, .once = true,
+      .no_guest = true },
+    { "T227", "guard/back-after-background-snapshot",
+      test_background_snapshot, &small, .once = true },
+    { "T227", "guard/back-after-snapshots", test_snapshot, &small,
+      .once = true },
+    { "T227", "guard/back-after-migration", test_migration, .once = true,
+      .no_guest = true },
+    { "T240 T227", "guard/back-after-migration-in-late-format",
+      test_late_migration, .once = true, .no_guest = true },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virtio_mem_add_tests(tests, ARRAY_SIZE(tests));
+    return g_test_run();
+}
