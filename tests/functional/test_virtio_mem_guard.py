@@ -1,0 +1,165 @@
+#!/usr/bin/python3
+"""Guests that use memory of a virtio-mem device without plugging it.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+import time
+import unittest
+
+import virtio_mem_parts as parts
+import virtio_mem_tap
+from virtio_mem_guest import GiB, MiB
+from virtio_mem_guest_test import GuestTest
+
+EVENT = 'VIRTIO_MEM_UNPLUGGED_ACCESS'
+
+
+def accesses(vm):
+    """Return the accesses that QEMU has told of until now."""
+    vm.cmd('query-status')
+    return [event['data'] for event in vm.get_qmp_events()
+            if event['event'] == EVENT]
+
+
+def anonymous_memory(vm):
+    """Return how much memory QEMU has of its own."""
+    status = pathlib.Path(f'/proc/{vm.get_pid()}/status').read_text('ascii')
+    return sum(int(line.split()[1]) << 10 for line in status.splitlines()
+               if line.startswith(('RssAnon:', 'VmPTE:')))
+
+
+class Stub:
+    """A machine that runs virtio_mem_stub.S in place of its firmware."""
+
+    def __init__(self, accel, device_options=''):
+        self._dir = tempfile.TemporaryDirectory()
+        here = pathlib.Path(self._dir.name)
+        source = pathlib.Path(__file__).with_name('virtio_mem_stub.S')
+        subprocess.run(['gcc', '-m64', '-c', source, '-o', here / 'stub.o'],
+                       check=True)
+        subprocess.run(['ld', '-Ttext', '0', '--oformat', 'binary', '-e',
+                        '_start', '-o', here / 'stub.bin', here / 'stub.o'],
+                       check=True)
+        self._serial = here / 'serial'
+        self.vm = parts.qemu_machine().QEMUMachine(
+            str(parts.part('QEMU_BINARY')), qmp_timer=60,
+            base_temp_dir=tempfile.gettempdir())
+        self.vm.add_args(
+            '-nodefaults', '-machine', 'pc', '-accel', accel, '-S',
+            '-bios', str(here / 'stub.bin'),
+            '-serial', f'file:{self._serial}', '-m', '512M,maxmem=16G',
+            '-object', 'memory-backend-ram,id=mem0,size=8G',
+            '-device', f'virtio-mem-pci,id=vm0,memdev=mem0{device_options}')
+
+    def __enter__(self):
+        self.vm.launch()
+        return self
+
+    def __exit__(self, *_):
+        self.vm.shutdown(hard=True)
+        self._dir.cleanup()
+
+    def wait_serial(self, length, timeout=30):
+        """Return what the stub said, when it has said that much."""
+        deadline = time.monotonic() + timeout
+        while len(self._serial.read_text('ascii')) < length:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+        return self._serial.read_text('ascii')
+
+
+class VirtioMemGuardStub(unittest.TestCase):
+    """Without an operating system, so also where KVM cannot boot one."""
+
+    def check_absorbed(self, accel):
+        with Stub(accel, ',protect-unplugged=on') as stub:
+            before = anonymous_memory(stub.vm)
+            stub.vm.cmd('cont')
+            # All is written; the first word is lost, the last not yet.
+            self.assertEqual(stub.wait_serial(3), 'W01')
+            # Page tables and the ROM of the stub included.
+            self.assertLess(anonymous_memory(stub.vm), before + 8 * MiB)
+            seen = accesses(stub.vm)
+            self.assertEqual(seen[0]['address'], 4 * GiB)
+            self.assertTrue(seen[0]['write'])
+            self.assertEqual(stub.vm.cmd('query-status')['status'], 'running')
+
+    def check_stopped(self, accel):
+        with Stub(accel, ',unplugged-access=stop') as stub:
+            stub.vm.cmd('cont')
+            self.assertTrue(stub.vm.event_wait('STOP', timeout=30.0))
+            self.assertEqual(stub.vm.cmd('query-status')['status'],
+                             'guest-panicked')
+            self.assertEqual(accesses(stub.vm)[0]['address'], 4 * GiB)
+
+    def require_kvm(self):
+        if not os.access('/dev/kvm', os.R_OK | os.W_OK):
+            self.skipTest('/dev/kvm cannot be used')
+
+    def test_access_is_absorbed(self):
+        self.check_absorbed('tcg')
+
+    def test_access_through_kvm_is_absorbed(self):
+        self.require_kvm()
+        self.check_absorbed('kvm')
+
+    def test_access_stops_the_machine(self):
+        self.check_stopped('tcg')
+
+    def test_access_through_kvm_stops_the_machine(self):
+        self.require_kvm()
+        self.check_stopped('kvm')
+
+
+class VirtioMemGuardLinux(GuestTest):
+    """Linux keeps root from the memory only while the driver is there."""
+
+    def write_unplugged(self, guest, offsets):
+        base = guest.device_info()['memaddr']
+        for offset in offsets:
+            guest.ask(f'devmem {base + offset:#x} 32 0xdeadbeef')
+
+    def test_root_writes_unplugged_memory(self):
+        with self.guest() as guest:
+            guest.ask('rmmod virtio_mem')
+            accesses(guest.vm)
+            before = anonymous_memory(guest.vm)
+            base = guest.device_info()['memaddr']
+            start = time.monotonic()
+            self.write_unplugged(guest, [i * 64 * MiB + 0x678
+                                         for i in range(120)])
+            seen = accesses(guest.vm)
+            while not seen or seen[-1]['count'] < 120:
+                seen.append(guest.vm.event_wait(EVENT, timeout=5.0)['data'])
+            seconds = time.monotonic() - start
+
+            self.assertEqual(seen[0]['address'], base + 0x678)
+            self.assertEqual(seen[-1]['count'], 120)
+            self.assertLessEqual(len(seen), seconds + 1)
+            self.assertLess(anonymous_memory(guest.vm), before + 64 * MiB)
+            # The guest lives, and its memory is its own.
+            guest.ask('modprobe virtio_mem')
+            guest.resize(1 * GiB)
+            guest.resize(0)
+
+    def test_root_stops_the_machine(self):
+        with self.guest(device_options=',unplugged-access=stop') as guest:
+            guest.ask('rmmod virtio_mem')
+            base = guest.device_info()['memaddr']
+            guest.ask(f'(sleep 1; devmem {base + 5 * MiB:#x} 8 1) &')
+            self.assertTrue(guest.vm.event_wait('STOP', timeout=60.0))
+            self.assertEqual(guest.vm.cmd('query-status')['status'],
+                             'guest-panicked')
+            guest.vm.cmd('cont')
+            guest.ask('modprobe virtio_mem')
+            guest.resize(256 * MiB)
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()
