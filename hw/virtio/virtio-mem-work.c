@@ -20,7 +20,7 @@
  * goes in small ones.  Discarding is faster, and most of a huge region may not
  * be populated: its slices grow with it, so that their number does not.
  */
-#define VIRTIO_MEM_POPULATE_SLICE (16 * MiB)
+#define VIRTIO_MEM_POPULATE_SLICE (4 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICES_MAX 1024
 

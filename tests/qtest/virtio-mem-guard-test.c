@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include <pwd.h>
+#include <sys/file.h>
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-snapshots.h"
 
@@ -113,6 +114,16 @@ static void write_pool(uint64_t nb_pages)
                              G_FILE_SET_CONTENTS_NONE, 0644, NULL);
 }
 
+/* Whoever else changes the pool holds the same lock meanwhile. */
+static int lock_pool(void)
+{
+    int fd = open("/sys/kernel/mm/hugepages/hugepages-2048kB",
+                  O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    flock(fd, LOCK_EX);
+    return fd;
+}
+
 static uint64_t read_pool(const char *name)
 {
     g_autofree char *path = g_strdup_printf(
@@ -130,6 +141,7 @@ static void test_gain_hugetlb(VirtioMemGuest *unused)
                   "hugetlbsize=2M,reserve=off",
         .device = "protect-unplugged=on", .region_size = 4 * GiB,
     };
+    const int lock = lock_pool();
     const uint64_t pool = read_pool("nr_hugepages");
 
     if (read_pool("free_hugepages") < 4) {
@@ -141,6 +153,7 @@ static void test_gain_hugetlb(VirtioMemGuest *unused)
         check_gain(&opts, 2 * 2 * MiB + 64 * KiB);
     }
     write_pool(pool);
+    close(lock);
 }
 
 /* With the guard off, the same costs what it touches: the bounds can fail. */

@@ -79,6 +79,11 @@ bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
     return false;
 }
 
+bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
+{
+    return false;
+}
+
 void virtio_mem_wake_later(VirtIOMEM *vmem)
 {
     world.nb_wakes++;

@@ -11,6 +11,7 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "virtio-mem-guard-scene.h"
+#include <sys/file.h>
 #include <sys/mman.h>
 
 #ifndef MFD_HUGE_SHIFT
@@ -111,6 +112,8 @@ static void guard_scene_notify(void *opaque)
 
 /* --- huge pages --- */
 
+#define GUARD_POOL_TRIES 5
+
 static uint64_t guard_pool_read(const char *dir, const char *name)
 {
     g_autofree char *path = g_build_filename(dir, name, NULL);
@@ -123,9 +126,8 @@ static uint64_t guard_pool_read(const char *dir, const char *name)
     return value;
 }
 
-static void guard_pool_write(const char *dir, uint64_t value)
+static void guard_host_write(const char *path, uint64_t value)
 {
-    g_autofree char *path = g_build_filename(dir, "nr_hugepages", NULL);
     g_autofree char *content = g_strdup_printf("%" PRIu64, value);
     int fd = open(path, O_WRONLY);
     ssize_t ret;
@@ -138,18 +140,39 @@ static void guard_pool_write(const char *dir, uint64_t value)
     }
 }
 
+static void guard_pool_write(const char *dir, uint64_t value)
+{
+    g_autofree char *path = g_build_filename(dir, "nr_hugepages", NULL);
+
+    guard_host_write(path, value);
+}
+
+/* Whoever else changes the pool holds the same lock meanwhile. */
+static void guard_pool_lock(GuardScene *scene, const char *dir)
+{
+    scene->pool_lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (scene->pool_lock >= 0) {
+        flock(scene->pool_lock, LOCK_EX);
+    }
+}
+
+/* A host that ran for long has to move a lot for pages of 1 GiB. */
 static bool guard_pool_get(GuardScene *scene, uint64_t nb_pages)
 {
-    g_autofree char *dir = g_strdup_printf(
-        "/sys/kernel/mm/hugepages/hugepages-%" PRIu64 "kB",
-        scene->kind->page_size / KiB);
+    char *dir = g_strdup_printf("/sys/kernel/mm/hugepages/hugepages-%" PRIu64
+                                "kB", scene->kind->page_size / KiB);
 
-    if (guard_pool_read(dir, "free_hugepages") < nb_pages) {
-        scene->old_pool = guard_pool_read(dir, "nr_hugepages");
+    guard_pool_lock(scene, dir);
+    scene->pool = dir;
+    scene->old_pool = guard_pool_read(dir, "nr_hugepages");
+    for (int i = 0; i < GUARD_POOL_TRIES; i++) {
+        if (guard_pool_read(dir, "free_hugepages") >= nb_pages) {
+            return true;
+        }
+        guard_host_write("/proc/sys/vm/compact_memory", 1);
         guard_pool_write(dir, scene->old_pool + nb_pages);
-        scene->pool = g_steal_pointer(&dir);
     }
-    return guard_pool_read(scene->pool ?: dir, "free_hugepages") >= nb_pages;
+    return guard_pool_read(dir, "free_hugepages") >= nb_pages;
 }
 
 /* --- life --- */
@@ -190,6 +213,7 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
     GuardScene *scene = g_new0(GuardScene, 1);
 
     scene->kind = kind;
+    scene->pool_lock = -1;
     if (kind->memfd_flags && !guard_pool_get(scene, 3)) {
         g_test_skip("this host has no 3 huge pages of that size to give");
         scene->fd = -1;
@@ -250,6 +274,9 @@ void guard_scene_free(GuardScene *scene)
     }
     if (scene->pool) {
         guard_pool_write(scene->pool, scene->old_pool);
+    }
+    if (scene->pool_lock >= 0) {
+        close(scene->pool_lock);
     }
     g_free(scene->pool);
     g_free(scene);

@@ -33,6 +33,7 @@ typedef struct GuardScene {
     VirtIOMEMGuardAccess access;        /* the last one that was fetched */
     char *pool;                 /* huge pages to give back: where and what */
     uint64_t old_pool;
+    int pool_lock;              /* held while the pool is ours; or -1 */
 } GuardScene;
 
 /*

@@ -28,7 +28,7 @@ class CheckDocs(unittest.TestCase):
         self.assertEqual(self.check(
             'virtio_mem_plug_range()', 'plug/one-block',
             'stream/early-payload', '/virtio-mem/packed/plug/one-block',
-            'test_memfd_goes_back_to_the_host', 'virtio-mem.c',
+            'test_memfd_goes_back', 'virtio-mem.c',
             'hw/virtio/', 'tests/qtest/virtio-mem-*-test.c',
             'tools/check-docs'), (0, []))
 
