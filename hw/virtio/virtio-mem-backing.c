@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
+#include "qemu/madvise.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "exec/cpu-common.h"
@@ -134,6 +135,16 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
 {
     trace_virtio_mem_backing_discard(offset, size);
 
+    /*
+     * Linux locks a file while it punches a hole, and unmaps each page then.
+     * Pages that are unmapped already, which several threads can do at a time,
+     * halve that.
+     */
+    if (memory_region_get_fd(&memdev->mr) >= 0 &&
+        virtio_mem_backing_uses_base_pages(memdev)) {
+        qemu_madvise((char *)memory_region_get_ram_ptr(&memdev->mr) + offset,
+                     size, QEMU_MADV_DONTNEED);
+    }
     return ram_block_discard_range(memdev->mr.ram_block, offset, size);
 }
 
