@@ -255,13 +255,13 @@ class TinyGuest:
         self.check_answer((kind, first, nb_blocks))
         return taken
 
-    def plug_up_to(self, size, start=0):
-        """Plug the first blocks, as many at once as Linux does.
+    def plug_up_to(self, size, start=0, at_once=128 * MiB):
+        """Plug the first blocks, by default as many at once as Linux does.
 
         Return the seconds that the device took.
         """
         taken = 0
-        step = max(128 * MiB // self.block_size, 1)
+        step = max(at_once // self.block_size, 1)
         end = size // self.block_size
         for first in range(start, end, step):
             taken += self.request(PLUG, first, min(step, end - first))
