@@ -19,6 +19,9 @@ check: all guest old-guest  ## run the tests; a part of them: make check T=PATTE
 	tools/bootstrap --tests --docs
 	tools/check $(T)
 
+check-all: export VIRTIO_MEM_TEST_ALL = 1
+check-all: stock check      ## and what takes too long for every day
+
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
 	tools/check --suite asan $(T)
 
@@ -72,5 +75,5 @@ endif
 
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
-.PHONY: all demo check check-asan check-compile docs stock series \
+.PHONY: all demo check check-all check-asan check-compile docs stock series \
 	series-check bench clean distclean help tree guest old-guest

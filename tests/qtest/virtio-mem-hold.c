@@ -16,6 +16,7 @@
 
 /* Next to the test programs, which run in QEMU's build directory. */
 #define HOLD_LIBRARY "tests/qtest/libvirtio-mem-slow-host.so"
+#define QEMU_BINARY "QTEST_QEMU_BINARY"
 #define HOLD_WAIT_MS (60 * 1000)
 #define HOLD_POLL_MS 5
 #define DRAIN_EVENT "virtio_mem_drain"
@@ -40,6 +41,8 @@ hold_start(const VirtioMemOptions *given,
 {
     VirtioMemOptions opts = given ? *given : (VirtioMemOptions){};
     g_autofree char *library = g_canonicalize_filename(HOLD_LIBRARY, NULL);
+    g_autofree char *usual = g_strdup(g_getenv(QEMU_BINARY));
+    g_autofree char *slow = NULL;
     g_autofree char *args = NULL;
     VirtioMemGuest *vm;
 
@@ -49,14 +52,15 @@ hold_start(const VirtioMemOptions *given,
         hold_log = virtio_mem_temp_path("drain.log");
     }
     unlink(hold_log);
+    /* For QEMU alone, and not for the shell that starts it. */
+    slow = g_strdup_printf("env LD_PRELOAD=%s " VM_HOLD_SOCKET "=%s %s",
+                           library, hold_path, usual);
     args = g_strdup_printf("%s -trace " DRAIN_EVENT " -D %s",
                            opts.args ?: "", hold_log);
     opts.args = args;
-    g_setenv(VM_HOLD_SOCKET, hold_path, true);
-    g_setenv("LD_PRELOAD", library, true);
+    g_setenv(QEMU_BINARY, slow, true);
     vm = start(&opts);
-    g_unsetenv("LD_PRELOAD");
-    g_unsetenv(VM_HOLD_SOCKET);
+    g_setenv(QEMU_BINARY, usual, true);
     vm->opts.args = NULL;
     return vm;
 }
