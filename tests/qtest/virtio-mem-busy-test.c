@@ -8,9 +8,9 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/file.h>
 #include "qemu/bitmap.h"
 #include "qemu/timer.h"
+#include "virtio-mem-huge-pages.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 
@@ -193,72 +193,6 @@ static void test_pipelined(VirtioMemGuest *vm)
 
 /* --- when there was no memory --- */
 
-#define HUGE_DIR "/sys/kernel/mm/hugepages/hugepages-2048kB/"
-
-static long huge_saved = -1;
-static int huge_lock = -1;
-
-static long huge_read(const char *name)
-{
-    g_autofree char *path = g_strconcat(HUGE_DIR, name, NULL);
-    g_autofree char *text = NULL;
-
-    return g_file_get_contents(path, &text, NULL, NULL) ? atol(text) : -1;
-}
-
-static bool huge_write(long pages)
-{
-    FILE *file = fopen(HUGE_DIR "nr_hugepages", "w");
-    bool ok = file && fprintf(file, "%ld\n", pages) > 0;
-
-    return file && !fclose(file) && ok;
-}
-
-static void huge_restore(void *unused)
-{
-    huge_write(huge_saved);
-}
-
-/* Whoever else changes the pool holds the same lock meanwhile. */
-static void huge_take_lock(void)
-{
-    huge_lock = open(HUGE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (huge_lock >= 0) {
-        g_assert_cmpint(flock(huge_lock, LOCK_EX), ==, 0);
-    }
-}
-
-/* Make @pages free ones; false, and the test skipped, if that cannot be. */
-static bool huge_make_free(long pages)
-{
-    long total, wanted;
-
-    if (huge_lock < 0) {
-        huge_take_lock();
-    }
-    total = huge_read("nr_hugepages");
-    wanted = total + pages - huge_read("free_hugepages");
-    if (huge_saved < 0) {
-        huge_saved = total;
-        qtest_add_abrt_handler(huge_restore, huge_read);
-    }
-    if (total < 0 || !huge_write(wanted) ||
-        huge_read("free_hugepages") != pages) {
-        g_test_skip("cannot change the pool of huge pages, " HUGE_DIR);
-        return false;
-    }
-    return true;
-}
-
-static void huge_done(void)
-{
-    huge_restore(NULL);
-    qtest_remove_abrt_handler(huge_read);
-    huge_saved = -1;
-    close(huge_lock);
-    huge_lock = -1;
-}
-
 static VirtioMemGuest *huge_start(const char *stderr_path)
 {
     g_autofree char *args = stderr_path ?
@@ -281,7 +215,7 @@ static void test_no_memory(VirtioMemGuest *unused)
 {
     VirtioMemGuest *vm;
 
-    if (!huge_make_free(4)) {
+    if (!virtio_mem_huge_make_free(4)) {
         return;
     }
     vm = huge_start(NULL);
@@ -290,32 +224,32 @@ static void test_no_memory(VirtioMemGuest *unused)
     vm_assert_plugged(vm, 2);
     vm_assert_state(vm, 0, 2, PLUGGED);
     vm_assert_state(vm, 2, 4, UNPLUGGED);
-    g_assert_cmpint(huge_read("free_hugepages"), ==, 2);
-    huge_make_free(4);
+    g_assert_cmpint(virtio_mem_huge_read("free_hugepages"), ==, 2);
+    virtio_mem_huge_make_free(4);
     vm_assert_plug(vm, 2, 4, ACK);
     vm_assert_state(vm, 0, 6, PLUGGED);
     virtio_mem_take_config_irq(vm);
     virtio_mem_check_invariants(vm);
     virtio_mem_guest_stop(vm);
-    huge_done();
+    virtio_mem_huge_done();
 }
 
 static void test_memory_is_back(VirtioMemGuest *unused)
 {
     VirtioMemGuest *vm;
 
-    if (!huge_make_free(2)) {
+    if (!virtio_mem_huge_make_free(2)) {
         return;
     }
     vm = huge_start(NULL);
     vm_assert_plug(vm, 0, 4, BUSY);
     g_assert_false(virtio_mem_take_config_irq(vm));
-    huge_make_free(4);
+    virtio_mem_huge_make_free(4);
     qtest_clock_step(vm->qts, NANOSECONDS_PER_SECOND + 1);
     g_assert_true(virtio_mem_wait_config_irq(vm));
     vm_assert_plug(vm, 0, 4, ACK);
     virtio_mem_guest_stop(vm);
-    huge_done();
+    virtio_mem_huge_done();
 }
 
 static unsigned busy_count_warnings(const char *path)
@@ -337,7 +271,7 @@ static void test_warnings(VirtioMemGuest *unused)
     VirtioMemGuest *vm;
     unsigned before;
 
-    if (!huge_make_free(2)) {
+    if (!virtio_mem_huge_make_free(2)) {
         return;
     }
     vm = huge_start(path);
@@ -350,7 +284,7 @@ static void test_warnings(VirtioMemGuest *unused)
     vm_assert_plug(vm, 1, 4, BUSY);
     g_assert_cmpuint(busy_count_warnings(path), ==, before + 2);
     virtio_mem_guest_stop(vm);
-    huge_done();
+    virtio_mem_huge_done();
 }
 
 /* One device's trouble does not hide another's. */
@@ -359,7 +293,7 @@ static void test_warnings_of_two(VirtioMemGuest *unused)
     g_autofree char *path = virtio_mem_temp_path("warnings-of-two");
     VirtioMemGuest *vm, *second;
 
-    if (!huge_make_free(2)) {
+    if (!virtio_mem_huge_make_free(2)) {
         return;
     }
     vm = huge_start(path);
@@ -377,7 +311,7 @@ static void test_warnings_of_two(VirtioMemGuest *unused)
     g_assert_cmpuint(busy_count_warnings(path), ==, 2);
     virtio_mem_guest_stop(second);
     virtio_mem_guest_stop(vm);
-    huge_done();
+    virtio_mem_huge_done();
 }
 
 static const VirtioMemTest tests[] = {

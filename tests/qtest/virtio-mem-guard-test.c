@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
 #include <pwd.h>
-#include <sys/file.h>
+#include "virtio-mem-huge-pages.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-snapshots.h"
 
@@ -106,34 +106,6 @@ static void test_gain_shm(VirtioMemGuest *unused)
     check_gain(&opts, 1 * MiB);
 }
 
-static void write_pool(uint64_t nb_pages)
-{
-    g_autofree char *text = g_strdup_printf("%" PRIu64, nb_pages);
-
-    g_file_set_contents_full("/proc/sys/vm/nr_hugepages", text, -1,
-                             G_FILE_SET_CONTENTS_NONE, 0644, NULL);
-}
-
-/* Whoever else changes the pool holds the same lock meanwhile. */
-static int lock_pool(void)
-{
-    int fd = open("/sys/kernel/mm/hugepages/hugepages-2048kB",
-                  O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    flock(fd, LOCK_EX);
-    return fd;
-}
-
-static uint64_t read_pool(const char *name)
-{
-    g_autofree char *path = g_strdup_printf(
-        "/sys/kernel/mm/hugepages/hugepages-2048kB/%s", name);
-    g_autofree char *text = NULL;
-
-    return g_file_get_contents(path, &text, NULL, NULL) ?
-           g_ascii_strtoull(text, NULL, 10) : 0;
-}
-
 static void test_gain_hugetlb(VirtioMemGuest *unused)
 {
     static const VirtioMemOptions opts = {
@@ -141,19 +113,11 @@ static void test_gain_hugetlb(VirtioMemGuest *unused)
                   "hugetlbsize=2M,reserve=off",
         .device = "protect-unplugged=on", .region_size = 4 * GiB,
     };
-    const int lock = lock_pool();
-    const uint64_t pool = read_pool("nr_hugepages");
 
-    if (read_pool("free_hugepages") < 4) {
-        write_pool(pool + 4);
-    }
-    if (read_pool("free_hugepages") < 4) {
-        g_test_skip("this host has no 4 huge pages to give");
-    } else {
+    if (virtio_mem_huge_make_free(4)) {
         check_gain(&opts, 2 * 2 * MiB + 64 * KiB);
+        virtio_mem_huge_done();
     }
-    write_pool(pool);
-    close(lock);
 }
 
 /* With the guard off, the same costs what it touches: the bounds can fail. */

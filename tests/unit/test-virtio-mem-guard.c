@@ -242,37 +242,6 @@ static void test_kernel_access(const void *opaque)
     guard_scene_free(scene);
 }
 
-/* A guest that crashed dumps all of the region, of which little is plugged. */
-static void test_crash_dump(void)
-{
-    const uint64_t size = guard_scale(2, 16) * GiB;
-    GuardScene *scene = guard_scene_new(&guard_kinds[0], size);
-    g_autofree char *page = g_malloc(4096);
-    uint64_t before, offset, nb_bad = 0;
-    int64_t start;
-
-    if (!scene) {
-        return;
-    }
-    guard_scene_plug(scene, 100, 10);
-    memset(scene->host + 200 * MiB, 0x55, 20 * MiB);
-    before = guard_scene_memory(scene);
-
-    start = g_get_monotonic_time();
-    for (offset = 0; offset < size; offset += 4096) {
-        const bool plugged = offset >= 200 * MiB && offset < 220 * MiB;
-
-        memcpy(page, scene->host + offset, 4096);
-        nb_bad += page[offset / 4096 % 4096] != (plugged ? 0x55 : 0);
-    }
-    g_test_message("reading unplugged memory: %" PRIu64 " MiB/s",
-                   (size / MiB) * G_USEC_PER_SEC /
-                   (g_get_monotonic_time() - start));
-    g_assert_cmpint(nb_bad, ==, 0);
-    assert_gain(scene, before);
-    guard_scene_free(scene);
-}
-
 static void test_huge_pages_stay(void)
 {
     GuardScene *scene = guard_scene_new(&guard_kinds[0], 256 * MiB);
@@ -496,7 +465,6 @@ int main(int argc, char **argv)
     add_for_each_kind("kernel-access", test_kernel_access);
     add_for_each_kind("aside", test_aside);
     g_test_add_func("/virtio-mem/guard/access-is-told", test_access_is_told);
-    g_test_add_func("/virtio-mem/guard/crash-dump", test_crash_dump);
     g_test_add_func("/virtio-mem/guard/huge-pages-stay", test_huge_pages_stay);
     g_test_add_func("/virtio-mem/guard/begin-aside", test_begin_aside);
     g_test_add_func("/virtio-mem/guard/aside-is-free-for-others",
