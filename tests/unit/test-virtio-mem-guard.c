@@ -33,7 +33,8 @@ static void assert_gain(GuardScene *scene, uint64_t before)
 {
     const uint64_t now = guard_scene_memory(scene);
 
-    g_assert_cmpint(now, <=, before + scene->kind->max_gain);
+    g_assert_cmpint(now, <=, before + scene->kind->max_gain +
+                                GUARD_MAX_SHADOW);
 }
 
 static void test_hostile_writer(const void *opaque)

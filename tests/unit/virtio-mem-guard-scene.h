@@ -21,6 +21,13 @@ typedef struct GuardKind {
 } GuardKind;
 
 extern const GuardKind guard_kinds[];
+
+/* The sanitizer has its own page tables for all that is looked at. */
+#ifdef __SANITIZE_ADDRESS__
+#define GUARD_MAX_SHADOW (8 * MiB)
+#else
+#define GUARD_MAX_SHADOW 0
+#endif
 extern const size_t nb_guard_kinds;
 
 typedef struct GuardScene {
