@@ -138,7 +138,7 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
     /*
      * Linux locks a file while it punches a hole, and unmaps each page then.
      * Pages that are unmapped already, which several threads can do at a time,
-     * halve that.
+     * save it a third of the time.
      */
     if (memory_region_get_fd(&memdev->mr) >= 0 &&
         virtio_mem_backing_uses_base_pages(memdev)) {
