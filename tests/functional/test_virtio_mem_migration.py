@@ -220,8 +220,7 @@ class VirtioMemBusy(MigrationTest):
 
     def hold(self, guest, uri, size):
         """Start a migration that does not end, and let the guest hear BUSY."""
-        moves.limit_bandwidth(guest, moves.SLOW)
-        guest.vm.cmd('migrate', uri=uri)
+        moves.begin(guest, uri, moves.SLOW)
         self.assertEqual(moves.wait_status(guest, 'active'), 'active')
         heard = moves.interrupts(guest)
         guest.request(size)

@@ -14,6 +14,7 @@ import threading
 import time
 import zlib
 
+import virtio_mem_moves as moves
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
 import virtio_mem_tools
@@ -416,21 +417,25 @@ class FreePageHints(NeighboursTest):
 
     def migrate(self, source, target):
         """Migrate a guest; return how much was sent."""
-        uri = f'unix:{self.path("migration")}'
-        target.vm.cmd('migrate-incoming', uri=uri)
-        # Slowly, until the guest has told what is free.
-        source.vm.cmd('migrate-set-parameters', max_bandwidth=32 * MiB)
+        uri = moves.listen(target)
+        # Slowly, until the guest has told what is free.  It must not be
+        # stopped: a balloon gives hints of a guest that runs when it begins.
+        moves.limit_bandwidth(source, moves.SLOW)
         source.vm.cmd('migrate', uri=uri)
 
-        def ram():
-            return source.vm.cmd('query-migrate').get('ram', {})
+        def remaining():
+            status = source.vm.cmd('query-migrate')
+            return status.get('ram', {}).get('remaining', GiB)
 
-        wait_until(lambda: ram().get('remaining', GiB) < 600 * MiB,
-                   'free page hinting')
-        source.vm.cmd('migrate-set-parameters', max_bandwidth=64 * GiB)
-        wait_until(lambda: target.vm.cmd('query-status')['running'],
-                   'the migration')
-        return ram()['transferred']
+        def hinted():
+            before = remaining()
+            time.sleep(2)
+            return 600 * MiB > remaining() > before - 4 * moves.SLOW
+
+        wait_until(hinted, 'free page hinting')
+        moves.limit_bandwidth(source, 0)
+        moves.finish(source, target)
+        return source.vm.cmd('query-migrate')['ram']['transferred']
 
     def test_pages_that_were_freed_are_not_sent(self):
         args = (*self.ARGS, '-incoming', 'defer')

@@ -4,8 +4,7 @@
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
-import time
-
+import virtio_mem_moves as moves
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
 from virtio_mem_guest import Guest, GiB, MiB
@@ -30,25 +29,14 @@ class VirtioMemSetups(GuestTest):
             guest.wait_mem_total(total - 512 * MiB)
             guest.resize(0)
 
-    def migrate(self, source, target):
-        """Migrate a guest and wait until it runs at its target."""
-        uri = f'unix:{target.path("migration")}'
-        target.vm.cmd('migrate-incoming', uri=uri)
-        source.vm.cmd('migrate', uri=uri)
-        deadline = time.monotonic() + 120
-        while target.vm.cmd('query-status')['status'] != 'running':
-            status = source.vm.cmd('query-migrate')
-            self.assertNotEqual(status.get('status'), 'failed', status)
-            self.assertLess(time.monotonic(), deadline, status)
-            time.sleep(0.2)
-
     def test_migrated_guest_keeps_its_memory_and_resizes(self):
         incoming = ('-incoming', 'defer')
         with Guest() as source, Guest(more_args=incoming) as target:
             source.wait_boot()
             source.resize(1 * GiB)
             pattern.write(source, 2)
-            self.migrate(source, target)
+            moves.begin(source, moves.listen(target))
+            moves.finish(source, target)
             self.assertEqual(pattern.damaged_files(target, 2), [])
             self.assertEqual(target.device_info()['size'], 1 * GiB)
             target.resize(768 * MiB)
