@@ -16,11 +16,12 @@
 
 /*
  * A slice is what one system call works on.  It may hold the process's memory
- * map for that long, so populating, which takes about a millisecond for 4 MiB,
- * goes in small ones.  Discarding is faster, and most of a huge region may not
- * be populated: its slices grow with it, so that their number does not.
+ * map for that long, and the processor, so populating, which takes about half a
+ * millisecond for 2 MiB, goes in small ones.  Discarding is faster, and most of
+ * a huge region may not be populated: its slices grow with it, so that their
+ * number does not.
  */
-#define VIRTIO_MEM_POPULATE_SLICE (4 * MiB)
+#define VIRTIO_MEM_POPULATE_SLICE (2 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICES_MAX 1024
 
@@ -118,7 +119,8 @@ static bool virtio_mem_work_do_slice(VirtIOMEMWork *work)
 static void *virtio_mem_work_take_part(void *opaque)
 {
     while (virtio_mem_work_do_slice(opaque)) {
-        continue;
+        /* A vCPU or the monitor may be waiting for this processor. */
+        g_thread_yield();
     }
     return NULL;
 }
