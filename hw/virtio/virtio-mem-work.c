@@ -199,21 +199,21 @@ static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
 {
     HostMemoryBackend *memdev = work->vmem->memdev;
     const bool in_coroutine = qemu_in_coroutine();
-    bool away;
 
     work->slice = ROUND_UP(work->slice, host_memory_backend_pagesize(memdev));
-    work->nb_threads = virtio_mem_work_count_threads(work);
     work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
     qemu_mutex_init(&work->lock);
 
-    away = in_coroutine && (work->is_long || !virtio_mem_work_try(work));
-    trace_virtio_mem_work_begin(work->size, work->nb_threads, away);
-    if (away) {
-        thread_pool_submit_co(virtio_mem_work_do, work);
-    } else if (!in_coroutine) {
-        virtio_mem_work_do(work);
+    if (!in_coroutine || work->is_long || !virtio_mem_work_try(work)) {
+        work->nb_threads = virtio_mem_work_count_threads(work);
+        trace_virtio_mem_work_begin(work->size, work->nb_threads, in_coroutine);
+        if (in_coroutine) {
+            thread_pool_submit_co(virtio_mem_work_do, work);
+        } else {
+            virtio_mem_work_do(work);
+        }
+        trace_virtio_mem_work_end(work->ret);
     }
-    trace_virtio_mem_work_end(work->ret);
 
     qemu_mutex_destroy(&work->lock);
     return work->ret;
