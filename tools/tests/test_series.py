@@ -1,11 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every file has its patch in the series, and build files grow with them."""
 
+import contextlib
 import importlib.machinery
 import importlib.util
+import io
+import os
+import subprocess
+import sys
+import tempfile
 import tomllib
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import overlay
 import virtio_mem_tap
@@ -83,6 +90,145 @@ class Grown(unittest.TestCase):
     def test_all_files_make_the_final_text(self):
         self.assertEqual(self.grown(*(Path(p).name for p in self.OURS)),
                          self.FINAL)
+
+
+def write(top, files):
+    for path, text in files.items():
+        (top / path).parent.mkdir(parents=True, exist_ok=True)
+        (top / path).write_text(text)
+
+
+def git(top, *args):
+    return subprocess.run(
+        ['git', '-C', top, *args], check=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
+
+
+def edit(path, old, new):
+    return f'Why.\n\n--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-{old}\n+{new}\n'
+
+
+class Base(unittest.TestCase):
+    """A series of two patches, for one base and another."""
+
+    SECRET = 'static int known_to_nobody;\n'
+    BASE = {'VERSION': '10.0.99\n', 'Kconfig': 'on\n', 'notes': 'old\n',
+            **dict.fromkeys(overlay.REMOVED, SECRET * 30)}
+    PROJECT = {'hw/virtio/virtio-mem.c': 'int ours;\n' * 30,
+               'notes.patch': edit('notes', 'old', 'new'),
+               'tools/off.patch': edit('Kconfig', 'on', 'off'),
+               'tools/series.toml': '''
+                   growing = []
+                   cover = {subject = "the whole", body = "Why."}
+                   [[patch]]
+                   subject = "one"
+                   body = "first"
+                   files = ["notes"]
+                   [[patch]]
+                   subject = "two"
+                   body = "second"
+                   files = ["hw/virtio/virtio-mem.c"]
+                   '''}
+
+    def setUp(self):
+        tmp = tempfile.TemporaryDirectory()
+        self.addCleanup(tmp.cleanup)
+        self.base, project, self.result = (
+            Path(tmp.name, d) for d in ('base', 'project', 'result'))
+        self.patch(mock.patch.dict(os.environ, {
+            f'GIT_{role}_{what}': 'T' for role in ('AUTHOR', 'COMMITTER')
+            for what in ('NAME', 'EMAIL')}))
+        write(self.base, self.BASE)
+        write(project, self.PROJECT)
+        self.commit(project)
+        self.patch(mock.patch.multiple(
+            series, ROOT=project, SERIES=self.result,
+            TREE=self.result / 'tree', EDIT=project / 'tools/off.patch',
+            COMPLETE='hw/virtio/virtio-mem.c'))
+
+    def patch(self, patched):
+        patched.start()
+        self.addCleanup(patched.stop)
+
+    @staticmethod
+    def commit(top):
+        git(top, 'init', '--quiet')
+        git(top, 'add', '--all')
+        git(top, 'commit', '--quiet', '--message', 'all')
+
+    def series(self):
+        with mock.patch.object(sys, 'argv', ['series', str(self.base)]), \
+                contextlib.redirect_stdout(io.StringIO()):
+            series.main()
+
+    def refused(self, why):
+        with self.assertRaisesRegex(SystemExit, why):
+            self.series()
+
+    def check(self):
+        tree = self.result / 'tree'
+        self.assertEqual((tree / 'Kconfig').read_text(), 'on\n')
+        self.assertEqual((tree / 'notes').read_text(), 'new\n')
+        self.assertEqual((tree / 'hw/virtio/virtio-mem.c').read_text(),
+                         self.PROJECT['hw/virtio/virtio-mem.c'])
+        self.assertEqual(
+            git(tree, 'log', '--format=%s', 'virtio-mem-base..virtio-mem'),
+            'two\none')
+
+    def test_unpacked_source(self):
+        self.series()
+        self.check()
+
+    def test_git_tree_is_left_alone(self):
+        self.commit(self.base)
+        write(self.base, {'notes': 'newer\n'})
+        git(self.base, 'commit', '--quiet', '--all', '--message', 'change')
+        git(self.base, 'revert', '--no-edit', 'HEAD')
+        write(self.base, {'scribble': 'of no interest\n'})
+        head = git(self.base, 'rev-parse', 'HEAD')
+        self.series()
+        self.check()
+        self.assertEqual(git(self.result / 'tree', 'rev-parse',
+                             'virtio-mem-base'), head)
+        self.assertEqual(
+            git(self.base, 'for-each-ref', '--format=%(objectname)'), head)
+
+    def test_git_tree_that_has_a_series_already(self):
+        self.commit(self.base)
+        git(self.base, 'switch', '--quiet', '--create', 'virtio-mem')
+        git(self.base, 'tag', 'virtio-mem-base')
+        git(self.base, 'commit', '--quiet', '--allow-empty', '--message', 'x')
+        self.series()
+        self.check()
+
+    def test_patches_apply_but_do_not_tell_what_was_removed(self):
+        self.commit(self.base)
+        self.series()
+        patches = sorted(self.result.glob('*.patch'))
+        self.assertEqual(len(patches), 3)
+        for patch in patches:
+            self.assertNotIn(self.SECRET.strip(), patch.read_text())
+        git(self.base, 'am', *patches[1:])
+        self.assertEqual(git(self.base, 'rev-parse', 'HEAD^{tree}'),
+                         git(self.result / 'tree', 'rev-parse',
+                             'virtio-mem^{tree}'))
+
+    def test_git_tree_with_changes_is_refused(self):
+        self.commit(self.base)
+        write(self.base, {'notes': 'newer\n'})
+        self.refused('has changes that are not committed, first of all notes')
+
+    def test_other_trees_are_refused(self):
+        (self.base / 'hw/virtio/virtio-mem.c').unlink()
+        self.refused('has no hw/virtio/virtio-mem.c to replace')
+        write(self.base, {'VERSION': '9.2.0\n'})
+        self.refused('is QEMU 9.2.0, this needs a 10.0.x')
+        (self.base / 'VERSION').unlink()
+        self.refused('has no file VERSION')
+
+    def test_patch_that_does_not_fit_is_refused(self):
+        write(self.base, {'notes': 'something else\n'})
+        self.refused('hunk 1 .* does not apply to notes')
 
 
 if __name__ == '__main__':
