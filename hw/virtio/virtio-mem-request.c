@@ -54,6 +54,10 @@ static const struct {
     [VIRTIO_MEM_CANCELED]       = { VIRTIO_MEM_RESP_BUSY, "device drained" },
 };
 
+/* virtio_mem_plug_range() or virtio_mem_unplug_range(). */
+typedef int coroutine_mixed_fn VirtIOMEMDoor(VirtIOMEM *vmem,
+                                             VirtIOMEMRange range);
+
 /* Whether @nb_blocks more would exceed the requested size (spec: rejected). */
 static bool virtio_mem_over_requested(const VirtIOMEM *vmem,
                                       uint64_t nb_blocks)
@@ -88,7 +92,7 @@ static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
     return virtio_mem_is_busy() ? VIRTIO_MEM_MIGRATING : VIRTIO_MEM_OK;
 }
 
-/* What came of a change by the door. */
+/* What the door's answer means for the guest. */
 static VirtIOMEMVerdict virtio_mem_judge(int ret)
 {
     switch (ret) {
@@ -101,40 +105,25 @@ static VirtIOMEMVerdict virtio_mem_judge(int ret)
     }
 }
 
+/* Decide on a PLUG or UNPLUG, and go through the door that was asked for. */
 static VirtIOMEMVerdict coroutine_fn
-virtio_mem_plug(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
+virtio_mem_request_change(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
+                          VirtIOMEMDoor *door)
 {
     VirtIOMEMVerdict verdict;
     VirtIOMEMRange range;
 
-    trace_virtio_mem_plug_request(req->gpa, req->nb_blocks);
     verdict = virtio_mem_decide_change(vmem, req, &range);
     if (verdict != VIRTIO_MEM_OK) {
         return verdict;
     }
-    return virtio_mem_judge(virtio_mem_plug_range(vmem, range));
-}
-
-static VirtIOMEMVerdict coroutine_fn
-virtio_mem_unplug(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
-{
-    VirtIOMEMVerdict verdict;
-    VirtIOMEMRange range;
-
-    trace_virtio_mem_unplug_request(req->gpa, req->nb_blocks);
-    verdict = virtio_mem_decide_change(vmem, req, &range);
-    if (verdict != VIRTIO_MEM_OK) {
-        return verdict;
-    }
-    return virtio_mem_judge(virtio_mem_unplug_range(vmem, range));
+    return virtio_mem_judge(door(vmem, range));
 }
 
 /* With nothing plugged there is nothing that a migration could mind. */
 static VirtIOMEMVerdict coroutine_fn
-virtio_mem_unplug_everything(VirtIOMEM *vmem)
+virtio_mem_request_unplug_all(VirtIOMEM *vmem)
 {
-    trace_virtio_mem_unplug_all_request();
-
     if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
         if (virtio_mem_is_busy()) {
             return VIRTIO_MEM_MIGRATING;
@@ -148,9 +137,9 @@ virtio_mem_unplug_everything(VirtIOMEM *vmem)
 }
 
 /* MUST answer (spec: STATE request), so it is never BUSY. */
-static VirtIOMEMVerdict virtio_mem_state(VirtIOMEM *vmem,
-                                         const VirtIOMEMRequest *req,
-                                         uint16_t *state)
+static VirtIOMEMVerdict virtio_mem_request_state(VirtIOMEM *vmem,
+                                                 const VirtIOMEMRequest *req,
+                                                 uint16_t *state)
 {
     static const uint16_t wire_states[] = {
         [VIRTIO_MEM_BLOCKS_PLUGGED]   = VIRTIO_MEM_STATE_PLUGGED,
@@ -159,7 +148,6 @@ static VirtIOMEMVerdict virtio_mem_state(VirtIOMEM *vmem,
     };
     VirtIOMEMRange range;
 
-    trace_virtio_mem_state_request(req->gpa, req->nb_blocks);
     if (!virtio_mem_range_from_gpa(vmem, req->gpa, req->nb_blocks, &range)) {
         return VIRTIO_MEM_BAD_RANGE;
     }
@@ -174,13 +162,17 @@ virtio_mem_execute(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
 {
     switch (req->type) {
     case VIRTIO_MEM_REQ_PLUG:
-        return virtio_mem_plug(vmem, req);
+        trace_virtio_mem_plug_request(req->gpa, req->nb_blocks);
+        return virtio_mem_request_change(vmem, req, virtio_mem_plug_range);
     case VIRTIO_MEM_REQ_UNPLUG:
-        return virtio_mem_unplug(vmem, req);
+        trace_virtio_mem_unplug_request(req->gpa, req->nb_blocks);
+        return virtio_mem_request_change(vmem, req, virtio_mem_unplug_range);
     case VIRTIO_MEM_REQ_UNPLUG_ALL:
-        return virtio_mem_unplug_everything(vmem);
+        trace_virtio_mem_unplug_all_request();
+        return virtio_mem_request_unplug_all(vmem);
     case VIRTIO_MEM_REQ_STATE:
-        return virtio_mem_state(vmem, req, state);
+        trace_virtio_mem_state_request(req->gpa, req->nb_blocks);
+        return virtio_mem_request_state(vmem, req, state);
     default:
         return VIRTIO_MEM_BAD_TYPE;
     }
@@ -289,8 +281,9 @@ static bool coroutine_fn virtio_mem_serve_next(VirtIOMEM *vmem)
 }
 
 /*
- * A guest may refill the queue as fast as it is served.  Everybody else gets a
- * turn now and then.
+ * Serve what is in the queue, but not for ever: a guest may refill it as fast
+ * as it is served, and whoever drains the device waits.  The rest is served
+ * after everybody else had a turn.
  */
 static void coroutine_fn virtio_mem_serve_queue(void *opaque)
 {
