@@ -161,7 +161,7 @@ fail:
 
 /*
  * For 'prealloc': make sure that the host has memory for what was plugged.
- * Postcopy needs memory that is not there, to fault: it was only a test then.
+ * That was only a test for postcopy, which needs faults, and so no memory.
  * Nothing else may be discarded here, pages may have been loaded already
  * (mapped-ram).
  */
@@ -220,7 +220,7 @@ static int virtio_mem_early_post_load(void *opaque, int version_id)
                                    prealloc, &err)) {
         return virtio_mem_refuse_load(vmem, err);
     }
-    /* If what comes late is refused, blocks must not lie beyond the old one. */
+    /* Should what comes late be refused, all blocks are usable anyway. */
     vmem->usable_region_size = virtio_mem_region_size(vmem);
     virtio_mem_stream_close(vmem);
     return 0;
@@ -273,7 +273,7 @@ static bool virtio_mem_blocks_came_late(void *opaque, int version_id)
     return !vmem->early_migration;
 }
 
-static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
+static bool virtio_mem_stream_check_sizes(const VirtIOMEM *vmem, Error **errp)
 {
     const VirtIOMEMStream *stream = &vmem->stream;
     const uint64_t region_size = virtio_mem_region_size(vmem);
@@ -298,7 +298,7 @@ static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
 }
 
 /* The blocks that came early must lie in the usable region that came late. */
-static bool virtio_mem_check_usable(const VirtIOMEM *vmem, Error **errp)
+static bool virtio_mem_stream_check_usable(const VirtIOMEM *vmem, Error **errp)
 {
     const uint64_t nb_blocks = virtio_mem_blocks_count(vmem->blocks);
     const uint64_t nb_usable = vmem->stream.usable_region_size /
@@ -316,11 +316,11 @@ static bool virtio_mem_check_usable(const VirtIOMEM *vmem, Error **errp)
 
 static bool virtio_mem_load_late(VirtIOMEM *vmem, Error **errp)
 {
-    if (!virtio_mem_check_sizes(vmem, errp)) {
+    if (!virtio_mem_stream_check_sizes(vmem, errp)) {
         return false;
     }
     if (vmem->early_migration) {
-        return virtio_mem_check_usable(vmem, errp);
+        return virtio_mem_stream_check_usable(vmem, errp);
     }
     return virtio_mem_restore_blocks(vmem, vmem->stream.usable_region_size,
                                      false, errp);
