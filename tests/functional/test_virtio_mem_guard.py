@@ -4,8 +4,10 @@
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import contextlib
 import os
 import pathlib
+import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +19,11 @@ from virtio_mem_guest import GiB, MiB
 from virtio_mem_guest_test import GuestTest
 
 EVENT = 'VIRTIO_MEM_UNPLUGGED_ACCESS'
+# As much as fits into a packet of gdb's.
+PIECE = 1024
+
+SANDBOX = ('-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,'
+                       'resourcecontrol=deny')
 
 
 def accesses(vm):
@@ -36,7 +43,7 @@ def anonymous_memory(vm):
 class Stub:
     """A machine that runs virtio_mem_stub.S in place of its firmware."""
 
-    def __init__(self, accel, device_options=''):
+    def __init__(self, accel, device_options='', more_args=()):
         self._dir = tempfile.TemporaryDirectory()
         here = pathlib.Path(self._dir.name)
         source = pathlib.Path(__file__).with_name('virtio_mem_stub.S')
@@ -54,7 +61,8 @@ class Stub:
             '-bios', str(here / 'stub.bin'),
             '-serial', f'file:{self._serial}', '-m', '512M,maxmem=16G',
             '-object', 'memory-backend-ram,id=mem0,size=8G',
-            '-device', f'virtio-mem-pci,id=vm0,memdev=mem0{device_options}')
+            '-device', f'virtio-mem-pci,id=vm0,memdev=mem0{device_options}',
+            *more_args)
 
     def __enter__(self):
         self.vm.launch()
@@ -72,6 +80,45 @@ class Stub:
                 break
             time.sleep(0.01)
         return self._serial.read_text('ascii')
+
+
+class Gdb:
+    """The packets of gdb's that read and write physical memory."""
+
+    def __init__(self, path):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(60)
+        self._socket.connect(path)
+        self._expect('Qqemu.PhyMemMode:1', 'OK')
+
+    def close(self):
+        """Hang up."""
+        self._socket.close()
+
+    def _ask(self, packet):
+        data = packet.encode()
+        self._socket.sendall(b'$%s#%02x' % (data, sum(data) & 0xff))
+        answer = b''
+        while answer[-3:-2] != b'#':
+            received = self._socket.recv(1 << 16)
+            if not received:
+                raise ConnectionError('QEMU closed the connection')
+            answer += received
+        self._socket.sendall(b'+')
+        return answer[answer.index(b'$') + 1:-3].decode()
+
+    def _expect(self, packet, wanted):
+        answer = self._ask(packet)
+        if answer != wanted:
+            raise ValueError(f'gdb packet {packet[:20]}: "{answer}"')
+
+    def read(self, address, size):
+        """Return what is there."""
+        return bytes.fromhex(self._ask(f'm{address:x},{size:x}'))
+
+    def write(self, address, data):
+        """Put something there."""
+        self._expect(f'M{address:x},{len(data):x}:{data.hex()}', 'OK')
 
 
 class VirtioMemGuardStub(unittest.TestCase):
@@ -97,6 +144,27 @@ class VirtioMemGuardStub(unittest.TestCase):
             self.assertEqual(stub.vm.cmd('query-status')['status'],
                              'guest-panicked')
             self.assertEqual(accesses(stub.vm)[0]['address'], 4 * GiB)
+
+    def test_gdb_is_absorbed(self):
+        with tempfile.TemporaryDirectory() as directory, \
+             Stub('tcg', ',protect-unplugged=on',
+                  ('-gdb', f'unix:{directory}/gdb,server=on,wait=off')
+                  ) as stub:
+            with contextlib.closing(Gdb(f'{directory}/gdb')) as gdb:
+                gdb.write(4 * GiB, b'\x55' * PIECE)
+                self.assertEqual(gdb.read(4 * GiB, PIECE), b'\x55' * PIECE)
+                before = anonymous_memory(stub.vm)
+                for offset in range(2 * MiB, 1 * GiB, 2 * MiB):
+                    gdb.write(4 * GiB + offset, b'\x55' * PIECE)
+                    self.assertEqual(gdb.read(5 * GiB + offset, PIECE),
+                                     bytes(PIECE))
+                self.assertLess(anonymous_memory(stub.vm), before + 1 * MiB)
+                # Taken back since.
+                self.assertEqual(gdb.read(4 * GiB, PIECE), bytes(PIECE))
+            seen = accesses(stub.vm)
+            self.assertIn(seen[0]['address'],
+                          range(4 * GiB, 4 * GiB + PIECE))
+            self.assertTrue(seen[0]['write'])
 
     def require_kvm(self):
         if not os.access('/dev/kvm', os.R_OK | os.W_OK):
@@ -125,8 +193,8 @@ class VirtioMemGuardLinux(GuestTest):
         for offset in offsets:
             guest.ask(f'devmem {base + offset:#x} 32 0xdeadbeef')
 
-    def test_root_writes_unplugged_memory(self):
-        with self.guest() as guest:
+    def check_root_writes(self, **options):
+        with self.guest(**options) as guest:
             guest.ask('rmmod virtio_mem')
             accesses(guest.vm)
             before = anonymous_memory(guest.vm)
@@ -147,6 +215,13 @@ class VirtioMemGuardLinux(GuestTest):
             guest.ask('modprobe virtio_mem')
             guest.resize(1 * GiB)
             guest.resize(0)
+
+    def test_root_writes_unplugged_memory(self):
+        self.check_root_writes()
+
+    def test_root_writes_when_qemu_is_in_a_sandbox(self):
+        self.check_root_writes(device_options=',protect-unplugged=on',
+                               more_args=SANDBOX)
 
     def test_root_stops_the_machine(self):
         with self.guest(device_options=',unplugged-access=stop') as guest:
