@@ -36,8 +36,9 @@ bool virtio_mem_guard_map_is_armed(const VirtIOMEMGuardMap *map,
 
 static bool guard_map_wants(const VirtIOMEMGuardMap *map, uint64_t block)
 {
-    return !map->disarmed && (test_bit(block, map->guarded) ||
-                              test_bit(block / map->chunk_blocks, map->whole));
+    return !map->disarmed &&
+           (test_bit(block, map->guarded) ||
+            (map->nb_whole && test_bit(block / map->chunk_blocks, map->whole)));
 }
 
 static int guard_map_register(VirtIOMEMGuardMap *map, uint64_t first,
@@ -129,15 +130,20 @@ static uint32_t guard_map_chunk_cost(const VirtIOMEMGuardMap *map,
 static uint32_t guard_map_count_edges(const VirtIOMEMGuardMap *map,
                                       uint64_t chunk)
 {
-    uint64_t block = MAX(chunk * map->chunk_blocks, 1);
+    uint64_t block = MAX(chunk * map->chunk_blocks, 1) - 1;
     const uint64_t end = MIN((chunk + 1) * map->chunk_blocks, map->nb_blocks);
+    bool guarded = test_bit(block, map->guarded);
     uint32_t edges = 0;
 
-    for (; block < end; block++) {
-        edges += test_bit(block, map->guarded) !=
-                 test_bit(block - 1, map->guarded);
+    while (true) {
+        block = guarded ? find_next_zero_bit(map->guarded, end, block)
+                        : find_next_bit(map->guarded, end, block);
+        if (block == end) {
+            return edges;
+        }
+        guarded = !guarded;
+        edges++;
     }
-    return edges;
 }
 
 static void guard_map_update_edges(VirtIOMEMGuardMap *map, uint64_t first,
