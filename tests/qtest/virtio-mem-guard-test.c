@@ -10,6 +10,7 @@
 #include "virtio-mem-host-memory.h"
 #include "virtio-mem-huge-pages.h"
 #include "virtio-mem-migrate.h"
+#include "virtio-mem-scene.h"
 #include "virtio-mem-snapshots.h"
 
 #define ACCESS_EVENT "VIRTIO_MEM_UNPLUGGED_ACCESS"
@@ -123,8 +124,7 @@ static void test_absorbed(VirtioMemGuest *vm)
     virtio_mem_write_pattern(vm, 2, 1, 2);
 
     virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 1), 0x66, VM_BLOCK);
-    g_assert_true(virtio_mem_is_filled(vm, virtio_mem_block_gpa(vm, 3), 0,
-                                       4 * VM_BLOCK));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 3, 4, 0));
 
     g_assert_true(virtio_mem_check_pattern(vm, 0, 1, 1));
     g_assert_true(virtio_mem_check_pattern(vm, 2, 1, 2));
@@ -146,7 +146,7 @@ static void test_new_blocks(VirtioMemGuest *vm)
         g_assert_true(virtio_mem_check_pattern(vm, i, 1, i));
     }
     vm_assert_unplug_all(vm, ACK);
-    g_assert_true(virtio_mem_is_filled(vm, vm->addr, 0, 8 * VM_BLOCK));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 8, 0));
 }
 
 /* P-3: what was never plugged needs no discard to be gone. */
@@ -361,8 +361,7 @@ static void test_background_snapshot(VirtioMemGuest *vm)
     migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);
     virtio_mem_migrate_wait(vm, "completed");
     wait_protected(vm);
-    g_assert_true(virtio_mem_is_filled(vm, virtio_mem_block_gpa(vm, 9), 0,
-                                       VM_BLOCK));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 9, 1, 0));
     assert_guarded(vm);
 }
 

@@ -80,6 +80,20 @@ uint64_t guard_scene_memory(const GuardScene *scene)
     return size;
 }
 
+/* The sanitizer has its own page tables for all that is looked at. */
+#ifdef __SANITIZE_ADDRESS__
+#define GUARD_MAX_SHADOW (8 * MiB)
+#else
+#define GUARD_MAX_SHADOW 0
+#endif
+
+void guard_scene_assert_gain(const GuardScene *scene, uint64_t before,
+                             uint64_t max)
+{
+    g_assert_cmpint(guard_scene_memory(scene), <=,
+                    before + max + GUARD_MAX_SHADOW);
+}
+
 uint64_t guard_scale(uint64_t quick, uint64_t slow)
 {
     return g_test_slow() ? slow : quick;

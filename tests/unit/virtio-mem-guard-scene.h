@@ -21,13 +21,6 @@ typedef struct GuardKind {
 } GuardKind;
 
 extern const GuardKind guard_kinds[];
-
-/* The sanitizer has its own page tables for all that is looked at. */
-#ifdef __SANITIZE_ADDRESS__
-#define GUARD_MAX_SHADOW (8 * MiB)
-#else
-#define GUARD_MAX_SHADOW 0
-#endif
 extern const size_t nb_guard_kinds;
 
 typedef struct GuardScene {
@@ -63,6 +56,9 @@ uint64_t guard_scene_count(GuardScene *scene);
 
 /* Memory of the host in use for the scene, page tables included. */
 uint64_t guard_scene_memory(const GuardScene *scene);
+/* It is not more than @max above what it was @before. */
+void guard_scene_assert_gain(const GuardScene *scene, uint64_t before,
+                             uint64_t max);
 
 /* A number of bytes from a file in /proc/self like "VmPTE:   12 kB". */
 uint64_t proc_self_bytes(const char *file, const char *key);
