@@ -40,6 +40,7 @@ series: tree                ## make a patch series for QEMU: build/series
 
 series-check: series        ## check each patch of it: style, build, tests
 	tools/series-check
+	tools/check --suite compile
 
 bench: all stock guest      ## compare with stock; a part: make bench B=P1,P4
 	tools/bootstrap --bench
