@@ -168,7 +168,7 @@ static void race_run(const char *device, const char *memdev, bool populates)
     const VirtioMemOptions opts = {
         .region_size = RACE_REGION, .memdev = memdev, .device = device,
     };
-    const int nb_changes = g_test_slow() ? 10000 : 150;
+    const int nb_changes = g_test_slow() ? 20000 : 150;
     g_autofree Race *race = g_new0(Race, 1);
     VirtioMemGuest *vm = virtio_mem_hold_start(&opts);
 
