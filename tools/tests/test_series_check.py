@@ -154,7 +154,7 @@ class SeriesCheck(unittest.TestCase):
         self.commit('one', {'hw/old.c': 'int older;\n'})
         self.commit('two', {TEST: LICENSE})
         self.assertIn('ok 2 - two (checkpatch: 1 warnings explained; builds;'
-                      ' tests pass)\n2 files have a maintainer\n'
+                      ' tests pass)\n1 new files have a maintainer\n'
                       '2 passed, 0 failed', self.passes())
         self.assertEqual(self.count_builds(), 4)
         self.passes()
