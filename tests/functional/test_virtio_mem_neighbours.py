@@ -449,7 +449,8 @@ class FreePageHints(NeighboursTest):
             pattern.write(source, 3)
             source.ask('rm /mem/1 /mem/2')
             sent = self.migrate(source, target)
-            self.assertLess(sent, 2 * pattern.FILE_SIZE + 128 * MiB)
+            # Without hints, all three files are; how many come depends on time.
+            self.assertLess(sent, 3 * pattern.FILE_SIZE)
             self.assertEqual(pattern.damaged_files(target, 1), [])
             pattern.write(target, 3)
             self.assertEqual(pattern.damaged_files(target, 3), [])

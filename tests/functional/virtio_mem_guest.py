@@ -7,6 +7,7 @@ tools/guest-init serves on the second serial port.  Sizes are bytes.
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 import tempfile
@@ -17,6 +18,9 @@ import virtio_mem_parts as parts
 
 MiB = 1 << 20
 GiB = 1 << 30
+
+# What MemTotal may differ by from one boot to the next.
+KEPT_PAGES = 64 << 10
 
 # A minute would do on an idle host.
 PLUG_TIMEOUT = 240
@@ -158,7 +162,9 @@ class Guest:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure:
+            self.show_console()
         if not self._left:
             self.close()
 
@@ -219,6 +225,12 @@ class Guest:
         """Return what the guest wrote on its console so far."""
         with open(self.path('console.log'), 'rb') as log:
             return log.read().decode(errors='replace')
+
+    def show_console(self):
+        """Say what the guest said last, beside the cause of a failure."""
+        with contextlib.suppress(OSError):
+            for line in self.console().splitlines()[-20:]:
+                print(f'# guest: {line}')
 
     # The guest's side
 
@@ -355,10 +367,11 @@ class Guest:
         """Wait until the guest's kernel manages so much memory.
 
         It has new memory only some time after it plugged it, when the
-        memory is online.
+        memory is online.  A kernel may keep some pages more or less for itself
+        than it did when it booted last.
         """
         deadline = time.monotonic() + timeout
-        while self.mem_total() != expected:
+        while abs(self.mem_total() - expected) > KEPT_PAGES:
             if time.monotonic() > deadline:
                 raise GuestTimeout(f'the guest\'s MemTotal is '
                                    f'{self.mem_total():#x}, not {expected:#x}')

@@ -47,20 +47,10 @@ class GuestTest(unittest.TestCase):
         guest = Guest(old_kernel=self.old_kernel, **options)
         try:
             with guest:
-                with self._shown_console(guest):
-                    guest.wait_boot()
-                    yield guest
-                    self.assertEqual(guest.complaints(), [])
+                guest.wait_boot()
+                yield guest
+                self.assertEqual(guest.complaints(), [])
         except BaseException:
             for line in (guest.vm.get_log() or '').splitlines():
                 print(f'# QEMU: {line}')
-            raise
-
-    @contextlib.contextmanager
-    def _shown_console(self, guest):
-        try:
-            yield
-        except BaseException:
-            for line in guest.console().splitlines()[-20:]:
-                print(f'# guest: {line}')
             raise

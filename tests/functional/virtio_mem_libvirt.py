@@ -186,7 +186,9 @@ class Domain(Guest):
         self.virsh_text(self._xml, 'define', '-')
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, failure, *_):
+        if failure:
+            self.show_console()
         self.close()
 
     def close(self):
@@ -254,7 +256,8 @@ class Domain(Guest):
             if time.monotonic() > deadline:
                 raise GuestTimeout(f'<current> of {device_id} is '
                                    f'{self.current(device_id):#x}, not '
-                                   f'{size:#x}')
+                                   f'{size:#x}; for QEMU it is '
+                                   f'{self.device_info(device_id)["size"]:#x}')
             time.sleep(0.1)
 
     def device_info(self, device_id=DEVICE):
