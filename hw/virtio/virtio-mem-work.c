@@ -198,16 +198,21 @@ static unsigned int virtio_mem_work_count_threads(const VirtIOMEMWork *work)
 static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
 {
     HostMemoryBackend *memdev = work->vmem->memdev;
-    const bool in_coroutine = qemu_in_coroutine();
+    /*
+     * Who cleans up after a migration in its coroutine must not yield there:
+     * others would go on with what is half destroyed.
+     */
+    const bool may_yield = qemu_in_coroutine() &&
+        (work->is_long || virtio_mem_is_in_flight(work->vmem));
 
     work->slice = ROUND_UP(work->slice, host_memory_backend_pagesize(memdev));
     work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
     qemu_mutex_init(&work->lock);
 
-    if (!in_coroutine || work->is_long || !virtio_mem_work_try(work)) {
+    if (!may_yield || work->is_long || !virtio_mem_work_try(work)) {
         work->nb_threads = virtio_mem_work_count_threads(work);
-        trace_virtio_mem_work_begin(work->size, work->nb_threads, in_coroutine);
-        if (in_coroutine) {
+        trace_virtio_mem_work_begin(work->size, work->nb_threads, may_yield);
+        if (may_yield) {
             thread_pool_submit_co(virtio_mem_work_do, work);
         } else {
             virtio_mem_work_do(work);

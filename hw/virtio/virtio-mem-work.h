@@ -3,9 +3,10 @@
  *
  * The work is cut into slices, which several threads take one after the other:
  * no system call is long, and whoever waits for an end need not wait for all
- * of it.  Called in a coroutine, work that may take long is done by QEMU's
- * thread pool while the coroutine waits, so that the BQL is free for everybody
- * else.  Called elsewhere, it is done when the function returns.
+ * of it.  Called in a request's coroutine, work that may take long is done by
+ * QEMU's thread pool while the coroutine waits, so that the BQL is free for
+ * everybody else; so is populating in any coroutine.  Called elsewhere, it is
+ * done when the function returns.
  *
  * In both cases the caller holds the BQL, and sees to it that nothing is
  * plugged or unplugged meanwhile.

@@ -26,6 +26,7 @@ typedef struct FakeWork {
     HostMemoryBackend memdev;
     uint64_t page_size;
     bool draining;
+    bool in_flight;
     unsigned int nb_contexts;       /* threads created by a thread context */
 
     QemuMutex lock;                 /* protects the rest */
@@ -51,6 +52,11 @@ static FakeWork *fake_work_of(HostMemoryBackend *memdev)
 bool virtio_mem_is_draining(const VirtIOMEM *vmem)
 {
     return qatomic_read(&container_of(vmem, FakeWork, vmem)->draining);
+}
+
+bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
+{
+    return container_of(vmem, FakeWork, vmem)->in_flight;
 }
 
 size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
@@ -336,6 +342,7 @@ static void coroutine_fn request_co(void *opaque)
 
 static void request_start(Request *request)
 {
+    request->fake.in_flight = true;
     qemu_coroutine_enter(qemu_coroutine_create(request_co, request));
 }
 
@@ -378,6 +385,18 @@ static void test_coroutine_short(void)
     g_assert_true(done);
 }
 
+/* A migration's coroutine, that cleans up. */
+static void test_coroutine_of_others(void)
+{
+    Request request = { .range = EVERYTHING };
+
+    fake_work_init(&request.fake, 1);
+    qemu_coroutine_enter(qemu_coroutine_create(request_co, &request));
+    g_assert_true(request.done);
+    assert_touched(&request.fake, EVERYTHING, false);
+    fake_work_destroy(&request.fake);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -396,5 +415,7 @@ int main(int argc, char **argv)
                     test_coroutine_yields);
     g_test_add_func("/virtio-mem/work/coroutine/stays-for-short-work",
                     test_coroutine_short);
+    g_test_add_func("/virtio-mem/work/coroutine/of-others-does-not-yield",
+                    test_coroutine_of_others);
     return g_test_run();
 }
