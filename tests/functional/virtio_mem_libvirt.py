@@ -191,6 +191,14 @@ class Domain(Guest):
             self.show_console()
         self.close()
 
+    def show_console(self):
+        """Say what guest and emulator said last."""
+        super().show_console()
+        log = f'/var/log/libvirt/qemu/{self.name}.log'
+        with contextlib.suppress(LibvirtError):
+            for line in self.libvirt.run('tail', '-n', '5', log).splitlines():
+                print(f'# QEMU: {line}')
+
     def close(self):
         """Destroy and forget the domain."""
         self._hang_up()
