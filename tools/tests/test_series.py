@@ -2,8 +2,6 @@
 """Every file has its patch in the series, and build files grow with them."""
 
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import os
 import subprocess
@@ -15,22 +13,13 @@ from pathlib import Path
 from unittest import mock
 
 import overlay
+import program
 import virtio_mem_tap
 
 TOOLS = Path(__file__).resolve().parent.parent
 
 
-def load_series():
-    """Import tools/series, which is a program."""
-    loader = importlib.machinery.SourceFileLoader('series',
-                                                  str(TOOLS / 'series'))
-    module = importlib.util.module_from_spec(
-        importlib.util.spec_from_loader('series', loader))
-    loader.exec_module(module)
-    return module
-
-
-series = load_series()
+series = program.load('series')
 
 
 class Assign(unittest.TestCase):

@@ -2,8 +2,6 @@
 """tools/series-check finds what is wrong with a commit, and does it once."""
 
 import contextlib
-import importlib.machinery
-import importlib.util
 import io
 import os
 import shutil
@@ -13,6 +11,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import program
 import virtio_mem_tap
 
 TOOLS = Path(__file__).resolve().parent.parent
@@ -57,17 +56,7 @@ BASE = {name: '' for name in ('COPYING', 'Makefile', 'README.rst', 'docs/x',
     'qemu-system-x86_64.c': '', 'hw/old.c': 'int old;\n'}
 
 
-def load_tool():
-    """Import tools/series-check, which is a program."""
-    loader = importlib.machinery.SourceFileLoader(
-        'series_check', str(TOOLS / 'series-check'))
-    module = importlib.util.module_from_spec(
-        importlib.util.spec_from_loader('series_check', loader))
-    loader.exec_module(module)
-    return module
-
-
-tool = load_tool()
+tool = program.load('series-check')
 
 
 class SeriesCheck(unittest.TestCase):

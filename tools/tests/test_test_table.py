@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table of test cases follows the tests, and gaps in it are noticed."""
 
-import importlib.machinery
-import importlib.util
 import tempfile
 import unittest
 from pathlib import Path
 
+import program
 import virtio_mem_tap
 
-TOOL = Path(__file__).resolve().parent.parent / 'test-table'
-LOADER = importlib.machinery.SourceFileLoader('test_table', str(TOOL))
-table = importlib.util.module_from_spec(
-    importlib.util.spec_from_loader('test_table', LOADER))
-LOADER.exec_module(table)
+table = program.load('test-table')
 
 
 class TestTable(unittest.TestCase):
