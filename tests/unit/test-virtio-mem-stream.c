@@ -74,11 +74,6 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev)
     return world.ignored;
 }
 
-bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
-{
-    return false;
-}
-
 bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
 {
     return false;

@@ -265,6 +265,11 @@ uint64_t memory_region_size(MemoryRegion *mr)
     return int128_get64(mr->size);
 }
 
+bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
+{
+    return false;
+}
+
 bool virtio_mem_is_draining(const VirtIOMEM *vmem)
 {
     return false;
