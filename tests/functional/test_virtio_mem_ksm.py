@@ -5,11 +5,10 @@ SPDX-License-Identifier: GPL-2.0-or-later
 """
 
 from pathlib import Path
-import time
 
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import Guest, GuestTimeout, MiB
+from virtio_mem_guest import Guest, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 from virtio_mem_host import KSM, HostError
 
@@ -23,13 +22,9 @@ def merged_pages(guest):
     return int(path.read_text(encoding='ascii'))
 
 
-def wait_until(condition, timeout=180):
+def wait_for_ksm(look):
     """Wait for what KSM's thread brings about some time."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise GuestTimeout('KSM takes too long')
-        time.sleep(0.5)
+    wait_until(look, 'KSM takes too long', timeout=180, interval=0.5)
 
 
 class VirtioMemKSM(GuestTest):
@@ -59,7 +54,7 @@ class VirtioMemKSM(GuestTest):
     def test_equal_plugged_memory_is_merged_and_goes_back(self):
         guests = self.two_guests('on')
         pages = pattern.FILE_SIZE // PAGE
-        wait_until(lambda: min(map(merged_pages, guests)) > pages // 2)
+        wait_for_ksm(lambda: min(map(merged_pages, guests)) > pages // 2)
         self.assertGreater(self.ksm.count('pages_sharing'), pages // 2)
         # Merged pages are pages like any other: readable, and written to.
         for guest in guests:
@@ -71,12 +66,12 @@ class VirtioMemKSM(GuestTest):
             guest.resize(0)
             self.assertEqual(guest.host_memory(), 0)
         # KSM notices on its next round.
-        wait_until(lambda: not any(map(merged_pages, guests)))
+        wait_for_ksm(lambda: not any(map(merged_pages, guests)))
 
     def test_without_merge_nothing_is_merged(self):
         guests = self.two_guests('off')
         last = self.ksm.count('full_scans') + 2
-        wait_until(lambda: self.ksm.count('full_scans') >= last)
+        wait_for_ksm(lambda: self.ksm.count('full_scans') >= last)
         self.assertEqual([merged_pages(guest) for guest in guests], [0, 0])
 
 

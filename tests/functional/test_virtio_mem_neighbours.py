@@ -18,7 +18,7 @@ import virtio_mem_moves as moves
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
 import virtio_mem_tools
-from virtio_mem_guest import GiB, Guest, GuestTimeout, MiB
+from virtio_mem_guest import GiB, Guest, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 
 TIMEOUT = 120
@@ -31,15 +31,6 @@ DISK_SIZE = 96 * MiB
 # Memory plugged after this can hold anything.
 ONLINE_KERNEL = ('echo online_kernel > '
                  '/sys/devices/system/memory/auto_online_blocks')
-
-
-def wait_until(condition, what):
-    """Wait until a condition holds."""
-    deadline = time.monotonic() + TIMEOUT
-    while not condition():
-        if time.monotonic() > deadline:
-            raise GuestTimeout(f'{what} did not happen')
-        time.sleep(0.1)
 
 
 class NeighboursTest(GuestTest):
@@ -201,7 +192,7 @@ class MemoryDevices(NeighboursTest):
             pattern.erase(guest)
             # Still plugged; only the balloon can have told the host.
             wait_until(lambda: guest.host_rss() < used - 512 * MiB,
-                       'free page reporting')
+                       'no free page reporting')
             self.assertEqual(guest.device_info()['size'], 1 * GiB)
             pattern.write(guest, 3)
             self.assertEqual(pattern.damaged_files(guest, 3), [])
@@ -221,7 +212,7 @@ class MemoryDevices(NeighboursTest):
             for size in (512 * MiB, 256 * MiB):
                 guest.resize(size)
                 wait_until(lambda: total() == booted + size,
-                           f'a report of {booted + size:#x} bytes')
+                           f'no report of {booted + size:#x} bytes')
 
 
 class BlockDevices(NeighboursTest):
@@ -286,7 +277,7 @@ class BlockDevices(NeighboursTest):
             '--pidfile', self.path('daemon.pid')])
         try:
             wait_until(lambda: os.path.exists(self.path('daemon.pid')),
-                       'vhost-user-blk')
+                       'no vhost-user-blk')
             yield daemon, address
             self.assertIsNone(daemon.poll())
         finally:
@@ -432,7 +423,7 @@ class FreePageHints(NeighboursTest):
             time.sleep(2)
             return 600 * MiB > remaining() > before - 4 * moves.SLOW
 
-        wait_until(hinted, 'free page hinting')
+        wait_until(hinted, 'no free page hinting')
         moves.limit_bandwidth(source, 0)
         moves.finish(source, target)
         return source.vm.cmd('query-migrate')['ram']['transferred']

@@ -40,6 +40,21 @@ class GuestTimeout(GuestError):
     """The guest did not do what it was told in time; it still may."""
 
 
+def wait_until(look, problem, timeout=120, interval=0.1):
+    """Look until there is something true to see, and return that.
+
+    When the time is up, problem says what is wrong: a string, or a function
+    that has a last look and returns one.
+    """
+    deadline = time.monotonic() + timeout
+    while not (seen := look()):
+        if time.monotonic() > deadline:
+            text = problem() if callable(problem) else problem
+            raise GuestTimeout(f'{text}, after {timeout} s')
+        time.sleep(interval)
+    return seen
+
+
 class Shell:
     """The guest's shell for programs: one command at a time."""
 
@@ -330,14 +345,10 @@ class Guest:
     def wait_plugged_between(self, least, most, device_id=DEVICE,
                              timeout=PLUG_TIMEOUT):
         """Wait until the plugged size is within limits."""
-        deadline = time.monotonic() + timeout
-        while not least <= self.device_info(device_id)['size'] <= most:
-            if time.monotonic() > deadline:
-                info = self.device_info(device_id)
-                raise GuestTimeout(
-                    f'plugged size is {info["size"]:#x}, not from {least:#x} '
-                    f'to {most:#x}, after {timeout} s: {info}')
-            time.sleep(0.1)
+        wait_until(
+            lambda: least <= self.device_info(device_id)['size'] <= most,
+            lambda: f'plugged size is not from {least:#x} to {most:#x}: '
+                    f'{self.device_info(device_id)}', timeout)
 
     def wait_settled(self, device_id=DEVICE, seconds=5):
         """Wait until the plugged size has not changed for some time."""
@@ -356,12 +367,9 @@ class Guest:
 
     def wait_mem_total_above(self, size, timeout=60):
         """Wait until the guest's kernel manages more than so much memory."""
-        deadline = time.monotonic() + timeout
-        while self.mem_total() <= size:
-            if time.monotonic() > deadline:
-                raise GuestTimeout(f'the guest\'s MemTotal is '
-                                   f'{self.mem_total():#x}, below {size:#x}')
-            time.sleep(0.1)
+        wait_until(lambda: self.mem_total() > size,
+                   lambda: f'the guest\'s MemTotal is {self.mem_total():#x}, '
+                           f'not above {size:#x}', timeout)
 
     def wait_mem_total(self, expected, timeout=60):
         """Wait until the guest's kernel manages so much memory.
@@ -370,9 +378,6 @@ class Guest:
         memory is online.  A kernel may keep some pages more or less for itself
         than it did when it booted last.
         """
-        deadline = time.monotonic() + timeout
-        while abs(self.mem_total() - expected) > KEPT_PAGES:
-            if time.monotonic() > deadline:
-                raise GuestTimeout(f'the guest\'s MemTotal is '
-                                   f'{self.mem_total():#x}, not {expected:#x}')
-            time.sleep(0.1)
+        wait_until(lambda: abs(self.mem_total() - expected) <= KEPT_PAGES,
+                   lambda: f'the guest\'s MemTotal is {self.mem_total():#x}, '
+                           f'not {expected:#x}', timeout)

@@ -18,7 +18,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import virtio_mem_parts as parts
-from virtio_mem_guest import Guest, GuestTimeout, MiB, Shell
+from virtio_mem_guest import Guest, MiB, Shell, wait_until
 
 PROGRAMS = {'libvirtd': 'libvirt-daemon', 'virsh': 'libvirt-clients',
             'virt-install': 'virtinst', 'nsenter': 'util-linux'}
@@ -259,14 +259,10 @@ class Domain(Guest):
 
     def wait_current(self, size, device_id=DEVICE, timeout=120):
         """Wait until libvirt says that the guest has plugged so much."""
-        deadline = time.monotonic() + timeout
-        while self.current(device_id) != size:
-            if time.monotonic() > deadline:
-                raise GuestTimeout(f'<current> of {device_id} is '
-                                   f'{self.current(device_id):#x}, not '
-                                   f'{size:#x}; for QEMU it is '
-                                   f'{self.device_info(device_id)["size"]:#x}')
-            time.sleep(0.1)
+        wait_until(lambda: self.current(device_id) == size,
+                   lambda: f'<current> of {device_id} is '
+                           f'{self.current(device_id):#x}, not {size:#x}; for '
+                           f'QEMU, {self.device_info(device_id)}', timeout)
 
     def device_info(self, device_id=DEVICE):
         """Return QEMU's view of a device."""
@@ -284,11 +280,8 @@ class Domain(Guest):
 
     def wait_detached(self, device_id, timeout=60):
         """Wait until libvirt has heard that a device is gone."""
-        deadline = time.monotonic() + timeout
-        while device_id in self.devices():
-            if time.monotonic() > deadline:
-                raise GuestTimeout(f'{device_id} is still there')
-            time.sleep(0.1)
+        wait_until(lambda: device_id not in self.devices(),
+                   f'{device_id} is still there', timeout)
 
     def statistics(self):
         """Return what libvirt knows of the domain's memory, in bytes."""
@@ -297,14 +290,12 @@ class Domain(Guest):
 
     def wait_statistics(self, available, timeout=60):
         """Wait until the guest reports so much memory, or any for 0."""
-        deadline = time.monotonic() + timeout
-        while True:
+        def look():
             statistics = self.statistics()
-            if statistics.get('available', -1) >= available:
-                return statistics
-            if time.monotonic() > deadline:
-                raise GuestTimeout(f'the statistics remain {statistics}')
-            time.sleep(0.2)
+            enough = statistics.get('available', -1) >= available
+            return statistics if enough else None
+        return wait_until(look, lambda: f'the statistics remain '
+                                        f'{self.statistics()}', timeout)
 
     def node_total(self, node):
         """Return how much memory the guest's kernel has in a NUMA node."""

@@ -13,10 +13,9 @@ import json
 import os
 import socket
 import threading
-import time
 
 import virtio_mem_parts as parts
-from virtio_mem_guest import Guest, GuestTimeout, MiB
+from virtio_mem_guest import Guest, MiB, wait_until
 
 TIMEOUT = 120
 POLL = 0.02
@@ -121,15 +120,8 @@ def status(guest):
     return guest.vm.cmd('query-migrate').get('status', 'none')
 
 
-def _poll(done, what, timeout=TIMEOUT):
-    deadline = time.monotonic() + timeout
-    while True:
-        result = done()
-        if result:
-            return result
-        if time.monotonic() > deadline:
-            raise GuestTimeout(f'{what} not after {timeout} s')
-        time.sleep(POLL)
+def _poll(look, what, timeout=TIMEOUT):
+    return wait_until(look, f'no {what}', timeout, POLL)
 
 
 def wait_status(guest, *wanted):
@@ -181,15 +173,16 @@ def begin(source, uri, limit=0):
     by include/exec/ram_addr.h.patch, stock is not): nothing runs meanwhile.  A
     background snapshot tracks writes in another way, and stops vCPUs by itself.
     """
-    pause = not is_enabled('background-snapshot', source)
-    limit_bandwidth(source, SLOW if pause else limit)
-    if pause:
-        source.vm.cmd('stop')
-    source.vm.cmd('migrate', uri=uri)
-    if pause:
-        wait_status(source, 'active')
-        source.vm.cmd('cont')
+    if is_enabled('background-snapshot', source):
         limit_bandwidth(source, limit)
+        source.vm.cmd('migrate', uri=uri)
+        return
+    limit_bandwidth(source, SLOW)
+    source.vm.cmd('stop')
+    source.vm.cmd('migrate', uri=uri)
+    wait_status(source, 'active')
+    source.vm.cmd('cont')
+    limit_bandwidth(source, limit)
 
 
 def start_both(source, start, *capabilities):
