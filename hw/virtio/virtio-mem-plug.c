@@ -29,37 +29,37 @@ static VirtIOMEMParts virtio_mem_all_parts(const VirtIOMEMBlocks *blocks,
 
 /* --- out of reach, within reach --- */
 
-static int virtio_mem_protect(VirtIOMEM *vmem, VirtIOMEMRange range)
+static int virtio_mem_range_protect(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     return virtio_mem_guard_protect(vmem->guard,
                                     virtio_mem_range_offset(vmem, range),
                                     virtio_mem_range_size(vmem, range));
 }
 
-static void virtio_mem_release(VirtIOMEM *vmem, VirtIOMEMRange range)
+static void virtio_mem_range_release(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     virtio_mem_guard_release(vmem->guard, virtio_mem_range_offset(vmem, range),
                              virtio_mem_range_size(vmem, range));
 }
 
-/* Undo virtio_mem_protect_parts(), or the part of it that was done. */
-static void virtio_mem_release_parts(VirtIOMEM *vmem, VirtIOMEMParts parts)
+/* Undo virtio_mem_parts_protect(), or the part of it that was done. */
+static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMParts parts)
 {
     VirtIOMEMRange run;
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
                                   run) {
-        virtio_mem_release(vmem, run);
+        virtio_mem_range_release(vmem, run);
     }
 }
 
-static int virtio_mem_protect_parts(VirtIOMEM *vmem, VirtIOMEMParts parts)
+static int virtio_mem_parts_protect(VirtIOMEM *vmem, VirtIOMEMParts parts)
 {
     VirtIOMEMRange run;
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
                                   run) {
-        int ret = virtio_mem_protect(vmem, run);
+        int ret = virtio_mem_range_protect(vmem, run);
 
         if (ret) {
             return ret;
@@ -75,13 +75,13 @@ static int virtio_mem_protect_parts(VirtIOMEM *vmem, VirtIOMEMParts parts)
 static int coroutine_mixed_fn virtio_mem_take_away(VirtIOMEM *vmem,
                                                    VirtIOMEMParts parts)
 {
-    int ret = virtio_mem_protect_parts(vmem, parts);
+    int ret = virtio_mem_parts_protect(vmem, parts);
 
     if (!ret) {
         ret = virtio_mem_work_discard(vmem, parts);
     }
     if (ret) {
-        virtio_mem_release_parts(vmem, parts);
+        virtio_mem_parts_release(vmem, parts);
     }
     return ret;
 }
@@ -144,13 +144,13 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
 {
     int ret;
 
-    virtio_mem_release(vmem, range);
+    virtio_mem_range_release(vmem, range);
     ret = virtio_mem_plug_memory(vmem, range);
     if (!ret) {
         ret = virtio_mem_announce_plug(vmem, range);
     }
     if (ret) {
-        virtio_mem_protect(vmem, range);
+        virtio_mem_range_protect(vmem, range);
         /* Populated by us, or by a listener that pinned it before another. */
         virtio_mem_work_discard(vmem, virtio_mem_parts(vmem, range, false));
         return ret;
@@ -214,10 +214,10 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
                                   run) {
         int ret;
 
-        virtio_mem_release(vmem, run);
+        virtio_mem_range_release(vmem, run);
         ret = virtio_mem_announce_plug(vmem, run);
         if (ret) {
-            virtio_mem_protect(vmem, run);
+            virtio_mem_range_protect(vmem, run);
             error_setg_errno(errp, -ret, "a user of the memory refused %"
                              PRIu64 " plugged blocks from block %" PRIu64,
                              run.nb_blocks, run.first);
