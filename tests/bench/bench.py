@@ -37,11 +37,12 @@ import p4_instructions                              # noqa: E402
 import p5_discard                                   # noqa: E402
 import p6_maximum                                   # noqa: E402
 import p8_migration                                 # noqa: E402
+import p9_guard                                     # noqa: E402
 import plot                                         # noqa: E402
 import virtio_mem_parts as parts                    # noqa: E402
 
 MODULES = (p1_stall, p2_populate, p3_resize, p4_instructions, p5_discard,
-           p6_maximum, p8_migration)
+           p6_maximum, p8_migration, p9_guard)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +133,12 @@ def in_turn(number):
     return names if number % 2 == 0 else names[::-1]
 
 
+def takes_part(emulator, group, number):
+    """Whether an emulator has something to do in a run of a group."""
+    return emulator == 'ours' or not (group.ours_only or
+                                      number and group.once_is_enough)
+
+
 def run_all(groups, nb_runs):
     """Run ours and stock in turn, group by group; return the results."""
     results = measure.Results()
@@ -140,8 +147,7 @@ def run_all(groups, nb_runs):
             print(f'{group.key} {group.title}: {number + 1}/{nb_runs}',
                   flush=True)
             for emulator in in_turn(number):
-                if not (number and emulator == 'stock'
-                        and group.once_is_enough):
+                if takes_part(emulator, group, number):
                     run_once(group, emulator, results)
             write(groups, results, nb_runs)
     return results

@@ -63,7 +63,8 @@ class Group:
     """Measures that come out of the same run.
 
     once_is_enough holds for stock: when it takes minutes to wait for
-    nothing, or when each run gives the same number.
+    nothing, or when each run gives the same number.  ours_only is for what
+    stock does not have.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Group:
     rows: tuple
     run: Callable
     once_is_enough: bool = False
+    ours_only: bool = False
 
 
 class Results:

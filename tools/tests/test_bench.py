@@ -145,7 +145,7 @@ class Groups(unittest.TestCase):
         groups = bench.all_groups()
         keys = [group.key for group in groups]
         self.assertEqual(keys, ['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P8',
-                                'P10'])
+                                'P10', 'P9'])
         for group in groups:
             names = [row.name for row in group.rows]
             self.assertEqual(len(set(names)), len(names), group.key)
@@ -161,6 +161,17 @@ class Groups(unittest.TestCase):
         self.assertEqual([bench.in_turn(number) for number in range(3)],
                          [['ours', 'stock'], ['stock', 'ours'],
                           ['ours', 'stock']])
+
+    def test_stock_is_spared_what_tells_nothing(self):
+        every, once, never = (
+            measure.Group('P0', 'title', (), None, once_is_enough=once,
+                          ours_only=only)
+            for once, only in ((False, False), (True, False), (False, True)))
+        for group, runs in ((every, [True, True]), (once, [True, False]),
+                            (never, [False, False])):
+            self.assertEqual([bench.takes_part('stock', group, number)
+                              for number in range(2)], runs)
+            self.assertTrue(bench.takes_part('ours', group, 1))
 
     def test_maximum_has_a_value_for_each_row(self):
         found = p6_maximum.derive(

@@ -1,0 +1,84 @@
+"""P9: what does it cost that unplugged memory cannot be used?
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+Two machines differ in nothing but the guard and do the same in turn, so that
+both find the same host.  Stock has no guard.
+"""
+
+import contextlib
+import statistics
+
+import host
+import p3_resize
+from measure import Group, MiB, Row, at_most
+from tiny_guest import PLUG, TinyGuest, UNPLUG
+
+AT_ONCE = 128 * MiB
+ROUNDS = 500
+GUARDS = ('on', 'off')
+DEVICES = {'untouched': '', 'touched': ',prealloc=on'}
+LINUX = 'Linux grows and shrinks'
+
+
+def _name(kind, content):
+    return f'{kind} of 128 MiB, {content}'
+
+
+def _rows():
+    for content in DEVICES:
+        for kind in ('PLUG', 'UNPLUG'):
+            yield Row(_name(kind, content), 'on : off', at_most(1.05))
+    yield Row(LINUX, 'on : off', at_most(1.02))
+
+
+def _options(run, guard):
+    return f',protect-unplugged={guard}{run.device_options}'
+
+
+def _ratio(times):
+    on, off = (statistics.median(times[guard]) for guard in GUARDS)
+    return on / off
+
+
+def _requests(run, content):
+    """Plug and unplug again and again; return the two ratios."""
+    plug, unplug = ({guard: [] for guard in GUARDS} for _ in range(2))
+    with contextlib.ExitStack() as stack:
+        guests = {guard: stack.enter_context(
+            TinyGuest(AT_ONCE, device=DEVICES[content] + _options(run, guard)))
+            for guard in GUARDS}
+        for guest in guests.values():
+            guest.start()
+        nb_blocks = AT_ONCE // guests['on'].block_size
+        for number in range(ROUNDS):
+            for guard in GUARDS if number % 2 else GUARDS[::-1]:
+                plug[guard].append(guests[guard].request(PLUG, 0, nb_blocks))
+                unplug[guard].append(guests[guard].request(UNPLUG, 0,
+                                                           nb_blocks))
+    return {_name('PLUG', content): _ratio(plug),
+            _name('UNPLUG', content): _ratio(unplug)}
+
+
+def _linux(run):
+    """Linux grows and shrinks as in P3, each first once."""
+    taken = dict.fromkeys(GUARDS, 0)
+    for guard in (*GUARDS, *GUARDS[::-1]):
+        taken[guard] += sum(p3_resize.grow_and_shrink(
+            run.directory, guard, _options(run, guard)))
+    return taken['on'] / taken['off']
+
+
+def run_once(run):
+    """Measure each with the guard and without."""
+    host.touch(2 * AT_ONCE)
+    values = {}
+    for content in DEVICES:
+        values.update(_requests(run, content))
+    host.touch(host.size())
+    values[LINUX] = _linux(run)
+    return values
+
+
+GROUP = Group('P9', 'with the guard and without', tuple(_rows()), run_once,
+              ours_only=True)
