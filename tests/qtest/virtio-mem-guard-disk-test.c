@@ -31,14 +31,9 @@ typedef struct Disk {
 
 static void disk_up(Disk *disk)
 {
-    QPCIAddress address = { .devfn = QPCI_DEVFN(5, 0) };
     VirtioMemGuest *vm = disk->vm;
 
-    disk->pci = virtio_pci_new(vm->qs->pcibus, &address);
-    g_assert_nonnull(disk->pci);
-    qvirtio_pci_device_enable(disk->pci);
-    qvirtio_start_device(&disk->pci->vdev);
-    qvirtio_set_features(&disk->pci->vdev, VM_BIT(VIRTIO_F_VERSION_1));
+    disk->pci = virtio_mem_neighbour_start(vm, 5);
     disk->vq = qvirtqueue_setup(&disk->pci->vdev, &vm->qs->alloc, 0);
     qvirtio_set_driver_ok(&disk->pci->vdev);
     disk->header = guest_alloc(&vm->qs->alloc, 64);
@@ -119,8 +114,7 @@ static void check_drive(const char *how)
     disk_up(&disk);
     disk_check(&disk);
     qvirtqueue_cleanup(disk.pci->vdev.bus, disk.vq, &disk.vm->qs->alloc);
-    qvirtio_pci_destructor(&disk.pci->obj);
-    g_free(disk.pci);
+    virtio_mem_neighbour_free(disk.pci);
     virtio_mem_guest_stop(disk.vm);
 }
 

@@ -259,3 +259,32 @@ uint8_t virtio_mem_config_generation(VirtioMemGuest *vm)
     return virtio_mem_common_read(
         vm, offsetof(struct virtio_pci_common_cfg, config_generation), 1);
 }
+
+/* --- another device --- */
+
+QVirtioPCIDevice *virtio_mem_neighbour_start(VirtioMemGuest *vm, int slot)
+{
+    QPCIAddress address = { .devfn = QPCI_DEVFN(slot, 0) };
+    QVirtioPCIDevice *dev = virtio_pci_new(vm->qs->pcibus, &address);
+
+    g_assert_nonnull(dev);
+    qvirtio_pci_device_enable(dev);
+    qvirtio_start_device(&dev->vdev);
+    qvirtio_set_features(&dev->vdev, VM_BIT(VIRTIO_F_VERSION_1));
+    return dev;
+}
+
+void virtio_mem_neighbour_go(QVirtioPCIDevice *dev, QVirtQueue *vq)
+{
+    dev->vdev.bus->queue_select(&dev->vdev, 0);
+    dev->vdev.bus->set_queue_address(&dev->vdev, vq);
+    qpci_io_writew(dev->pdev, dev->bar, dev->common_cfg_offset +
+                   offsetof(struct virtio_pci_common_cfg, queue_enable), 1);
+    qvirtio_set_driver_ok(&dev->vdev);
+}
+
+void virtio_mem_neighbour_free(QVirtioPCIDevice *dev)
+{
+    qvirtio_pci_destructor(&dev->obj);
+    g_free(dev);
+}

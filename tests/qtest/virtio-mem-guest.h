@@ -150,6 +150,15 @@ void virtio_mem_pci_up(VirtioMemGuest *vm);
 /* device_reset or system_reset, then driver_up with the default features. */
 void virtio_mem_restart_driver(VirtioMemGuest *vm);
 
+/*
+ * Another modern virtio device, in @slot: its driver, with no feature but
+ * VIRTIO_F_VERSION_1, up to where it sets queues up; then to its end, with
+ * queue 0 at the addresses in @vq.
+ */
+QVirtioPCIDevice *virtio_mem_neighbour_start(VirtioMemGuest *vm, int slot);
+void virtio_mem_neighbour_go(QVirtioPCIDevice *dev, QVirtQueue *vq);
+void virtio_mem_neighbour_free(QVirtioPCIDevice *dev);
+
 /* --- requests --- */
 
 /* One request; name what matters, leave the rest zero. */

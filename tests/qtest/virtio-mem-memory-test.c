@@ -6,7 +6,6 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
-#include "standard-headers/linux/virtio_pci.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 
@@ -211,26 +210,17 @@ static const VirtioMemOptions with_rng = {
 static QVirtioPCIDevice *memory_rng_up(VirtioMemGuest *vm,
                                        VirtioMemRing *ring)
 {
-    QPCIAddress address = { .devfn = QPCI_DEVFN(5, 0) };
-    QVirtioPCIDevice *rng = virtio_pci_new(vm->qs->pcibus, &address);
+    QVirtioPCIDevice *rng = virtio_mem_neighbour_start(vm, 5);
     VirtioMemRingOptions opts = {};
     QVirtQueue vq = {};
 
-    qvirtio_pci_device_enable(rng);
-    qvirtio_reset(&rng->vdev);
-    qvirtio_set_acknowledge(&rng->vdev);
-    qvirtio_set_driver(&rng->vdev);
-    qvirtio_set_features(&rng->vdev, VM_BIT(VIRTIO_F_VERSION_1));
     rng->vdev.bus->queue_select(&rng->vdev, 0);
     opts.size = rng->vdev.bus->get_queue_size(&rng->vdev);
     virtio_mem_ring_init(ring, vm->qts, &vm->qs->alloc, &opts);
     vq.desc = ring->desc;
     vq.avail = ring->driver;
     vq.used = ring->device;
-    rng->vdev.bus->set_queue_address(&rng->vdev, &vq);
-    qpci_io_writew(rng->pdev, rng->bar, rng->common_cfg_offset +
-                   offsetof(struct virtio_pci_common_cfg, queue_enable), 1);
-    qvirtio_set_driver_ok(&rng->vdev);
+    virtio_mem_neighbour_go(rng, &vq);
     return rng;
 }
 
@@ -259,8 +249,7 @@ static void test_dma_target(VirtioMemGuest *vm)
     g_assert_true(virtio_mem_blocks_are_filled(vm, 2, 1, 0x21));
     vm_assert_state(vm, 1, 1, UNPLUGGED);
     virtio_mem_ring_free(&ring);
-    qvirtio_pci_destructor(&rng->obj);
-    g_free(rng);
+    virtio_mem_neighbour_free(rng);
 }
 
 /* --- what goes back to the host --- */

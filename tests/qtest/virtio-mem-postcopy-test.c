@@ -9,7 +9,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "standard-headers/linux/virtio_pci.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 
@@ -132,22 +131,11 @@ static const VirtioMemOptions with_rng = {
  */
 static QVirtioPCIDevice *postcopy_rng_up(VirtioMemGuest *vm, uint64_t gpa)
 {
-    QPCIAddress address = { .devfn = QPCI_DEVFN(3, 0) };
-    QVirtioPCIDevice *rng = virtio_pci_new(vm->qs->pcibus, &address);
+    QVirtioPCIDevice *rng = virtio_mem_neighbour_start(vm, 3);
     QVirtQueue vq = { .desc = gpa, .avail = gpa + 0x4000,
                       .used = gpa + 0x8000 };
 
-    g_assert_nonnull(rng);
-    qvirtio_pci_device_enable(rng);
-    qvirtio_reset(&rng->vdev);
-    qvirtio_set_acknowledge(&rng->vdev);
-    qvirtio_set_driver(&rng->vdev);
-    qvirtio_set_features(&rng->vdev, VM_BIT(VIRTIO_F_VERSION_1));
-    rng->vdev.bus->queue_select(&rng->vdev, 0);
-    rng->vdev.bus->set_queue_address(&rng->vdev, &vq);
-    qpci_io_writew(rng->pdev, rng->bar, rng->common_cfg_offset +
-                   offsetof(struct virtio_pci_common_cfg, queue_enable), 1);
-    qvirtio_set_driver_ok(&rng->vdev);
+    virtio_mem_neighbour_go(rng, &vq);
     return rng;
 }
 
@@ -174,8 +162,7 @@ static void test_ring_beyond_usable(VirtioMemGuest *unused)
         g_assert_true(virtio_mem_is_filled(to, gpa + 0x8100, 0x3c, 0x800));
         vm_assert_state(to, block, 1, PLUGGED);
     }
-    qvirtio_pci_destructor(&rng->obj);
-    g_free(rng);
+    virtio_mem_neighbour_free(rng);
     virtio_mem_guest_stop(to);
     virtio_mem_guest_stop(from);
 }
