@@ -16,23 +16,23 @@
 
 /*
  * A slice is what one system call works on.  It may hold the process's memory
- * map for that long, and the processor, so populating, which takes about half a
- * millisecond for 2 MiB, goes in small ones.  Discarding is faster, and most of
- * a huge region may not be populated: its slices grow with it, so that their
+ * map for that long, and the processor, so it takes a millisecond or less, even
+ * in small pages: populating is slow, and giving shared memory back is slower
+ * than private memory.  But each call costs something, too, and most of a huge
+ * region may not be populated: slices to discard grow with it, so that their
  * number does not.
  */
 #define VIRTIO_MEM_POPULATE_SLICE (2 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
+#define VIRTIO_MEM_DISCARD_SHARED_SLICE (4 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICES_MAX 1024
 
 /*
  * A trip through the thread pool costs more than to discard memory of which
  * little is populated, or which is in huge pages.  Nobody knows beforehand, so
- * discarding is tried in place for that long, in slices that are short even for
- * shared memory in small pages.
+ * discarding is tried in place for that long.
  */
 #define VIRTIO_MEM_TRY_US 500
-#define VIRTIO_MEM_TRY_SLICE (4 * MiB)
 
 #define VIRTIO_MEM_WORK_MAX_THREADS 16
 
@@ -125,6 +125,13 @@ static void *virtio_mem_work_take_part(void *opaque)
     return NULL;
 }
 
+static uint64_t virtio_mem_discard_slice_size(HostMemoryBackend *memdev)
+{
+    return ROUND_UP(memdev->share ? VIRTIO_MEM_DISCARD_SHARED_SLICE
+                                  : VIRTIO_MEM_DISCARD_SLICE,
+                    host_memory_backend_pagesize(memdev));
+}
+
 /* Do what can be done in a short time.  False if something is left. */
 static bool virtio_mem_work_try(VirtIOMEMWork *work)
 {
@@ -132,8 +139,7 @@ static bool virtio_mem_work_try(VirtIOMEMWork *work)
     const uint64_t slice = work->slice;
     bool left = true;
 
-    work->slice = ROUND_UP(VIRTIO_MEM_TRY_SLICE,
-                           host_memory_backend_pagesize(work->vmem->memdev));
+    work->slice = virtio_mem_discard_slice_size(work->vmem->memdev);
     while (left && g_get_monotonic_time() < end) {
         left = virtio_mem_work_do_slice(work);
     }
@@ -197,7 +203,6 @@ static unsigned int virtio_mem_work_count_threads(const VirtIOMEMWork *work)
 
 static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
 {
-    HostMemoryBackend *memdev = work->vmem->memdev;
     /*
      * Who cleans up after a migration in its coroutine must not yield there:
      * others would go on with what is half destroyed.
@@ -205,7 +210,10 @@ static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
     const bool may_yield = qemu_in_coroutine() &&
         (work->is_long || virtio_mem_is_in_flight(work->vmem));
 
-    work->slice = ROUND_UP(work->slice, host_memory_backend_pagesize(memdev));
+    if (!may_yield && !work->is_long) {
+        /* Everybody waits for the end, whatever happens in between. */
+        work->slice = MAX(work->slice, VIRTIO_MEM_DISCARD_SLICE);
+    }
     work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
     qemu_mutex_init(&work->lock);
 
@@ -234,7 +242,8 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
         .fn = virtio_mem_backing_populate,
         .is_long = true,
         .size = virtio_mem_parts_size(vmem, &parts),
-        .slice = VIRTIO_MEM_POPULATE_SLICE,
+        .slice = ROUND_UP(VIRTIO_MEM_POPULATE_SLICE,
+                          host_memory_backend_pagesize(vmem->memdev)),
     };
     const int ret = virtio_mem_work_run(&work);
 
@@ -259,7 +268,7 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
         .fn = virtio_mem_work_discard_slice,
         .size = size,
         .slice = ROUND_UP(MAX(size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1),
-                          VIRTIO_MEM_DISCARD_SLICE),
+                          virtio_mem_discard_slice_size(vmem->memdev)),
     };
 
     return virtio_mem_work_run(&work);

@@ -156,7 +156,7 @@ static void test_populate_fails(VirtioMemGuest *unused)
     virtio_mem_hold_release(held, 0);
     virtio_mem_hold_release(virtio_mem_hold_next(VM_HOST_POPULATE), ENOMEM);
     /* All but what was tried without asking. */
-    while (discarded + 4 * MiB < VM_FLIGHT_BLOCKS * VM_BLOCK) {
+    while (discarded + 32 * MiB < VM_FLIGHT_BLOCKS * VM_BLOCK) {
         held = virtio_mem_hold_next(VM_HOST_DISCARD);
         discarded += held.question.size;
         virtio_mem_hold_release(held, 0);

@@ -236,12 +236,13 @@ static void test_short_slices(void)
 
     fake_work_init(&fake, 1);
     g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
-    g_assert_cmpuint(fake.max_slice, <=, 2 * MiB);
+    g_assert_cmpuint(fake.max_slice, ==, 2 * MiB);
     assert_touched(&fake, EVERYTHING, false);
 
     fake.max_slice = 0;
+    fake.memdev.share = true;
     g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
-    g_assert_cmpuint(fake.max_slice, <=, 32 * MiB);
+    g_assert_cmpuint(fake.max_slice, ==, 32 * MiB);
     fake_work_destroy(&fake);
 }
 
@@ -352,6 +353,7 @@ static void test_coroutine_yields(void)
     Request request = { .range = EVERYTHING };
 
     fake_work_init(&request.fake, 1);
+    request.fake.memdev.share = true;
     request.fake.held = true;
     request_start(&request);
     g_assert_false(request.done);
@@ -361,13 +363,14 @@ static void test_coroutine_yields(void)
         qemu_cond_broadcast(&request.fake.changed);
     }
     AIO_WAIT_WHILE(NULL, !request.done);
+    g_assert_cmpuint(request.fake.max_slice, ==, 4 * MiB);
     assert_touched(&request.fake, EVERYTHING, false);
     fake_work_destroy(&request.fake);
 }
 
-static void test_coroutine_short(void)
+static void do_test_coroutine_short(bool share, uint64_t slice)
 {
-    const VirtIOMEMRange range = { 7, 16 };
+    const VirtIOMEMRange range = { 7, 32 };
     bool done = false;
 
     /* A busy host may take this thread's processor away in the middle. */
@@ -375,14 +378,23 @@ static void test_coroutine_short(void)
         Request request = { .range = range };
 
         fake_work_init(&request.fake, 1);
+        request.fake.memdev.share = share;
         request_start(&request);
         done = request.done;
         AIO_WAIT_WHILE(NULL, !request.done);
-        g_assert_cmpuint(request.fake.max_slice, <=, done ? 4 * MiB : 32 * MiB);
+        if (done) {
+            g_assert_cmpuint(request.fake.max_slice, ==, slice);
+        }
         assert_touched(&request.fake, range, false);
         fake_work_destroy(&request.fake);
     }
     g_assert_true(done);
+}
+
+static void test_coroutine_short(void)
+{
+    do_test_coroutine_short(false, 32 * MiB);
+    do_test_coroutine_short(true, 4 * MiB);
 }
 
 /* A migration's coroutine, that cleans up. */
