@@ -21,24 +21,24 @@ def _resize(monitor, size):
     return monitor.wait_plugged(lambda plugged: plugged == size, 600) - start
 
 
-def grow_and_shrink(directory, name, device_options):
+def grow_and_shrink(guest, monitor):
     """Grow, wait until all is online, shrink; return the seconds of both."""
     size = host.size()
-    with linux_guest(directory, name, region_size=size,
-                     device_options=device_options) as (guest, monitor):
-        guest.wait_boot()
-        before = guest.mem_total()
-        grow = _resize(monitor, size)
-        guest.wait_mem_total(before + size)
-        shrink = _resize(monitor, 0)
-        guest.wait_mem_total(before)
-        check_quiet(guest)
+    before = guest.mem_total()
+    grow = _resize(monitor, size)
+    guest.wait_mem_total(before + size)
+    shrink = _resize(monitor, 0)
+    guest.wait_mem_total(before)
     return grow, shrink
 
 
 def run_once(run):
     """One guest, once."""
-    grow, shrink = grow_and_shrink(run.directory, 'guest', run.device_options)
+    with linux_guest(run.directory, region_size=host.size(),
+                     device_options=run.device_options) as (guest, monitor):
+        guest.wait_boot()
+        grow, shrink = grow_and_shrink(guest, monitor)
+        check_quiet(guest)
     return {BOTH: grow + shrink, 'grow': grow, 'shrink': shrink}
 
 
