@@ -16,11 +16,11 @@
 
 #define RACE_REGION (512 * MiB)
 #define RACE_BLOCKS (RACE_REGION / VM_BLOCK)
-#define RACE_MAX_NB 24
+#define RACE_MAX_NB 48
 #define RACE_ACCESSES 50
 
-/* To give back more than that is never done in place, if the host is held. */
-#define RACE_IN_PLACE 8
+/* More than one slice is never given back in place, if the host is held. */
+#define RACE_IN_PLACE 16
 
 /* What is lent, page tables of all blocks, and some for QEMU. */
 #define RACE_SLACK (3 * MiB)
