@@ -108,7 +108,8 @@ static void test_gain_without_guard(VirtioMemGuest *vm)
     const uint64_t before = virtio_mem_host_memory(vm);
 
     g_assert_false(virtio_mem_is_protected(vm));
-    qtest_memset(vm->qts, vm->addr, 0x55, 64 * MiB);
+    qtest_memset(vm->qts, vm->addr, 0x55, 128 * MiB);
+    /* QEMU may not need all that it started with. */
     g_assert_cmpuint(virtio_mem_host_memory(vm), >=,
                      before + 64 * MiB - VM_HOST_NOISE);
 }
