@@ -26,7 +26,7 @@ import tempfile
 import traceback
 
 TOP = Path(__file__).resolve().parent.parent.parent
-sys.path.append(str(TOP / 'tests/functional'))
+sys.path += [str(TOP / 'tests/functional'), str(TOP / 'tools')]
 
 import host                                         # noqa: E402
 import measure                                      # noqa: E402

@@ -5,12 +5,11 @@ SPDX-License-Identifier: GPL-2.0-or-later
 
 import contextlib
 import gzip
-import importlib.machinery
-import importlib.util
 import subprocess
 import time
 
 import host
+import program
 import virtio_mem_parts as parts
 from monitor import Monitor
 from virtio_mem_guest import Guest, GuestError
@@ -19,26 +18,16 @@ SOURCE = parts.TOP / 'tests/bench/timer-gap.c'
 TRACE = 'virtio_mem_*'
 
 
-def _guest_image():
-    """Import tools/guest-image, which is a program."""
-    path = str(parts.TOP / 'tools/guest-image')
-    loader = importlib.machinery.SourceFileLoader('guest_image', path)
-    spec = importlib.util.spec_from_loader('guest_image', loader)
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 def initrd_with_timer(directory):
     """Return an initramfs that has timer-gap, too.
 
     Linux unpacks archives that follow each other.
     """
-    program = directory / 'timer-gap'
+    timer = directory / 'timer-gap'
     subprocess.run(['gcc', '-O2', '-Wall', '-Werror', '-static', '-o',
-                    program, SOURCE], check=True)
-    archive = _guest_image().Archive()
-    archive.add_file('bin/timer-gap', program.read_bytes(), 0o755)
+                    timer, SOURCE], check=True)
+    archive = program.load('guest-image').Archive()
+    archive.add_file('bin/timer-gap', timer.read_bytes(), 0o755)
     result = directory / 'initrd.img'
     result.write_bytes(parts.part('GUEST_INITRD').read_bytes() +
                        gzip.compress(archive.finish()))

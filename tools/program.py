@@ -5,7 +5,7 @@ import importlib.machinery
 import importlib.util
 from pathlib import Path
 
-TOOLS = Path(__file__).resolve().parent.parent
+TOOLS = Path(__file__).resolve().parent
 
 
 def load(name):
