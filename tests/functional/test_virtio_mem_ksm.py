@@ -4,6 +4,9 @@
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import contextlib
+import mmap
+import os
 from pathlib import Path
 
 import virtio_mem_pattern as pattern
@@ -16,10 +19,28 @@ SIZE = 512 * MiB
 PAGE = 4096
 
 
-def merged_pages(guest):
-    """Return how many pages of a guest are merged; others may merge, too."""
-    path = Path(f'/proc/{guest.vm.get_pid()}/ksm_merging_pages')
+def merged_pages(pid):
+    """Return how many pages of a process are merged."""
+    path = Path(f'/proc/{pid}/ksm_merging_pages')
     return int(path.read_text(encoding='ascii'))
+
+
+def merged_guest_pages(guest):
+    """Return how many pages of a guest are merged; others may merge, too."""
+    return merged_pages(guest.vm.get_pid())
+
+
+@contextlib.contextmanager
+def witness():
+    """Offer KSM equal pages of this process, in a block.
+
+    KSM sleeps while nobody offers it anything, so without them a test
+    that nothing is merged would wait for ever, or prove nothing.
+    """
+    with mmap.mmap(-1, 64 * PAGE, mmap.MAP_PRIVATE) as pages:
+        pages.madvise(mmap.MADV_MERGEABLE)
+        pages.write(os.urandom(PAGE) * 64)
+        yield
 
 
 def wait_for_ksm(look):
@@ -54,7 +75,7 @@ class VirtioMemKSM(GuestTest):
     def test_equal_plugged_memory_is_merged_and_goes_back(self):
         guests = self.two_guests('on')
         pages = pattern.FILE_SIZE // PAGE
-        wait_for_ksm(lambda: min(map(merged_pages, guests)) > pages // 2)
+        wait_for_ksm(lambda: min(map(merged_guest_pages, guests)) > pages // 2)
         self.assertGreater(self.ksm.count('pages_sharing'), pages // 2)
         # Merged pages are pages like any other: readable, and written to.
         for guest in guests:
@@ -66,13 +87,15 @@ class VirtioMemKSM(GuestTest):
             guest.resize(0)
             self.assertEqual(guest.host_memory(), 0)
         # KSM notices on its next round.
-        wait_for_ksm(lambda: not any(map(merged_pages, guests)))
+        wait_for_ksm(lambda: not any(map(merged_guest_pages, guests)))
 
     def test_without_merge_nothing_is_merged(self):
         guests = self.two_guests('off')
-        last = self.ksm.count('full_scans') + 2
-        wait_for_ksm(lambda: self.ksm.count('full_scans') >= last)
-        self.assertEqual([merged_pages(guest) for guest in guests], [0, 0])
+        with witness():
+            last = self.ksm.count('full_scans') + 2
+            wait_for_ksm(lambda: self.ksm.count('full_scans') >= last
+                         and merged_pages(os.getpid()) > 0)
+            self.assertEqual(list(map(merged_guest_pages, guests)), [0, 0])
 
 
 if __name__ == '__main__':
