@@ -14,8 +14,12 @@
 #define GUARD_MAX_CHUNKS 4096
 #define GUARD_MIN_CHUNK_BLOCKS 64
 
-/* A quarter of what Linux allows a process by default (vm.max_map_count). */
+/*
+ * A quarter of what Linux allows a process by default (vm.max_map_count), for
+ * all guards together: each has its share.
+ */
 #define GUARD_MAX_MAPPINGS 16384
+static unsigned int guard_map_nb;   /* atomic */
 
 /* A chunk that is watched as a whole ends its neighbours' mappings. */
 #define GUARD_WHOLE_CHUNK_EDGES 2
@@ -119,6 +123,12 @@ static int guard_map_sync_chunk(VirtIOMEMGuardMap *map, uint64_t chunk)
 
 /* --- the budget of mappings --- */
 
+static uint64_t guard_map_budget(const VirtIOMEMGuardMap *map)
+{
+    return map->max_mappings ?:
+           GUARD_MAX_MAPPINGS / qatomic_read(&guard_map_nb);
+}
+
 static uint32_t guard_map_chunk_cost(const VirtIOMEMGuardMap *map,
                                      uint64_t chunk)
 {
@@ -181,12 +191,14 @@ static bool guard_map_pick_chunk(const VirtIOMEMGuardMap *map, bool whole,
     uint64_t i;
 
     for (i = 0; i < map->nb_chunks; i++) {
-        if (test_bit(i, map->whole) != whole ||
-            (found && (map->edges[i] < map->edges[*chunk]) != whole)) {
+        if (test_bit(i, map->whole) != whole) {
             continue;
         }
-        *chunk = i;
-        found = true;
+        if (!found || (whole ? map->edges[i] < map->edges[*chunk]
+                             : map->edges[i] >= map->edges[*chunk])) {
+            *chunk = i;
+            found = true;
+        }
     }
     return found;
 }
@@ -194,9 +206,10 @@ static bool guard_map_pick_chunk(const VirtIOMEMGuardMap *map, bool whole,
 /* Watch less exactly until the budget is kept, or the host refuses. */
 static void guard_map_coarsen(VirtIOMEMGuardMap *map)
 {
+    const uint64_t budget = guard_map_budget(map);
     uint64_t chunk;
 
-    while (map->mappings > map->max_mappings &&
+    while (map->mappings > budget &&
            guard_map_pick_chunk(map, false, &chunk) &&
            map->edges[chunk] > GUARD_WHOLE_CHUNK_EDGES) {
         guard_map_set_whole(map, chunk, true);
@@ -212,7 +225,7 @@ static void guard_map_coarsen(VirtIOMEMGuardMap *map)
  */
 static void guard_map_refine(VirtIOMEMGuardMap *map)
 {
-    const uint64_t enough = map->max_mappings / 4 * 3;
+    const uint64_t enough = guard_map_budget(map) / 4 * 3;
     uint64_t chunk;
 
     while (map->nb_whole && guard_map_pick_chunk(map, true, &chunk) &&
@@ -229,6 +242,20 @@ static void guard_map_refine(VirtIOMEMGuardMap *map)
 
 /* --- changes --- */
 
+/* Bit by bit: QEMU's copy to an offset clears what follows in the word. */
+static void guard_map_restore(VirtIOMEMGuardMap *map,
+                              const unsigned long *before, uint64_t first,
+                              uint64_t nb_blocks)
+{
+    uint64_t i;
+
+    bitmap_clear(map->guarded, first, nb_blocks);
+    for (i = find_first_bit(before, nb_blocks); i < nb_blocks;
+         i = find_next_bit(before, nb_blocks, i + 1)) {
+        set_bit(first + i, map->guarded);
+    }
+}
+
 int virtio_mem_guard_map_guard(VirtIOMEMGuardMap *map, uint64_t first,
                                uint64_t nb_blocks)
 {
@@ -239,7 +266,7 @@ int virtio_mem_guard_map_guard(VirtIOMEMGuardMap *map, uint64_t first,
     bitmap_set(map->guarded, first, nb_blocks);
     ret = guard_map_sync(map, first, first + nb_blocks);
     if (ret) {
-        bitmap_copy_with_dst_offset(map->guarded, before, first, nb_blocks);
+        guard_map_restore(map, before, first, nb_blocks);
         guard_map_sync(map, first, first + nb_blocks);
         return ret;
     }
@@ -264,7 +291,7 @@ int virtio_mem_guard_map_rearm(VirtIOMEMGuardMap *map)
 {
     int ret;
 
-    map->disarmed = false;
+    qatomic_set(&map->disarmed, false);
     ret = guard_map_sync(map, 0, map->nb_blocks);
     if (ret) {
         virtio_mem_guard_map_disarm(map);
@@ -274,7 +301,11 @@ int virtio_mem_guard_map_rearm(VirtIOMEMGuardMap *map)
 
 void virtio_mem_guard_map_disarm(VirtIOMEMGuardMap *map)
 {
-    map->disarmed = true;
+    /* Others may watch this memory since. */
+    if (map->disarmed) {
+        return;
+    }
+    qatomic_set(&map->disarmed, true);
     /* One call for all, which needs no new mapping and so cannot fail. */
     guard_map_arm(map, 0, map->nb_blocks, false);
 }
@@ -306,7 +337,7 @@ void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd, void *host,
     map->host = host;
     map->block_size = block_size;
     map->nb_blocks = size / block_size;
-    map->max_mappings = max_mappings ?: GUARD_MAX_MAPPINGS;
+    map->max_mappings = max_mappings;
     map->disarmed = true;
     map->guarded = bitmap_new(map->nb_blocks);
     map->armed = bitmap_new(map->nb_blocks);
@@ -317,10 +348,12 @@ void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd, void *host,
     map->nb_chunks = DIV_ROUND_UP(map->nb_blocks, map->chunk_blocks);
     map->whole = bitmap_new(map->nb_chunks);
     map->edges = g_new0(uint32_t, map->nb_chunks);
+    qatomic_inc(&guard_map_nb);
 }
 
 void virtio_mem_guard_map_cleanup(VirtIOMEMGuardMap *map)
 {
+    qatomic_dec(&guard_map_nb);
     g_free(map->guarded);
     g_free(map->armed);
     g_free(map->whole);

@@ -19,7 +19,7 @@ typedef struct VirtIOMEMGuardMap {
     uint8_t *host;
     uint64_t block_size;
     uint64_t nb_blocks;
-    uint64_t max_mappings;
+    uint64_t max_mappings;      /* 0: a share of what all guards have */
     bool disarmed;
     unsigned long *guarded;
     unsigned long *armed;

@@ -2,14 +2,13 @@
  * The guard: unplugged memory stays out of reach.
  *
  * A thread answers the faults of all others.  It must never wait for somebody
- * who may wait for it: so it neither takes the BQL nor touches the memory, and
- * nobody touches the memory with the guard's lock held.
+ * who may wait for it: so it neither takes the BQL nor touches memory that is
+ * watched, and nobody does with the guard's lock held.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "qemu/error-report.h"
 #include "qemu/event_notifier.h"
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
@@ -189,11 +188,8 @@ int virtio_mem_guard_come_back(VirtIOMEMGuard *guard)
 
 bool virtio_mem_guard_is_active(VirtIOMEMGuard *guard)
 {
-    if (!guard) {
-        return false;
-    }
-    QEMU_LOCK_GUARD(&guard->lock);
-    return !guard->map.disarmed;
+    /* Without the lock: who looks must not wait for a page. */
+    return guard && !qatomic_read(&guard->map.disarmed);
 }
 
 bool virtio_mem_guard_fetch(VirtIOMEMGuard *guard,
@@ -278,7 +274,8 @@ VirtIOMEMGuard *virtio_mem_guard_new(const VirtIOMEMGuardArea *area,
                               area->block_size, area->max_mappings);
     if (event_notifier_init(&guard->quit, 0) ||
         !virtio_mem_guard_lend_init(&guard->lend, uffd, &guard->area)) {
-        error_setg_errno(errp, errno, "no resources");
+        error_setg_errno(errp, errno, "no file descriptor or no memory for"
+                         " the guard");
         guard_cleanup(guard);
         return NULL;
     }
@@ -291,7 +288,7 @@ VirtIOMEMGuard *virtio_mem_guard_new(const VirtIOMEMGuardArea *area,
     return guard;
 }
 
-/* What is lent goes with the memory, or when it is used again. */
+/* Takes back what is lent; whoever waits for an answer goes on. */
 void virtio_mem_guard_free(VirtIOMEMGuard *guard)
 {
     if (!guard) {

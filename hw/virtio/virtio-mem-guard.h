@@ -34,7 +34,7 @@ typedef struct VirtIOMEMGuardArea {
     uint64_t page_size;         /* of the host, in this area */
     uint64_t block_size;        /* a multiple of page_size */
     bool shared;                /* the mapping: content survives without it */
-    uint64_t max_mappings;      /* see below; 0: a sensible default */
+    uint64_t max_mappings;      /* see below; 0: a share of all guards' */
 
     /*
      * Both are called by the guard's thread and by its callers' threads.

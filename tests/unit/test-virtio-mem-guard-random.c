@@ -12,6 +12,7 @@
 #include "qemu/lockable.h"
 #include "qemu/thread.h"
 #include "qemu/units.h"
+#include "qemu/userfaultfd.h"
 #include "virtio-mem-guard-scene.h"
 #include <sys/mman.h>
 
@@ -233,8 +234,8 @@ static void assert_watched(GuardScene *scene, uint64_t block, bool guarded)
 static void test_every_second_block_of_a_tebibyte(void)
 {
     GuardScene *scene = guard_scene_new(&guard_kinds[0], 1 * TiB);
-    const uint64_t nb_blocks = 1 * TiB / (2 * MiB);
-    const uint64_t step = guard_scale(4, 1) * 2;
+    const uint64_t nb_blocks = guard_scale(256, 1024) * GiB / (2 * MiB);
+    const uint64_t step = 2;
     uint64_t before, i, most = 0, nb_mappings;
 
     if (!scene) {
@@ -265,6 +266,60 @@ static void test_every_second_block_of_a_tebibyte(void)
     g_assert_cmpint(proc_self_mappings(), <=, before + 64);
     for (i = 0; i < nb_blocks; i += step * 4099) {
         assert_watched(scene, i, true);
+    }
+    guard_scene_free(scene);
+}
+
+/* Several devices have no more mappings than one. */
+static void test_guards_share_mappings(void)
+{
+    const uint64_t before = proc_self_mappings();
+    GuardScene *scenes[3];
+    size_t i;
+
+    for (i = 0; i < ARRAY_SIZE(scenes); i++) {
+        scenes[i] = guard_scene_new(&guard_kinds[0], 64 * GiB);
+        if (!scenes[i]) {
+            return;
+        }
+    }
+    for (i = 0; i < ARRAY_SIZE(scenes); i++) {
+        for (uint64_t block = 0; block < 64 * GiB / (2 * MiB); block += 2) {
+            guard_scene_plug(scenes[i], block, 1);
+        }
+    }
+    g_assert_cmpint(proc_self_mappings(), <=, before + 16384);
+    for (i = 0; i < ARRAY_SIZE(scenes); i++) {
+        assert_watched(scenes[i], 0, false);
+        assert_watched(scenes[i], 1, true);
+        guard_scene_free(scenes[i]);
+    }
+}
+
+/* Somebody else watches a block that is to be unplugged, so that fails. */
+static void test_refused(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[0], 64 * MiB);
+    uint64_t block_size, nb_blocks, i;
+    int fd;
+
+    if (!scene) {
+        return;
+    }
+    block_size = scene->area.block_size;
+    nb_blocks = 64 * MiB / block_size;
+    guard_scene_plug(scene, 1, 6);
+    fd = uffd_create_fd(0, true);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(uffd_register_memory(fd, scene->host + 4 * block_size,
+                                         block_size,
+                                         UFFDIO_REGISTER_MODE_MISSING, NULL),
+                    ==, 0);
+    g_assert_cmpint(virtio_mem_guard_protect(scene->guard, 3 * block_size,
+                                             3 * block_size), ==, -EBUSY);
+    uffd_close_fd(fd);
+    for (i = 0; i < nb_blocks; i++) {
+        assert_watched(scene, i, i < 1 || i > 6);
     }
     guard_scene_free(scene);
 }
@@ -385,6 +440,10 @@ int main(int argc, char **argv)
                     test_threads_with_small_budget);
     g_test_add_func("/virtio-mem/guard/mappings/every-second-block",
                     test_every_second_block_of_a_tebibyte);
+    g_test_add_func("/virtio-mem/guard/mappings/several-guards",
+                    test_guards_share_mappings);
+    g_test_add_func("/virtio-mem/guard/mappings/refused-changes-nothing",
+                    test_refused);
     g_test_add_func("/virtio-mem/guard/mappings/content",
                     test_content_of_watched_blocks);
     g_test_add_func("/virtio-mem/guard/mappings/random-blocks",
