@@ -9,8 +9,8 @@
  */
 
 #include "qemu/osdep.h"
-#include "block/aio-wait.h"
 #include "virtio-mem-internal.h"
+#include "virtio-mem-work.h"
 
 bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
 {
@@ -31,21 +31,26 @@ void virtio_mem_flight_begin(VirtIOMEM *vmem)
 void virtio_mem_flight_end(VirtIOMEM *vmem)
 {
     vmem->request_co = NULL;
-    aio_wait_kick();
 }
 
 void virtio_mem_drain(VirtIOMEM *vmem)
 {
     /*
      * A guest may have its answer written to the registers of this very
-     * device.  That resets it while its request does nothing but end.
+     * device, or of one that writes there.  That resets it while its request
+     * does nothing but end.
      */
-    if (!vmem->request_co || vmem->request_co == qemu_coroutine_self()) {
+    if (!vmem->request_task) {
         return;
     }
 
+    /*
+     * Nothing else happens meanwhile: a guest can have any device write to our
+     * registers, in a coroutine or an iothread, where nobody may poll.
+     */
     trace_virtio_mem_drain();
     qatomic_inc(&vmem->nb_drains);
-    AIO_WAIT_WHILE(NULL, vmem->request_co);
+    virtio_mem_work_finish(vmem->request_task);
     qatomic_dec(&vmem->nb_drains);
+    assert(!vmem->request_co);
 }

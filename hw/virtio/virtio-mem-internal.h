@@ -91,9 +91,7 @@ bool virtio_mem_is_in_flight(const VirtIOMEM *vmem);
 /*
  * Wait until no request is in flight, and serve none meanwhile.  Whatever was
  * done for it is done and answered; memory that is being populated is given
- * back, and the guest hears BUSY.  Polls the main loop's AioContext: main
- * thread, or a vCPU's with the BQL; not in a coroutine other than the
- * request's own.
+ * back, and the guest hears BUSY.  With the BQL, in any thread and coroutine.
  */
 void virtio_mem_drain(VirtIOMEM *vmem);
 

@@ -14,6 +14,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
+#include "qemu/main-loop.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-wire.h"
@@ -306,10 +307,15 @@ static void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
 
     /* A request in flight is followed by those that came meanwhile. */
-    if (!virtio_mem_is_in_flight(vmem) && virtio_mem_can_serve(vdev)) {
-        qemu_coroutine_enter(qemu_coroutine_create(virtio_mem_serve_queue,
-                                                   vmem));
+    if (virtio_mem_is_in_flight(vmem) || !virtio_mem_can_serve(vdev)) {
+        return;
     }
+    /* An iothread's device may write to the doorbell; it has no BQL later. */
+    if (qemu_get_current_aio_context() != qemu_get_aio_context()) {
+        qemu_bh_schedule(vmem->request_bh);
+        return;
+    }
+    qemu_coroutine_enter(qemu_coroutine_create(virtio_mem_serve_queue, vmem));
 }
 
 static void virtio_mem_go_on(void *opaque)

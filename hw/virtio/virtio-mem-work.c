@@ -58,6 +58,17 @@ typedef struct VirtIOMEMWork {
     Error *err;
 } VirtIOMEMWork;
 
+/*
+ * The pool may be busy, or wait for the main loop to start a thread.  So
+ * whoever cannot wait for it does the work instead.
+ */
+struct VirtIOMEMTask {
+    VirtIOMEMWork *work;        /* lives as long as co waits */
+    Coroutine *co;              /* NULL when it does not any more */
+    bool taken;                 /* somebody does it, or did; atomic */
+    QemuEvent done;
+};
+
 static bool virtio_mem_work_next_run(VirtIOMEMWork *work)
 {
     const VirtIOMEMParts *parts = &work->parts;
@@ -163,9 +174,8 @@ static void virtio_mem_work_start_thread(VirtIOMEMWork *work,
 }
 
 /* In this thread and as many others as the task deserves. */
-static int virtio_mem_work_do(void *opaque)
+static void virtio_mem_work_do(VirtIOMEMWork *work)
 {
-    VirtIOMEMWork *work = opaque;
     QemuThread threads[VIRTIO_MEM_WORK_MAX_THREADS];
     unsigned int i;
 
@@ -176,7 +186,61 @@ static int virtio_mem_work_do(void *opaque)
     for (i = 1; i < work->nb_threads; i++) {
         qemu_thread_join(&threads[i]);
     }
-    return work->ret;
+}
+
+/* --- through the thread pool --- */
+
+static int virtio_mem_task_do(void *opaque)
+{
+    VirtIOMEMTask *task = opaque;
+
+    if (!qatomic_xchg(&task->taken, true)) {
+        virtio_mem_work_do(task->work);
+        qemu_event_set(&task->done);
+    }
+    return 0;
+}
+
+/* Enter the coroutine at once, even inside of another: somebody waits. */
+static void virtio_mem_task_go_on(VirtIOMEMTask *task)
+{
+    qemu_coroutine_enter(g_steal_pointer(&task->co));
+}
+
+static void virtio_mem_task_end(void *opaque, int ret)
+{
+    VirtIOMEMTask *task = opaque;
+
+    if (task->co) {
+        virtio_mem_task_go_on(task);
+    }
+    qemu_event_destroy(&task->done);
+    g_free(task);
+}
+
+void virtio_mem_work_finish(VirtIOMEMTask *task)
+{
+    virtio_mem_task_do(task);
+    qemu_event_wait(&task->done);
+    virtio_mem_task_go_on(task);
+}
+
+static void coroutine_fn virtio_mem_work_do_in_pool(VirtIOMEMWork *work)
+{
+    VirtIOMEM *vmem = work->vmem;
+    const bool of_request = vmem->request_co == qemu_coroutine_self();
+    VirtIOMEMTask *task = g_new(VirtIOMEMTask, 1);
+
+    *task = (VirtIOMEMTask) { .work = work, .co = qemu_coroutine_self() };
+    qemu_event_init(&task->done, false);
+    if (of_request) {
+        vmem->request_task = task;
+    }
+    thread_pool_submit_aio(virtio_mem_task_do, task, virtio_mem_task_end, task);
+    qemu_coroutine_yield();
+    if (of_request) {
+        vmem->request_task = NULL;
+    }
 }
 
 static uint64_t virtio_mem_parts_size(const VirtIOMEM *vmem,
@@ -205,9 +269,11 @@ static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
 {
     /*
      * Who cleans up after a migration in its coroutine must not yield there:
-     * others would go on with what is half destroyed.
+     * others would go on with what is half destroyed.  Nor who is drained:
+     * somebody waits for all of it.
      */
     const bool may_yield = qemu_in_coroutine() &&
+        !virtio_mem_is_draining(work->vmem) &&
         (work->is_long || virtio_mem_is_in_flight(work->vmem));
 
     if (!may_yield && !work->is_long) {
@@ -221,7 +287,7 @@ static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
         work->nb_threads = virtio_mem_work_count_threads(work);
         trace_virtio_mem_work_begin(work->size, work->nb_threads, may_yield);
         if (may_yield) {
-            thread_pool_submit_co(virtio_mem_work_do, work);
+            virtio_mem_work_do_in_pool(work);
         } else {
             virtio_mem_work_do(work);
         }

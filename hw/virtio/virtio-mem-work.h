@@ -5,8 +5,8 @@
  * no system call is long, and whoever waits for an end need not wait for all
  * of it.  Called in a request's coroutine, work that may take long is done by
  * QEMU's thread pool while the coroutine waits, so that the BQL is free for
- * everybody else; so is populating in any coroutine.  Called elsewhere, it is
- * done when the function returns.
+ * everybody else; so is populating in any coroutine.  Called elsewhere, or while
+ * somebody drains the device, it is done when the function returns.
  *
  * In both cases the caller holds the BQL, and sees to it that nothing is
  * plugged or unplugged meanwhile.
@@ -19,6 +19,9 @@
 
 #include "hw/virtio/virtio-mem.h"
 #include "virtio-mem-blocks.h"
+
+/* Work on its way through the thread pool. */
+typedef struct VirtIOMEMTask VirtIOMEMTask;
 
 /* What to work on: the blocks inside @within that are (un)plugged in @blocks */
 typedef struct VirtIOMEMParts {
@@ -42,5 +45,11 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
  */
 int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
                                                VirtIOMEMParts parts);
+
+/*
+ * Have the end of @task, which a request waits for (vmem->request_task), and go
+ * on with the request.  With the BQL, in any thread and coroutine.
+ */
+void virtio_mem_work_finish(VirtIOMEMTask *task);
 
 #endif

@@ -20,6 +20,7 @@
 #define HOLD_WAIT_MS (60 * 1000)
 #define HOLD_POLL_MS 5
 #define DRAIN_EVENT "virtio_mem_drain"
+#define WORK_EVENT "virtio_mem_work_begin"
 
 static int hold_listener = -1;
 static char *hold_path;
@@ -55,8 +56,8 @@ hold_start(const VirtioMemOptions *given,
     /* For QEMU alone, and not for the shell that starts it. */
     slow = g_strdup_printf("env LD_PRELOAD=%s " VM_HOLD_SOCKET "=%s %s",
                            library, hold_path, usual);
-    args = g_strdup_printf("%s -trace " DRAIN_EVENT " -D %s",
-                           opts.args ?: "", hold_log);
+    args = g_strdup_printf("%s -trace " DRAIN_EVENT " -trace " WORK_EVENT
+                           " -D %s", opts.args ?: "", hold_log);
     opts.args = args;
     g_setenv(QEMU_BINARY, slow, true);
     vm = start(&opts);
@@ -132,13 +133,16 @@ void virtio_mem_hold_release(VirtioMemHeld held, int error)
 
 /* --- until a drain --- */
 
-static size_t drain_count(void)
+/* How often @event came, after the last @since if there was one. */
+static size_t drain_count(const char *event, const char *since)
 {
     g_autofree char *log = NULL;
     size_t nb = 0;
 
     if (g_file_get_contents(hold_log, &log, NULL, NULL)) {
-        for (const char *at = log; (at = strstr(at, DRAIN_EVENT)); at++) {
+        const char *at = since ? g_strrstr(log, since) : NULL;
+
+        for (at = at ?: log; (at = strstr(at, event)); at++) {
             nb++;
         }
     }
@@ -147,11 +151,7 @@ static size_t drain_count(void)
 
 static void drain_let_go(VirtioMemHeld held)
 {
-    if (held.question.call == VM_HOST_POPULATE) {
-        drain.result.nb_populates++;
-    } else {
-        drain.result.nb_discards++;
-    }
+    drain.result.nb_populates += held.question.call == VM_HOST_POPULATE;
     virtio_mem_hold_release(held, 0);
 }
 
@@ -161,7 +161,7 @@ static void *drain_thread(void *unused)
 
     while (!drain.drained && !qatomic_read(&drain.stop)) {
         g_usleep(HOLD_POLL_MS * 1000);
-        drain.drained = drain_count() > drain.nb_before;
+        drain.drained = drain_count(DRAIN_EVENT, NULL) > drain.nb_before;
     }
     drain_let_go(drain.held);
     while (!qatomic_read(&drain.stop)) {
@@ -176,7 +176,7 @@ void virtio_mem_hold_until_drain(VirtioMemHeld held)
 {
     memset(&drain, 0, sizeof(drain));
     drain.held = held;
-    drain.nb_before = drain_count();
+    drain.nb_before = drain_count(DRAIN_EVENT, NULL);
     qemu_thread_create(&drain.thread, "drain", drain_thread, NULL,
                        QEMU_THREAD_JOINABLE);
 }
@@ -187,5 +187,6 @@ VirtioMemDrained virtio_mem_hold_drained(void)
     qemu_thread_join(&drain.thread);
     virtio_mem_hold_end();
     g_assert_true(drain.drained);
+    drain.result.nb_more = drain_count(WORK_EVENT, DRAIN_EVENT);
     return drain.result;
 }

@@ -40,10 +40,13 @@ typedef struct VirtioMemHeld {
     int fd;
 } VirtioMemHeld;
 
-/* What was asked and allowed until the device was drained. */
+/*
+ * What was asked and allowed until the device was drained; and how often the
+ * thread that drained worked on memory itself.
+ */
 typedef struct VirtioMemDrained {
     unsigned int nb_populates;
-    unsigned int nb_discards;
+    unsigned int nb_more;
 } VirtioMemDrained;
 
 /*

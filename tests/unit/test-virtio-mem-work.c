@@ -336,6 +336,7 @@ static void coroutine_fn request_co(void *opaque)
 {
     Request *request = opaque;
 
+    request->fake.vmem.request_co = qemu_coroutine_self();
     g_assert_cmpint(discard(&request->fake, request->range, false), ==, 0);
     request->done = true;
     aio_wait_kick();
@@ -365,6 +366,65 @@ static void test_coroutine_yields(void)
     AIO_WAIT_WHILE(NULL, !request.done);
     g_assert_cmpuint(request.fake.max_slice, ==, 4 * MiB);
     assert_touched(&request.fake, EVERYTHING, false);
+    fake_work_destroy(&request.fake);
+}
+
+static void request_finish(Request *request)
+{
+    g_assert_false(request->done);
+    virtio_mem_work_finish(request->fake.vmem.request_task);
+    g_assert_true(request->done);
+    g_assert_null(request->fake.vmem.request_task);
+    assert_touched(&request->fake, EVERYTHING, false);
+}
+
+/* Nobody polls, so at first the pool cannot even start a thread. */
+static void test_finish_first(void)
+{
+    Request request = { .range = EVERYTHING };
+
+    fake_work_init(&request.fake, 1);
+    request.fake.held = true;
+    request_start(&request);
+    request.fake.held = false;
+    request_finish(&request);
+    fake_work_destroy(&request.fake);
+}
+
+static void *release_thread(void *opaque)
+{
+    FakeWork *fake = opaque;
+
+    WITH_QEMU_LOCK_GUARD(&fake->lock) {
+        while (!fake->nb_working) {
+            qemu_cond_wait(&fake->changed, &fake->lock);
+        }
+        fake->held = false;
+        qemu_cond_broadcast(&fake->changed);
+    }
+    return NULL;
+}
+
+static void coroutine_fn finish_co(void *opaque)
+{
+    request_finish(opaque);
+}
+
+/* The pool works on it; and somebody else's coroutine cannot wait. */
+static void test_finish_in_coroutine(void)
+{
+    Request request = { .range = EVERYTHING };
+    GThread *thread;
+
+    fake_work_init(&request.fake, 1);
+    request.fake.held = true;
+    request_start(&request);
+    while (!qatomic_read(&request.fake.nb_working)) {
+        aio_poll(qemu_get_aio_context(), false);
+    }
+    thread = g_thread_new("release", release_thread, &request.fake);
+    qemu_coroutine_enter(qemu_coroutine_create(finish_co, &request));
+    g_thread_join(thread);
     fake_work_destroy(&request.fake);
 }
 
@@ -423,6 +483,10 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/work/failure-ends-it", test_failure_ends_it);
     g_test_add_func("/virtio-mem/work/drain-cancels-populating-only",
                     test_drain);
+    g_test_add_func("/virtio-mem/work/finish/before-it-began",
+                    test_finish_first);
+    g_test_add_func("/virtio-mem/work/finish/in-a-coroutine",
+                    test_finish_in_coroutine);
     g_test_add_func("/virtio-mem/work/coroutine/yields-for-long-work",
                     test_coroutine_yields);
     g_test_add_func("/virtio-mem/work/coroutine/stays-for-short-work",

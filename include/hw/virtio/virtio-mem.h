@@ -68,6 +68,7 @@ struct VirtIOMEM {
     VirtQueue *vq;
     QEMUBH *request_bh;             /* goes on serving the queue */
     Coroutine *request_co;          /* serves it now */
+    struct VirtIOMEMTask *request_task;     /* what it waits for, if anything */
     unsigned int nb_drains;         /* wait for that; atomic */
     uint64_t usable_extent;         /* of the usable region over the request */
     uint64_t usable_region_size;
