@@ -59,6 +59,12 @@ static inline uint64_t virtio_mem_range_size(const VirtIOMEM *vmem,
     return range.nb_blocks * vmem->block_size;
 }
 
+/* How messages name the device: libvirt and users know the memdev's id. */
+static inline const char *virtio_mem_name(const VirtIOMEM *vmem)
+{
+    return object_get_canonical_path_component(OBJECT(vmem->memdev));
+}
+
 /*
  * The blocks at @gpa; false unless @gpa is aligned to a block, @nb_blocks is
  * not 0 and all of them lie in the usable region: PLUG, UNPLUG and STATE MUST

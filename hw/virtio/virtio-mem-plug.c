@@ -42,7 +42,20 @@ static void virtio_mem_range_release(VirtIOMEM *vmem, VirtIOMEMRange range)
                              virtio_mem_range_size(vmem, range));
 }
 
-/* Undo virtio_mem_parts_protect(), or the part of it that was done. */
+/* What was released for nothing. */
+static void virtio_mem_range_protect_again(VirtIOMEM *vmem,
+                                           VirtIOMEMRange range)
+{
+    const int ret = virtio_mem_range_protect(vmem, range);
+
+    if (ret) {
+        warn_report("virtio-mem '%s': %" PRIu64 " unplugged blocks from block"
+                    " %" PRIu64 " are not protected until they are plugged and"
+                    " unplugged: %s", virtio_mem_name(vmem), range.nb_blocks,
+                    range.first, strerror(-ret));
+    }
+}
+
 static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMParts parts)
 {
     VirtIOMEMRange run;
@@ -53,33 +66,20 @@ static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMParts parts)
     }
 }
 
-static int virtio_mem_parts_protect(VirtIOMEM *vmem, VirtIOMEMParts parts)
-{
-    VirtIOMEMRange run;
-
-    VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
-                                  run) {
-        int ret = virtio_mem_range_protect(vmem, run);
-
-        if (ret) {
-            return ret;
-        }
-    }
-    return 0;
-}
-
 /*
- * Take @parts out of reach and give their memory back, in this order: nobody
- * can get some in between.
+ * Take @parts, all that is plugged in a range, out of reach and give their
+ * memory back, in this order: nobody can get some in between.
  */
 static int coroutine_mixed_fn virtio_mem_take_away(VirtIOMEM *vmem,
                                                    VirtIOMEMParts parts)
 {
-    int ret = virtio_mem_parts_protect(vmem, parts);
+    /* What is unplugged in between is out of reach already. */
+    int ret = virtio_mem_range_protect(vmem, parts.within);
 
-    if (!ret) {
-        ret = virtio_mem_work_discard(vmem, parts);
+    if (ret) {
+        return ret;
     }
+    ret = virtio_mem_work_discard(vmem, parts);
     if (ret) {
         virtio_mem_parts_release(vmem, parts);
     }
@@ -99,8 +99,7 @@ static void virtio_mem_report_populate(VirtIOMEM *vmem, const Error *err)
 {
     if (err && !vmem->populate_failed) {
         warn_report("virtio-mem '%s': no host memory for blocks that the guest"
-                    " wants to plug: %s",
-                    object_get_canonical_path_component(OBJECT(vmem->memdev)),
+                    " wants to plug: %s", virtio_mem_name(vmem),
                     error_get_pretty(err));
     }
     vmem->populate_failed = err;
@@ -113,7 +112,8 @@ static int coroutine_mixed_fn virtio_mem_plug_memory(VirtIOMEM *vmem,
     g_autoptr(Error) err = NULL;
     int ret;
 
-    if (!vmem->prealloc) {
+    /* Whoever listens pins it, which may fail where the guard watches. */
+    if (!vmem->prealloc && (!vmem->guard || QLIST_EMPTY(&vmem->listeners))) {
         return 0;
     }
     ret = virtio_mem_work_populate(vmem, virtio_mem_parts(vmem, range, false),
@@ -150,7 +150,7 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
         ret = virtio_mem_announce_plug(vmem, range);
     }
     if (ret) {
-        virtio_mem_range_protect(vmem, range);
+        virtio_mem_range_protect_again(vmem, range);
         /* Populated by us, or by a listener that pinned it before another. */
         virtio_mem_work_discard(vmem, virtio_mem_parts(vmem, range, false));
         return ret;
@@ -217,7 +217,7 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
         virtio_mem_range_release(vmem, run);
         ret = virtio_mem_announce_plug(vmem, run);
         if (ret) {
-            virtio_mem_range_protect(vmem, run);
+            virtio_mem_range_protect_again(vmem, run);
             error_setg_errno(errp, -ret, "a user of the memory refused %"
                              PRIu64 " plugged blocks from block %" PRIu64,
                              run.nb_blocks, run.first);

@@ -9,8 +9,8 @@
  *
  * All functions: BQL, on a realized device, with no request in flight but the
  * caller's own.  Those marked as mixed yield while the host works when they are
- * called in a coroutine.  After each change, the size change notifiers were
- * called and the config generation moved.
+ * called in a coroutine.  After each change but of _plug_loaded(), the size
+ * change notifiers were called and the config generation moved.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

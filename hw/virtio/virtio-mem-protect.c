@@ -53,9 +53,14 @@ bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
     }
     trace_virtio_mem_guard_back(why);
     vmem->protection->aside &= ~why;
-    if (!vmem->protection->aside && virtio_mem_guard_come_back(vmem->guard)) {
-        warn_report("virtio-mem: unplugged memory is not protected any more:"
-                    " userfaultfd cannot watch it");
+    if (!vmem->protection->aside) {
+        const int ret = virtio_mem_guard_come_back(vmem->guard);
+
+        if (ret) {
+            warn_report("virtio-mem '%s': unplugged memory is not protected any"
+                        " more, userfaultfd cannot watch it: %s",
+                        virtio_mem_name(vmem), strerror(-ret));
+        }
     }
     return true;
 }
@@ -130,9 +135,7 @@ static void virtio_mem_protect_handle_access(void *opaque)
     if (vmem->unplugged_access == VIRTIO_MEM_UNPLUGGED_ACCESS_STOP &&
         runstate_is_running()) {
         error_report("virtio-mem '%s': the VM stops because the guest used"
-                     " memory that it has not plugged",
-                     object_get_canonical_path_component(
-                         OBJECT(vmem->memdev)));
+                     " memory that it has not plugged", virtio_mem_name(vmem));
         qemu_system_vmstop_request_prepare();
         qemu_system_vmstop_request(RUN_STATE_GUEST_PANICKED);
     }

@@ -18,6 +18,7 @@
 #include "qapi/error.h"
 #include "migration/misc.h"
 #include "migration/vmstate.h"
+#include "system/runstate.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-plug.h"
@@ -172,8 +173,9 @@ static bool virtio_mem_prealloc_loaded(VirtIOMEM *vmem,
     if (virtio_mem_populate_loaded(vmem, loaded, errp)) {
         return false;
     }
-    /* Nothing is plugged yet. */
-    if (migration_incoming_postcopy_advised() &&
+    /* Nothing is plugged yet.  A snapshot may follow a migration. */
+    if (runstate_check(RUN_STATE_INMIGRATE) &&
+        migration_incoming_postcopy_advised() &&
         virtio_mem_discard_unplugged(vmem)) {
         error_setg(errp, "cannot discard memory for postcopy");
         return false;

@@ -114,10 +114,13 @@ static int virtio_mem_wake_migration_event(NotifierWithReturn *notifier,
             virtio_mem_protect_step_aside(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT);
         }
     } else {
+        /* The guest may have asked for something since the state changed. */
+        virtio_mem_drain(vmem);
         if (virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT) &&
             virtio_mem_discard_unplugged(vmem)) {
-            warn_report("virtio-mem: cannot give back unplugged memory that"
-                        " was touched during a snapshot");
+            warn_report("virtio-mem '%s': cannot give back unplugged memory"
+                        " that was touched during a snapshot",
+                        virtio_mem_name(vmem));
         }
         virtio_mem_wake_if_due(vmem);
     }
@@ -147,8 +150,8 @@ static void virtio_mem_wake_poll_postcopy(void *opaque)
     virtio_mem_drain(vmem);
     virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_LOAD);
     if (virtio_mem_discard_unplugged(vmem)) {
-        warn_report("virtio-mem: cannot give back unplugged memory that was"
-                    " touched during postcopy");
+        warn_report("virtio-mem '%s': cannot give back unplugged memory that"
+                    " was touched during postcopy", virtio_mem_name(vmem));
     }
     virtio_mem_wake_if_due(vmem);
 }

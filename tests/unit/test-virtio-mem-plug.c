@@ -111,9 +111,9 @@ static const Operation operations[] = {
         .name = "unplug-all-guarded",
         .run = virtio_mem_unplug_all,
         .guard = true,
-        .log = "guard 1+2, guard 14+5, discard 1+2, discard 14+5, tell all, "
-               "unmap 0+22, size 0, ",
-        .nb_fallible = 4,
+        .log = "guard 0+22, discard 1+2, discard 14+5, tell all, unmap 0+22, "
+               "size 0, ",
+        .nb_fallible = 3,
         .after = FAKE_EMPTY,
         .may_lose = true,
     },

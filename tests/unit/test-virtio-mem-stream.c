@@ -16,6 +16,7 @@
 #include "migration/misc.h"
 #include "migration/register.h"
 #include "migration/vmstate.h"
+#include "system/runstate.h"
 #include "../migration/qemu-file.h"
 #include "hw/virtio/virtio-mem-backing.h"
 #include "hw/virtio/virtio-mem-plug.h"
@@ -62,6 +63,11 @@ void vmstate_unregister_ram(MemoryRegion *mr, DeviceState *dev)
 bool migration_in_incoming_postcopy(void)
 {
     return world.postcopy;
+}
+
+bool runstate_check(RunState state)
+{
+    return state == RUN_STATE_INMIGRATE;
 }
 
 bool migration_incoming_postcopy_advised(void)
