@@ -75,8 +75,7 @@ class BackendTest(GuestTest):
         if device.prealloc == 'on':
             self.assertGreaterEqual(plugged, used)
         # New memory is the only movable memory there is.
-        guest.ask('dd if=/dev/zero of=/mem/used bs=1M '
-                  f'count={used // 4 * 3 // MiB}')
+        pattern.fill(guest, '/mem/used', used // 4 * 3 // MiB)
         self.assertGreater(self.memory(guest, device)[0], used // 2)
         guest.ask('rm /mem/used')
         guest.resize(0, device.name)
@@ -218,7 +217,7 @@ class VirtioMemShortage(BackendTest):
             self.assertEqual(guest.device_info()['size'], 256 * MiB)
             pool.make_available(128)
             guest.wait_plugged(512 * MiB)
-            guest.ask('dd if=/dev/zero of=/mem/used bs=1M count=400')
+            pattern.fill(guest, '/mem/used', 400)
             guest.ask('rm /mem/used')
             guest.resize(0)
         warnings = [line for line in guest.vm.get_log().splitlines()

@@ -4,6 +4,7 @@
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import virtio_mem_pattern as pattern
 import virtio_mem_tap
 from virtio_mem_guest import GiB, MiB
 from virtio_mem_guest_test import GuestTest
@@ -87,7 +88,7 @@ class VirtioMemDriver(GuestTest):
             for size in sizes:
                 guest.resize(size)
             # Linux may take any memory first: more than fits beside it.
-            guest.ask('dd if=/dev/zero of=/mem/0 bs=1M count=768')
+            pattern.fill(guest, '/mem/0', 768)
             self.assertGreaterEqual(guest.host_memory(),
                                     768 * MiB - guest.boot_size)
             guest.ask('rm /mem/0')

@@ -72,6 +72,15 @@ def damaged_files(guest, nb_files, first=0, step=1):
             if found.get(number) != _expected(number)]
 
 
+def fill(guest, path, mib):
+    """Let the guest write a file that no host drops pages of.
+
+    Linux drops pages of zeros when it splits a huge page.
+    """
+    guest.ask(f'yes "$(seq 1 {LAST_NUMBER})" | '
+              f'dd of={path} bs=1M count={mib} iflag=fullblock', timeout=300)
+
+
 def erase(guest):
     """Let the guest free the memory."""
     guest.ask('rm /mem/*')
