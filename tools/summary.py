@@ -8,8 +8,10 @@ Meson counts programs; one program runs many cases.
 import re
 from collections import Counter
 
-CASE = re.compile(r'^(not )?ok\b[ \d]*(?:- )?(.*?)\s*'
-                  r'(?:#\s*(SKIP|TODO)\b\s*(.*))?$', re.I | re.M)
+# A case, its directive, and the lines that the program says about it.
+CASE = re.compile(r'^(not )?ok\b[ \d]*(?:- )?(.*?)[ \t]*'
+                  r'(?:#[ \t]*(SKIP|TODO)\b[ \t]*(.*))?$((?:\n#.*)*)',
+                  re.I | re.M)
 ALL_SKIPPED = re.compile(r'^1\.\.0\s*#\s*SKIP\S*\s*(.*)', re.I | re.M)
 
 
@@ -18,12 +20,12 @@ def cases(run):
     name = run['name'].removeprefix('virtio-mem:').split(' / ')[-1]
     output = run.get('stdout', '')
     failed = False
-    for not_ok, case, directive, reason in CASE.findall(output):
+    for not_ok, case, directive, reason, said in CASE.findall(output):
         if (directive or '').upper() == 'SKIP':
             yield 'skipped', f'{name} {case}', reason
         elif not_ok and not directive:
             failed = True
-            yield 'failed', f'{name} {case}', ''
+            yield 'failed', f'{name} {case}{said}', ''
         else:
             yield 'passed', f'{name} {case}', ''
     # A crash or a timeout may leave no "not ok" behind.
@@ -38,7 +40,7 @@ def cases(run):
 
 def report(runs):
     """
-    Show why cases were skipped and which failed, close with the line "N
+    Show why cases were skipped and how others failed, close with the line "N
     passed, N failed, N skipped".  Return 1 if one failed or none ran, or 0.
     """
     count = Counter()

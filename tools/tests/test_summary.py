@@ -48,6 +48,13 @@ class Summary(unittest.TestCase):
         self.assertEqual((status, said), (1, [
             'failed: test-0 /b/c', '1 passed, 1 failed, 0 skipped']))
 
+    def test_failed_case_is_shown_with_what_was_said(self):
+        _, said = self.report(('FAIL', 'ok 1 a\n# about a\nnot ok 2 - b\n'
+                                       '# Traceback\n# 1 != 2\nok 3 c\n'))
+        self.assertEqual(said, [
+            'failed: test-0 b', '# Traceback', '# 1 != 2',
+            '2 passed, 1 failed, 0 skipped'])
+
     def test_crash_is_a_failure_though_no_case_failed(self):
         status, said = self.report(('ERROR', '1..3\nok 1 a\n'))
         self.assertEqual((status, said), (1, [
