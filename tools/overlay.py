@@ -24,8 +24,9 @@ from pathlib import Path
 import units
 
 # Of the project, not of QEMU's tree.  So is every dot file.
-OWN = {'README.md', 'Makefile', 'meson.build', 'COPYING', 'build', 'tools',
-       'tests/bench'}
+OWN = {'README.md', 'Makefile', 'meson.build', 'meson.options', 'COPYING',
+       'build', 'tools', 'tests/bench',
+       'tests/functional/test_virtio_mem_demo.py'}
 # Leftovers of editors and of failed patches.
 IGNORED = re.compile(r'(~|\.orig|\.rej|\.pyc)$|^__pycache__$')
 # QEMU's own implementation of this device, which ours replaces.

@@ -147,16 +147,9 @@ static void load_check_sane(VirtioMemGuest *vm)
     qobject_unref(device);
 }
 
-static unsigned load_nb_mutations(void)
-{
-    const char *nb = g_getenv("VIRTIO_MEM_MUTATIONS");
-
-    return nb ? atoi(nb) : 500;
-}
-
 static void test_random(VirtioMemGuest *vm)
 {
-    const unsigned nb = load_nb_mutations();
+    const unsigned nb = g_test_slow() ? 100000 : 500;
     unsigned nb_refused = 0;
     VirtioMemRing ring;
     Image image;

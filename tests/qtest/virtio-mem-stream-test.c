@@ -357,18 +357,11 @@ static void stream_check_sane(VirtioMemGuest *to)
     g_assert_cmphex(virtio_mem_qom_get(to, "size"), ==, 0);
 }
 
-static unsigned stream_nb_mutations(void)
-{
-    const char *nb = g_getenv("VIRTIO_MEM_MUTATIONS");
-
-    return nb ? atoi(nb) : 150;
-}
-
 static void test_random(VirtioMemGuest *unused)
 {
     g_autoptr(GByteArray) good = stream_make(&small);
 
-    for (unsigned i = stream_nb_mutations(); i > 0; i--) {
+    for (unsigned i = g_test_slow() ? 3000 : 150; i > 0; i--) {
         g_autoptr(GByteArray) bad = g_byte_array_new();
         g_autofree char *error = NULL;
         VirtioMemGuest *to;
