@@ -44,21 +44,28 @@ static void huge_take_lock(void)
     }
 }
 
-bool virtio_mem_huge_make_free(long pages)
+/* If there is a pool. */
+static void huge_begin(void)
 {
-    long total, wanted;
-
-    if (huge_lock < 0) {
-        huge_take_lock();
-    }
-    total = virtio_mem_huge_read("nr_hugepages");
-    wanted = total + pages - virtio_mem_huge_read("free_hugepages");
-    if (huge_saved < 0) {
-        huge_saved = total;
+    huge_take_lock();
+    huge_saved = virtio_mem_huge_read("nr_hugepages");
+    if (huge_saved >= 0) {
         qtest_add_abrt_handler(huge_restore, huge_restore);
     }
-    if (total < 0 || !huge_write(wanted) ||
+}
+
+bool virtio_mem_huge_make_free(long pages)
+{
+    long wanted;
+
+    if (huge_saved < 0) {
+        huge_begin();
+    }
+    wanted = virtio_mem_huge_read("nr_hugepages") + pages -
+             virtio_mem_huge_read("free_hugepages");
+    if (huge_saved < 0 || !huge_write(wanted) ||
         virtio_mem_huge_read("free_hugepages") != pages) {
+        virtio_mem_huge_done();
         g_test_skip("cannot change the pool of huge pages, " HUGE_DIR);
         return false;
     }
@@ -67,9 +74,13 @@ bool virtio_mem_huge_make_free(long pages)
 
 void virtio_mem_huge_done(void)
 {
-    huge_restore(NULL);
-    qtest_remove_abrt_handler(huge_restore);
-    huge_saved = -1;
-    close(huge_lock);
-    huge_lock = -1;
+    if (huge_saved >= 0) {
+        huge_restore(NULL);
+        qtest_remove_abrt_handler(huge_restore);
+        huge_saved = -1;
+    }
+    if (huge_lock >= 0) {
+        close(huge_lock);
+        huge_lock = -1;
+    }
 }

@@ -10,10 +10,11 @@
 #define TESTS_QTEST_VIRTIO_MEM_HUGE_PAGES_H
 
 /*
- * Let exactly @pages be free, now or again; false, and the test skipped, if
- * that cannot be.  Waits for other tests that changed the pool.
+ * Let exactly @pages be free, now or again; false, the pool as it was, and the
+ * test skipped, if that cannot be.  Waits for other tests that changed it.
  */
 bool virtio_mem_huge_make_free(long pages);
+/* Put the pool back, if that has not happened yet. */
 void virtio_mem_huge_done(void);
 
 /* A number of the pool's, such as "free_hugepages"; -1 if there is no pool. */
