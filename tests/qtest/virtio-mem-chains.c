@@ -9,7 +9,6 @@
 #include "standard-headers/linux/virtio_pci.h"
 #include "virtio-mem-chains.h"
 
-#define OUTCOME_USEC    (5 * G_USEC_PER_SEC)
 #define BUFFER_SIZE     4096
 
 /* --- blocks --- */
@@ -80,17 +79,12 @@ bool virtio_mem_is_poisoned_from(VirtioMemGuest *vm,
 
 bool virtio_mem_wait_outcome(VirtioMemGuest *vm, VirtioMemUsed *used)
 {
-    gint64 end = g_get_monotonic_time() + OUTCOME_USEC;
     VirtioMemUsed ignored;
+    bool there;
 
-    while (!virtio_mem_ring_poll(&vm->ring, used ?: &ignored)) {
-        if (virtio_mem_is_broken(vm)) {
-            return false;
-        }
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(50);
-    }
-    return true;
+    vm_wait_until((there = virtio_mem_ring_poll(&vm->ring, used ?: &ignored)) ||
+                  virtio_mem_is_broken(vm));
+    return there;
 }
 
 bool virtio_mem_send_chain(VirtioMemGuest *vm,

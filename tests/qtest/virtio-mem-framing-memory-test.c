@@ -173,16 +173,6 @@ static void test_request_in_block_going(VirtioMemGuest *vm)
 /* --- the ring inside a block --- */
 
 /* The ring's memory goes with the request: nobody can say what comes back. */
-static void memory_wait_unplugged(VirtioMemGuest *vm)
-{
-    gint64 end = g_get_monotonic_time() + 5 * G_USEC_PER_SEC;
-
-    while (virtio_mem_plugged_size(vm) != 0) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(50);
-    }
-}
-
 static void memory_check_ring_goes(VirtioMemGuest *vm, uint16_t type)
 {
     uint64_t gpa = virtio_mem_block_gpa(vm, 0);
@@ -201,7 +191,7 @@ static void memory_check_ring_goes(VirtioMemGuest *vm, uint16_t type)
     vm_assert_state(vm, 0, 1, PLUGGED);
     virtio_mem_add_chain(vm, segments, ARRAY_SIZE(segments));
     virtio_mem_kick_force(vm);
-    memory_wait_unplugged(vm);
+    vm_wait_until(virtio_mem_plugged_size(vm) == 0);
     virtio_mem_kick_force(vm);
     virtio_mem_leave_ring(vm, home);
     virtio_mem_restart_driver(vm);
@@ -252,16 +242,13 @@ static void memory_check_response_at(VirtioMemGuest *vm, uint64_t gpa)
                             VM_REQUEST_SIZE),
         virtio_mem_writable(vm, gpa, VM_RESPONSE_SIZE),
     };
-    gint64 end = g_get_monotonic_time() + 5 * G_USEC_PER_SEC;
-    bool served = false;
     VirtioMemUsed used;
+    bool served;
 
     virtio_mem_add_chain(vm, segments, ARRAY_SIZE(segments));
     virtio_mem_kick_force(vm);
-    while (!served && !virtio_mem_is_broken(vm) && virtio_mem_status(vm)) {
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        served = virtio_mem_ring_poll(&vm->ring, &used);
-    }
+    vm_wait_until((served = virtio_mem_ring_poll(&vm->ring, &used)) ||
+                  virtio_mem_is_broken(vm) || !virtio_mem_status(vm));
     virtio_mem_device_reset(vm);
     virtio_mem_restart_driver(vm);
     virtio_mem_take_config_irq(vm);

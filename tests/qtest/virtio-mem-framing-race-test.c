@@ -199,6 +199,13 @@ static RaceRefiller race_offer_everywhere(VirtioMemGuest *vm,
     };
 }
 
+static bool race_kick(VirtioMemGuest *vm, const RaceRefiller *refiller,
+                      uint16_t before)
+{
+    virtio_mem_kick_force(vm);
+    return qatomic_read(refiller->used_idx) != before;
+}
+
 /* The monitor answers, again and again, while requests are being served. */
 static void test_endless_requests(VirtioMemGuest *unused)
 {
@@ -213,10 +220,7 @@ static void test_endless_requests(VirtioMemGuest *unused)
     for (unsigned i = 0; i < 20; i++) {
         uint16_t before = qatomic_read(refiller.used_idx);
 
-        while (qatomic_read(refiller.used_idx) == before) {
-            virtio_mem_kick_force(vm);
-            g_usleep(10);
-        }
+        vm_wait_until(race_kick(vm, &refiller, before));
         qtest_qmp_assert_success(vm->qts, "{ 'execute': 'query-status' }");
     }
     qatomic_set(&refiller.stop, true);

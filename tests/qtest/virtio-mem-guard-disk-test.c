@@ -19,7 +19,6 @@
 
 #define DISK_SIZE (8 * MiB)
 #define DISK_REQUEST (1 * MiB)
-#define DISK_TIMEOUT_US (60 * G_USEC_PER_SEC)
 
 typedef struct Disk {
     VirtioMemGuest *vm;
@@ -56,7 +55,7 @@ static void disk_request(Disk *disk, uint32_t type, uint64_t gpa)
     qvirtqueue_add(qts, disk->vq, status, 1, true, false);
     qvirtqueue_kick(qts, &disk->pci->vdev, disk->vq, head);
     qvirtio_wait_used_elem(qts, &disk->pci->vdev, disk->vq, head, NULL,
-                           DISK_TIMEOUT_US);
+                           VM_WAIT_USEC);
     g_assert_cmpint(qtest_readb(qts, status), ==, VIRTIO_BLK_S_OK);
 }
 

@@ -249,9 +249,7 @@ static void test_other_machine(VirtioMemGuest *unused)
     qemu_thread_create(&rogue.thread, "rogue", rogue_thread, &rogue,
                        QEMU_THREAD_JOINABLE);
     test_prealloc(NULL);
-    while (qatomic_read(&rogue.nb_chunks) < ROGUE_MIN_CHUNKS) {
-        g_usleep(1000);
-    }
+    vm_wait_until(qatomic_read(&rogue.nb_chunks) >= ROGUE_MIN_CHUNKS);
     qatomic_set(&rogue.stop, true);
     qemu_thread_join(&rogue.thread);
     virtio_mem_assert_gain(rogue.vm, before, 1 * MiB);

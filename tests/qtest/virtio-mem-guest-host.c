@@ -249,20 +249,14 @@ char *virtio_mem_device_add_error(QTestState *qts, const char *fmt, ...)
 
 /* --- migration, to make the device busy --- */
 
-static void host_wait_migration(VirtioMemGuest *vm, const char *status)
+static bool host_is_migration(VirtioMemGuest *vm, const char *status)
 {
-    gint64 end = g_get_monotonic_time() + 10 * G_USEC_PER_SEC;
-    bool there = false;
+    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-migrate' }");
+    QDict *info = qdict_get_qdict(response, "return");
+    const bool ret = !g_strcmp0(qdict_get_try_str(info, "status"), status);
 
-    while (!there) {
-        QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-migrate' }");
-        QDict *info = qdict_get_qdict(response, "return");
-
-        there = !g_strcmp0(qdict_get_try_str(info, "status"), status);
-        qobject_unref(response);
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(1000);
-    }
+    qobject_unref(response);
+    return ret;
 }
 
 /* The boot RAM does not fit through in a test's life at this speed. */
@@ -272,13 +266,13 @@ void virtio_mem_begin_busy(VirtioMemGuest *vm)
                              "'arguments': { 'max-bandwidth': 1024 } }");
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate', "
                              "'arguments': { 'uri': 'exec:cat >/dev/null' }}");
-    host_wait_migration(vm, "active");
+    vm_wait_until(host_is_migration(vm, "active"));
 }
 
 void virtio_mem_end_busy(VirtioMemGuest *vm)
 {
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate_cancel' }");
-    host_wait_migration(vm, "cancelled");
+    vm_wait_until(host_is_migration(vm, "cancelled"));
 }
 
 /* --- checks --- */

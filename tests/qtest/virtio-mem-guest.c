@@ -304,10 +304,7 @@ bool virtio_mem_driver_up(VirtioMemGuest *vm, uint64_t accept)
 void virtio_mem_device_reset(VirtioMemGuest *vm)
 {
     virtio_mem_set_status(vm, 0);
-    for (int i = 0; virtio_mem_status(vm) != 0; i++) {
-        g_assert_cmpint(i, <, 10000);
-        g_usleep(100);
-    }
+    vm_wait_until(virtio_mem_status(vm) == 0);
     guest_drop_ring(vm);
 }
 

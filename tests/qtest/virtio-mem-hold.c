@@ -17,7 +17,6 @@
 /* Next to the test programs, which run in QEMU's build directory. */
 #define HOLD_LIBRARY "tests/qtest/libvirtio-mem-slow-host.so"
 #define QEMU_BINARY "QTEST_QEMU_BINARY"
-#define HOLD_WAIT_MS (60 * 1000)
 #define HOLD_POLL_MS 5
 #define DRAIN_EVENT "virtio_mem_drain"
 #define WORK_EVENT "virtio_mem_work_begin"
@@ -117,7 +116,7 @@ static bool hold_accept(VirtioMemHeld *held, int timeout_ms)
 VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected)
 {
     VirtioMemHeld held;
-    bool asked = hold_accept(&held, HOLD_WAIT_MS);
+    bool asked = hold_accept(&held, VM_WAIT_USEC / 1000);
 
     g_assert_true(asked);
     g_assert_cmpint(held.question.call, ==, expected);

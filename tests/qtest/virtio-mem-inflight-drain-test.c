@@ -81,7 +81,7 @@ static void test_stop_plug(VirtioMemGuest *unused)
     virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_BUSY);
     g_assert_false(virtio_mem_take_config_irq(vm));
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'cont' }");
-    g_assert_true(virtio_mem_wait_config_irq(vm));
+    virtio_mem_wait_config_irq(vm);
     drain_finish(vm);
 }
 
@@ -212,9 +212,7 @@ static void test_own_register(VirtioMemGuest *unused)
     virtio_mem_kick(vm);
     virtio_mem_hold_release(virtio_mem_hold_next(VM_HOST_POPULATE), 0);
     virtio_mem_hold_end();
-    while (virtio_mem_status(vm)) {
-        g_usleep(1000);
-    }
+    vm_wait_until(virtio_mem_status(vm) == 0);
     virtio_mem_restart_driver(vm);
     vm_assert_unplug_all(vm, ACK);
     drain_finish(vm);
@@ -303,7 +301,7 @@ static void test_migration_plug(VirtioMemGuest *unused)
     drain_plug(vm, migrate_out);
     virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_BUSY);
     virtio_mem_migrate_cancel(vm);
-    g_assert_true(virtio_mem_wait_config_irq(vm));
+    virtio_mem_wait_config_irq(vm);
     drain_finish(vm);
 }
 

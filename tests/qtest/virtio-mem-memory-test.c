@@ -224,6 +224,15 @@ static QVirtioPCIDevice *memory_rng_up(VirtioMemGuest *vm,
     return rng;
 }
 
+/* It may have to wait for its next ration. */
+static bool memory_rng_poll(VirtioMemGuest *vm, VirtioMemRing *ring)
+{
+    VirtioMemUsed used;
+
+    qtest_clock_step(vm->qts, 10000000);
+    return virtio_mem_ring_poll(ring, &used);
+}
+
 /* The entropy goes nowhere, or back to where a block will be. */
 static void test_dma_target(VirtioMemGuest *vm)
 {
@@ -232,7 +241,6 @@ static void test_dma_target(VirtioMemGuest *vm)
     VirtioMemSegment target = {
         .addr = virtio_mem_block_gpa(vm, 1), .len = 4096, .writable = true,
     };
-    VirtioMemUsed used;
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 3, ACK);
@@ -240,11 +248,7 @@ static void test_dma_target(VirtioMemGuest *vm)
     virtio_mem_ring_add(&ring, &target, 1);
     vm_assert_unplug(vm, 1, 1, ACK);
     qpci_io_writew(rng->pdev, rng->bar, rng->notify_cfg_offset, 0);
-    for (int i = 0; !virtio_mem_ring_poll(&ring, &used); i++) {
-        g_assert_cmpint(i, <, 1000);
-        qtest_clock_step(vm->qts, 10000000);
-        g_usleep(1000);
-    }
+    vm_wait_until(memory_rng_poll(vm, &ring));
     g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 1, 0x21));
     g_assert_true(virtio_mem_blocks_are_filled(vm, 2, 1, 0x21));
     vm_assert_state(vm, 1, 1, UNPLUGGED);

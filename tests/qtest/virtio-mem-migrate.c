@@ -9,9 +9,6 @@
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-guest-internal.h"
 
-#define MIGRATE_WAIT_USEC   (60 * G_USEC_PER_SEC)
-#define IRQ_WAIT_USEC       (5 * G_USEC_PER_SEC)
-
 /* --- temporary files --- */
 
 static char *migrate_dir;
@@ -109,23 +106,24 @@ void virtio_mem_migrate_listen(VirtioMemGuest *to, const char *uri)
     migrate_incoming_qmp(to->qts, uri, NULL, "{}");
 }
 
-/* Poll until @status or the end is reached; returns which (caller frees). */
-static char *migrate_poll(VirtioMemGuest *vm, const char *status)
+/* @now gets what it is at. */
+static bool migrate_is_at(VirtioMemGuest *vm, const char *status, char **now)
 {
     static const char *const ends[] = { "completed", "failed", "cancelled",
                                         NULL };
-    gint64 end = g_get_monotonic_time() + MIGRATE_WAIT_USEC;
 
-    while (true) {
-        char *now = migrate_query_status(vm->qts);
+    g_free(*now);
+    *now = migrate_query_status(vm->qts);
+    return !g_strcmp0(*now, status) || g_strv_contains(ends, *now);
+}
 
-        if (!g_strcmp0(now, status) || g_strv_contains(ends, now)) {
-            return now;
-        }
-        g_free(now);
-        g_assert_cmpint(g_get_monotonic_time(), <, end);
-        g_usleep(500);
-    }
+/* Poll until @status or the end is reached; returns which (caller frees). */
+static char *migrate_poll(VirtioMemGuest *vm, const char *status)
+{
+    char *now = NULL;
+
+    vm_wait_until(migrate_is_at(vm, status, &now));
+    return now;
 }
 
 void virtio_mem_migrate_wait(VirtioMemGuest *vm, const char *status)
@@ -255,15 +253,7 @@ char *virtio_mem_load_error(const VirtioMemOptions *opts, const char *path)
     return error;
 }
 
-bool virtio_mem_wait_config_irq(VirtioMemGuest *vm)
+void virtio_mem_wait_config_irq(VirtioMemGuest *vm)
 {
-    gint64 end = g_get_monotonic_time() + IRQ_WAIT_USEC;
-
-    while (!virtio_mem_take_config_irq(vm)) {
-        if (g_get_monotonic_time() > end) {
-            return false;
-        }
-        g_usleep(1000);
-    }
-    return true;
+    vm_wait_until(virtio_mem_take_config_irq(vm));
 }

@@ -63,7 +63,7 @@ bool virtio_mem_load(const VirtioMemOptions *opts, const char *path,
 /* The same when it must fail. */
 char *virtio_mem_load_error(const VirtioMemOptions *opts, const char *path);
 
-/* Wait for a config interrupt and take it; false after 5 s of real time. */
-bool virtio_mem_wait_config_irq(VirtioMemGuest *vm);
+/* Wait for a config interrupt that must come, and take it. */
+void virtio_mem_wait_config_irq(VirtioMemGuest *vm);
 
 #endif

@@ -126,14 +126,11 @@ static void test_size_before_answer(VirtioMemGuest *vm)
 {
     VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr,
                              .nb_blocks = 3 };
-    VirtioMemUsed used;
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     virtio_mem_queue_request(vm, &req);
     virtio_mem_kick(vm);
-    while (!virtio_mem_ring_poll(&vm->ring, &used)) {
-        g_assert_false(virtio_mem_is_broken(vm));
-    }
+    virtio_mem_wait_used(vm);
     vm_assert_plugged(vm, 3);
     g_assert_cmpuint(virtio_mem_read_answer(vm, 0).type, ==,
                      VIRTIO_MEM_RESP_ACK);

@@ -26,22 +26,26 @@ static QDict *snapshot_find_job(VirtioMemGuest *vm, const char *id)
     return found;
 }
 
+/* Whether it is over, and if so, what went wrong. */
+static bool snapshot_job_is_over(VirtioMemGuest *vm, const char *id,
+                                 char **error)
+{
+    QDict *job = snapshot_find_job(vm, id);
+    const bool ret = g_str_equal(qdict_get_str(job, "status"), "concluded");
+
+    if (ret) {
+        *error = g_strdup(qdict_get_try_str(job, "error"));
+    }
+    qobject_unref(job);
+    return ret;
+}
+
 /* Returns NULL, or what went wrong (caller frees). */
 static char *snapshot_finish_job(VirtioMemGuest *vm, const char *id)
 {
     char *error = NULL;
-    bool over = false;
 
-    while (!over) {
-        QDict *job = snapshot_find_job(vm, id);
-
-        over = g_str_equal(qdict_get_str(job, "status"), "concluded");
-        if (over) {
-            error = g_strdup(qdict_get_try_str(job, "error"));
-        }
-        qobject_unref(job);
-        g_usleep(1000);
-    }
+    vm_wait_until(snapshot_job_is_over(vm, id, &error));
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'job-dismiss', "
                              "'arguments': { 'id': %s } }", id);
     return error;

@@ -207,15 +207,12 @@ static void test_all_is_final_when_answered(VirtioMemGuest *vm)
 {
     VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_UNPLUG_ALL };
     uint64_t plugged, usable;
-    VirtioMemUsed used;
 
     make_surplus(vm);
     vm_assert_plug(vm, 3, 5, ACK);
     virtio_mem_queue_request(vm, &req);
     virtio_mem_kick(vm);
-    while (!virtio_mem_ring_poll(&vm->ring, &used)) {
-        g_assert_false(virtio_mem_is_broken(vm));
-    }
+    virtio_mem_wait_used(vm);
     plugged = virtio_mem_plugged_size(vm);
     usable = virtio_mem_usable_size(vm);
     g_assert_cmpuint(virtio_mem_read_answer(vm, 0).type, ==,
