@@ -396,33 +396,6 @@ static void test_backend_prealloc_after(VirtioMemGuest *vm)
     g_assert_true(qtest_qom_get_bool(vm->qts, "/objects/vmem0", "prealloc"));
 }
 
-/* Nothing on such a bus would map the memory into the guest. */
-static void test_no_memory_device(VirtioMemGuest *unused)
-{
-    g_autofree char *command = NULL, *said = NULL;
-    const char *argv[] = { "/bin/sh", "-c", NULL, NULL };
-    int status;
-
-    if (!qtest_has_machine("microvm")) {
-        g_test_skip("no microvm machine");
-        return;
-    }
-    command = g_strdup_printf("echo quit | %s -machine microvm -m 64M "
-                              "-accel qtest -nodefaults -display none "
-                              "-monitor stdio -object memory-backend-ram,"
-                              "id=vmem0,size=64M -device virtio-mem,id=vm0,"
-                              "memdev=vmem0",
-                              g_getenv("QTEST_QEMU_BINARY"));
-    argv[2] = command;
-    g_assert_true(g_spawn_sync(NULL, (char **)argv, NULL,
-                               G_SPAWN_STDOUT_TO_DEV_NULL, NULL, NULL, NULL,
-                               &said, &status, NULL));
-    g_test_message("%s", said);
-    g_assert_true(WIFEXITED(status));
-    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
-    g_assert_nonnull(strstr(said, "virtio-mem"));
-}
-
 static const VirtioMemOptions readable = {
     .device = "unplugged-inaccessible=off",
 };
@@ -477,8 +450,6 @@ static const VirtioMemTest tests[] = {
       test_backend_prealloc, &small, .once = true },
     { "R-7", "backend/prealloc-is-free-after-removal",
       test_backend_prealloc_after, &small, .once = true },
-    { "R-11", "bus/without-memory-device-is-refused", test_no_memory_device,
-      .once = true, .no_guest = true },
 };
 
 int main(int argc, char **argv)
