@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/userfaultfd.h"
 #include "virtio-mem-guest-internal.h"
 
 /*
@@ -75,12 +76,28 @@ static void runner_run_guest(const VirtioMemTest *test)
     }
 }
 
+/* QEMU must be able to, which runs with the same rights.  NULL if it can. */
+static char *runner_why_no_guard(void)
+{
+    const int fd = uffd_create_fd(0, true);
+
+    if (fd < 0) {
+        return g_strdup_printf("no userfaultfd for faults of the kernel: %s",
+                               strerror(errno));
+    }
+    uffd_close_fd(fd);
+    return NULL;
+}
+
 static void runner_run(const void *opaque)
 {
     const RunnerCase *c = opaque;
+    g_autofree char *no_guard = c->test->guard ? runner_why_no_guard() : NULL;
 
     virtio_mem_current_variant = c->variant;
-    if (c->variant->iommu && !qtest_has_device("intel-iommu")) {
+    if (no_guard) {
+        g_test_skip(no_guard);
+    } else if (c->variant->iommu && !qtest_has_device("intel-iommu")) {
         g_test_skip("no intel-iommu");
     } else if (c->test->no_guest) {
         c->test->fn(NULL);

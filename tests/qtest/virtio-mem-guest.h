@@ -341,6 +341,7 @@ typedef struct VirtioMemTest {
     bool once;                  /* ring does not matter: plain variant only */
     bool no_guest;              /* fn gets NULL and starts what it needs */
     bool fresh;                 /* fn needs, or spoils, a QEMU of its own */
+    bool guard;                 /* skipped where there can be no guard */
 } VirtioMemTest;
 
 /*
@@ -349,7 +350,7 @@ typedef struct VirtioMemTest {
  * _check_invariants at its end.  To save time, tests with neither options nor
  * .fresh share one QEMU per variant, recycled by a system reset in between.
  * A row is { "T032", "plug/beyond-requested-size-is-nack", fn },
- * optionally followed by .options, .once, .no_guest or .fresh.
+ * optionally followed by .options, .once, .no_guest, .fresh or .guard.
  */
 void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb);
 
