@@ -320,14 +320,6 @@ static void test_no_rights(VirtioMemGuest *unused)
 
 /* --- aside --- */
 
-static void enable_capability(VirtioMemGuest *vm, const char *capability)
-{
-    qtest_qmp_assert_success(vm->qts, "{ 'execute':"
-                             " 'migrate-set-capabilities', 'arguments': {"
-                             " 'capabilities': [ { 'capability': %s,"
-                             " 'state': true } ] } }", capability);
-}
-
 static void assert_guarded(VirtioMemGuest *vm)
 {
     const uint64_t gpa = vm->addr + 3 * GiB;
@@ -342,7 +334,7 @@ static void test_background_snapshot(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 4, ACK);
-    enable_capability(vm, "background-snapshot");
+    migrate_set_capability(vm->qts, "background-snapshot", true);
     g_assert_true(virtio_mem_is_protected(vm));
     virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
     g_assert_false(virtio_mem_is_protected(vm));

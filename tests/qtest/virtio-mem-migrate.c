@@ -95,6 +95,25 @@ VirtioMemGuest *virtio_mem_target(const VirtioMemOptions *opts)
 
 /* --- moving --- */
 
+bool virtio_mem_migrate_can(VirtioMemGuest *vm, const char *capability)
+{
+    QDict *response = qtest_qmp(
+        vm->qts, "{ 'execute': 'migrate-set-capabilities', 'arguments': { "
+        "'capabilities': [ { 'capability': %s, 'state': true } ] } }",
+        capability);
+    const bool ret = qdict_haskey(response, "return");
+
+    if (!ret) {
+        g_autofree char *why = g_strdup_printf(
+            "no %s on this host: %s", capability,
+            qdict_get_str(qdict_get_qdict(response, "error"), "desc"));
+
+        g_test_skip(why);
+    }
+    qobject_unref(response);
+    return ret;
+}
+
 void virtio_mem_migrate_to(VirtioMemGuest *vm, const char *uri)
 {
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate', "

@@ -37,6 +37,11 @@ VirtioMemGuest *virtio_mem_target(const VirtioMemOptions *opts);
 /* A path below a directory that is removed when the test program ends. */
 char *virtio_mem_temp_path(const char *name);
 
+/*
+ * Set a capability that not every host has; if this one has not, the test is
+ * marked as skipped.  Those that QEMU always has: migrate_set_capability().
+ */
+bool virtio_mem_migrate_can(VirtioMemGuest *vm, const char *capability);
 /* Start the migration; wait for a status (that must not be missed). */
 void virtio_mem_migrate_to(VirtioMemGuest *vm, const char *uri);
 void virtio_mem_migrate_listen(VirtioMemGuest *to, const char *uri);

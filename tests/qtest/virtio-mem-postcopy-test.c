@@ -22,18 +22,6 @@ static const VirtioMemOptions memslots = {
 
 /* --- start and end --- */
 
-static bool postcopy_enable(VirtioMemGuest *vm)
-{
-    QDict *response = qtest_qmp(
-        vm->qts, "{ 'execute': 'migrate-set-capabilities', 'arguments': { "
-        "'capabilities': [ { 'capability': 'postcopy-ram', 'state': true } ]"
-        " } }");
-    bool ok = qdict_haskey(response, "return");
-
-    qobject_unref(response);
-    return ok;
-}
-
 /*
  * Both machines are at the switch: the target runs, most of the pages are
  * still missing.  False, and the test skipped, if the host cannot do it.
@@ -43,8 +31,8 @@ static bool postcopy_begin(VirtioMemGuest *from, VirtioMemGuest *to)
     g_autofree char *path = virtio_mem_temp_path("postcopy.sock");
     g_autofree char *uri = g_strdup_printf("unix:%s", path);
 
-    if (!postcopy_enable(to) || !postcopy_enable(from)) {
-        g_test_skip("no postcopy on this host (userfaultfd?)");
+    if (!virtio_mem_migrate_can(to, "postcopy-ram") ||
+        !virtio_mem_migrate_can(from, "postcopy-ram")) {
         return false;
     }
     migrate_set_parameter_int(from->qts, "max-postcopy-bandwidth", 64 * KiB);

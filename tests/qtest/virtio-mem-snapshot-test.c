@@ -94,18 +94,6 @@ static void test_load_leaves_nothing(VirtioMemGuest *vm)
 
 /* --- capabilities of migration --- */
 
-static bool snapshot_enable(VirtioMemGuest *vm, const char *capability)
-{
-    QDict *response = qtest_qmp(
-        vm->qts, "{ 'execute': 'migrate-set-capabilities', 'arguments': { "
-        "'capabilities': [ { 'capability': %s, 'state': true } ] } }",
-        capability);
-    bool ok = qdict_haskey(response, "return");
-
-    qobject_unref(response);
-    return ok;
-}
-
 typedef void SnapshotMove(VirtioMemGuest *from, VirtioMemGuest *to);
 
 static void snapshot_check_move(const VirtioMemOptions *opts,
@@ -118,8 +106,8 @@ static void snapshot_check_move(const VirtioMemOptions *opts,
 
     to = virtio_mem_target(opts);
     for (; *capabilities; capabilities++) {
-        g_assert_true(snapshot_enable(from, *capabilities));
-        g_assert_true(snapshot_enable(to, *capabilities));
+        migrate_set_capability(from->qts, *capabilities, true);
+        migrate_set_capability(to->qts, *capabilities, true);
     }
     move(from, to);
     virtio_mem_scene_check(to, scene);
@@ -213,8 +201,7 @@ static void test_background(VirtioMemGuest *unused)
     g_autofree char *uri = g_strdup_printf("file:%s", path);
     VirtioMemGuest *to;
 
-    if (!snapshot_enable(from, "background-snapshot")) {
-        g_test_skip("no background snapshot on this host");
+    if (!virtio_mem_migrate_can(from, "background-snapshot")) {
         virtio_mem_guest_stop(from);
         return;
     }
@@ -234,8 +221,7 @@ static void test_background_busy(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 1, ACK);
-    if (!snapshot_enable(vm, "background-snapshot")) {
-        g_test_skip("no background snapshot on this host");
+    if (!virtio_mem_migrate_can(vm, "background-snapshot")) {
         return;
     }
     virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
