@@ -9,6 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
+#include "qemu/memfd.h"
 #include "elf.h"
 #include "qobject/qlist.h"
 #include "virtio-mem-migrate.h"
@@ -96,6 +97,7 @@ static void test_load_leaves_nothing(VirtioMemGuest *vm)
 
 typedef void SnapshotMove(VirtioMemGuest *from, VirtioMemGuest *to);
 
+/* What is out of reach of the guest stays so, once the move is over. */
 static void snapshot_check_move(const VirtioMemOptions *opts,
                                 const char *const *capabilities,
                                 SnapshotMove *move)
@@ -103,6 +105,7 @@ static void snapshot_check_move(const VirtioMemOptions *opts,
     VirtioMemGuest *from = virtio_mem_guest_start(opts);
     VirtioMemGuest *to;
     g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(from);
+    const bool is_protected = virtio_mem_is_protected(from);
 
     to = virtio_mem_target(opts);
     for (; *capabilities; capabilities++) {
@@ -110,6 +113,7 @@ static void snapshot_check_move(const VirtioMemOptions *opts,
         migrate_set_capability(to->qts, *capabilities, true);
     }
     move(from, to);
+    g_assert_cmpint(virtio_mem_is_protected(to), ==, is_protected);
     virtio_mem_scene_check(to, scene);
     virtio_mem_take_config_irq(to);
     vm_assert_unplug_all(to, ACK);
@@ -150,15 +154,27 @@ static void test_multifd(VirtioMemGuest *unused)
 }
 
 /* The target must not touch the file that the source still lives in. */
-static void snapshot_check_shared(const char *device)
+static void snapshot_check_shared_in(const char *path, const char *device)
 {
-    g_autofree char *path = virtio_mem_temp_path("shared");
     g_autofree char *memdev = g_strdup_printf(
         "memory-backend-file,id=vmem0,share=on,mem-path=%s,size=4G", path);
     VirtioMemOptions opts = { .memdev = memdev, .device = device };
 
     snapshot_check_move(&opts, ignore_shared, virtio_mem_migrate);
-    unlink(path);
+}
+
+/* A file of a disk cannot be protected, one of memory can. */
+static void snapshot_check_shared(const char *device)
+{
+    const int fd = memfd_create("shared", MFD_CLOEXEC);
+    g_autofree char *memory = g_strdup_printf("/proc/%d/fd/%d", getpid(), fd);
+    g_autofree char *disk = virtio_mem_temp_path("shared");
+
+    g_assert_cmpint(fd, >=, 0);
+    snapshot_check_shared_in(memory, device);
+    close(fd);
+    snapshot_check_shared_in(disk, device);
+    unlink(disk);
 }
 
 static void test_shared(VirtioMemGuest *unused)
