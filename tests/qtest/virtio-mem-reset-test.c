@@ -321,6 +321,29 @@ static void test_no_old_data(VirtioMemGuest *vm)
     g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 8, 0));
 }
 
+/* The monitor waits meanwhile, so it is done as fast as UNPLUG ALL. */
+static void test_system_reset_threads(VirtioMemGuest *unused)
+{
+    g_autofree char *path = virtio_mem_temp_path("work");
+    g_autofree char *args = g_strdup_printf("-trace virtio_mem_work_begin "
+                                            "-D %s", path);
+    const VirtioMemOptions opts = { .device = "prealloc-threads=2",
+                                    .args = args };
+    VirtioMemGuest *vm = virtio_mem_guest_start(&opts);
+    g_autofree char *expected = g_strdup_printf(
+        "virtio_mem_work_begin size=0x%" PRIx64 " nb_threads=%u away=0",
+        (uint64_t)VM_REQUESTED, MIN(2, g_get_num_processors()));
+    g_autofree char *log = NULL;
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 0, VM_REQUESTED / VM_BLOCK, ACK);
+    virtio_mem_system_reset(vm);
+    g_assert_true(g_file_get_contents(path, &log, NULL, NULL));
+    g_test_message("%s", log);
+    g_assert_nonnull(strstr(log, expected));
+    virtio_mem_guest_stop(vm);
+}
+
 static void test_system_reset_heals(VirtioMemGuest *vm)
 {
     VirtioMemSegment half_request = {
@@ -374,6 +397,8 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "T186", "system-reset/leaves-no-old-data-in-memfd", test_no_old_data,
       &shared, .once = true },
+    { "T184", "system-reset/uses-several-threads", test_system_reset_threads,
+      .once = true, .no_guest = true },
     { "T193", "system-reset/heals-a-broken-device",
       test_system_reset_heals },
 };
