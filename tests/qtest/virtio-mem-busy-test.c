@@ -10,6 +10,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
 #include "qemu/timer.h"
+#include "virtio-mem-flight.h"
 #include "virtio-mem-huge-pages.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
@@ -254,6 +255,55 @@ static void test_memory_is_back(VirtioMemGuest *unused)
     virtio_mem_huge_done();
 }
 
+/* --- how often the guest is woken --- */
+
+/* STATE is no success: only what changes blocks says that there is memory. */
+static void backoff_refuse(VirtioMemGuest *vm)
+{
+    virtio_mem_hold_begin();
+    virtio_mem_queue_request(vm, &(VirtioMemRequest) {
+        .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr, .nb_blocks = 1 });
+    virtio_mem_kick(vm);
+    virtio_mem_hold_release(virtio_mem_hold_next(VM_HOST_POPULATE), ENOMEM);
+    virtio_mem_hold_end();
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_BUSY);
+    vm_assert_state(vm, 0, 1, UNPLUGGED);
+}
+
+/* Refused again, the guest is woken after @seconds of its time. */
+static void backoff_check(VirtioMemGuest *vm, unsigned int seconds)
+{
+    const int64_t margin = NANOSECONDS_PER_SECOND / 100;
+
+    backoff_refuse(vm);
+    qtest_clock_step(vm->qts, seconds * NANOSECONDS_PER_SECOND - margin);
+    g_assert_false(virtio_mem_take_config_irq(vm));
+    qtest_clock_step(vm->qts, margin);
+    virtio_mem_wait_config_irq(vm);
+}
+
+static void test_backoff(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .device = "prealloc=on," VM_ONE_THREAD,
+    };
+    VirtioMemGuest *vm = virtio_mem_hold_start(&opts);
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    for (unsigned int seconds = 1; seconds < 64; seconds *= 2) {
+        backoff_check(vm, seconds);
+    }
+    for (unsigned int i = 0; i < 3; i++) {
+        backoff_check(vm, 64);
+    }
+    vm_assert_plug(vm, 1, 1, ACK);
+    backoff_check(vm, 1);
+    backoff_check(vm, 2);
+    virtio_mem_guest_stop(vm);
+}
+
+/* --- what the host's administrator reads --- */
+
 static unsigned busy_count_warnings(const char *path)
 {
     g_autofree char *text = NULL;
@@ -337,6 +387,8 @@ static const VirtioMemTest tests[] = {
     { "T044", "busy/when-there-is-no-memory", test_no_memory,
       .no_guest = true, .once = true },
     { "T045", "busy/ends-when-memory-is-back", test_memory_is_back,
+      .no_guest = true, .once = true },
+    { "T045", "busy/wakes-less-often-until-a-success", test_backoff,
       .no_guest = true, .once = true },
     { "O-2", "busy/warns-once-per-cause", test_warnings,
       .no_guest = true, .once = true },
