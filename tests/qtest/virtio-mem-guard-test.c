@@ -25,6 +25,10 @@ static const VirtioMemOptions off = { .device = "protect-unplugged=off" };
 static const VirtioMemOptions small = {
     .region_size = VM_MIGRATE_REGION, .device = "protect-unplugged=on",
 };
+static const VirtioMemOptions memfd = {
+    .memdev = "memory-backend-memfd,id=vmem0,size=8G",
+    .device = "protect-unplugged=on", .region_size = 8 * GiB,
+};
 static const VirtioMemOptions memslots = {
     .device = "protect-unplugged=on,dynamic-memslots=on",
 };
@@ -70,12 +74,7 @@ static void test_gain(VirtioMemGuest *unused)
 
 static void test_gain_memfd(VirtioMemGuest *unused)
 {
-    static const VirtioMemOptions opts = {
-        .memdev = "memory-backend-memfd,id=vmem0,size=8G",
-        .device = "protect-unplugged=on", .region_size = 8 * GiB,
-    };
-
-    check_gain(&opts, 1 * MiB);
+    check_gain(&memfd, 1 * MiB);
 }
 
 static void test_gain_shm(VirtioMemGuest *unused)
@@ -162,21 +161,31 @@ static void test_reset(VirtioMemGuest *vm)
     virtio_mem_driver_up(vm, virtio_mem_default_features(vm));
 }
 
-static void test_monitor(VirtioMemGuest *vm)
+static void assert_saves_zeros(VirtioMemGuest *vm, const char *command)
 {
-    g_autofree char *xp = qtest_hmp(vm->qts, "xp /2xw 0x%" PRIx64, vm->addr);
-    g_autofree char *path = virtio_mem_temp_path("pmemsave");
+    g_autofree char *path = virtio_mem_temp_path(command);
     g_autofree char *saved = NULL;
     gsize size;
 
-    g_assert_nonnull(strstr(xp, "0x00000000 0x00000000"));
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'pmemsave', 'arguments':"
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': %s, 'arguments':"
                              " { 'val': %" PRIu64 ", 'size': %u,"
-                             " 'filename': %s } }", vm->addr,
+                             " 'filename': %s } }", command, vm->addr,
                              (unsigned)(16 * MiB), path);
     g_assert_true(g_file_get_contents(path, &saved, &size, NULL));
     g_assert_cmpuint(size, ==, 16 * MiB);
     g_assert_true(buffer_is_zero(saved, size));
+}
+
+/* Without paging, virtual addresses (memsave) are physical ones. */
+static void test_monitor(VirtioMemGuest *vm)
+{
+    g_autofree char *xp = qtest_hmp(vm->qts, "xp /2xw 0x%" PRIx64, vm->addr);
+    const uint64_t before = virtio_mem_host_memory(vm);
+
+    g_assert_nonnull(strstr(xp, "0x00000000 0x00000000"));
+    assert_saves_zeros(vm, "pmemsave");
+    assert_saves_zeros(vm, "memsave");
+    virtio_mem_assert_gain(vm, before, 1 * MiB);
 }
 
 /* --- the event --- */
@@ -421,6 +430,8 @@ static const VirtioMemTest tests[] = {
       .guard = true },
     { "T226", "guard/monitor-reads-zeros", test_monitor, &on, .once = true,
       .guard = true },
+    { "T226 T227", "guard/monitor-reads-zeros-of-memfd", test_monitor, &memfd,
+      .once = true, .guard = true },
     { "T226", "guard/event-tells-address", test_event, &on, .once = true,
       .guard = true },
     { "T226", "guard/event-once-a-second", test_event_rate, &on, .once = true,
