@@ -171,7 +171,6 @@ class VirtioMemMachine(GuestTest):
         core = self.temp_file('core')
         with self.guest() as guest:
             guest.resize(386 * MiB)
-            used = guest.host_memory()
             guest.vm.cmd('dump-guest-memory', paging=False,
                          protocol=f'file:{core}')
             device = guest.device_info()
@@ -179,8 +178,6 @@ class VirtioMemMachine(GuestTest):
             dumped = sum(size for address, size in loaded_ranges(core)
                          if first <= address < first + device['max-size'])
             self.assertEqual(dumped, 386 * MiB)
-            # Reading what was never written costs at most page tables.
-            self.assertLess(guest.host_memory(), used + 386 * MiB)
 
     def test_one_of_1024_gib_is_plugged(self):
         with self.guest(region_size=1 * TiB,
