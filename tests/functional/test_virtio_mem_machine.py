@@ -29,13 +29,6 @@ TWO_NODES = (
 PT_LOAD = 1
 
 
-def node_size(guest, node):
-    """Return how much memory of a node the guest's kernel manages."""
-    line = guest.ask(f'grep MemTotal /sys/devices/system/node/node{node}'
-                     '/meminfo')
-    return int(line.split()[3]) << 10
-
-
 def plugged_by_node(guest):
     """Return the lines of "info numa" that tell what is plugged."""
     text = guest.vm.cmd('human-monitor-command', command_line='info numa')
@@ -77,16 +70,16 @@ class VirtioMemMachine(GuestTest):
 
     def test_each_of_two_devices_belongs_to_its_node(self):
         with self.guest(more_args=TWO_NODES, room=2 * GiB) as guest:
-            boot = [node_size(guest, 0), node_size(guest, 1)]
+            boot = [guest.node_total(0), guest.node_total(1)]
             guest.resize(512 * MiB)
             guest.resize(1 * GiB, 'vm1')
-            self.assertEqual(node_size(guest, 0), boot[0] + 512 * MiB)
-            self.assertEqual(node_size(guest, 1), boot[1] + 1 * GiB)
+            self.assertEqual(guest.node_total(0), boot[0] + 512 * MiB)
+            self.assertEqual(guest.node_total(1), boot[1] + 1 * GiB)
             self.assertEqual(plugged_by_node(guest),
                              ['node 0 plugged: 512 MB',
                               'node 1 plugged: 1024 MB'])
             guest.resize(0)
-            self.assertEqual(node_size(guest, 1), boot[1] + 1 * GiB)
+            self.assertEqual(guest.node_total(1), boot[1] + 1 * GiB)
 
     def check_hot_plug(self, guest, bus):
         """Add a device to a running guest, resize it, and remove it."""

@@ -278,6 +278,12 @@ class Guest:
         line = self.ask('grep MemTotal /proc/meminfo')
         return int(line.split()[1]) << 10
 
+    def node_total(self, node):
+        """Return how much memory the guest's kernel has in a NUMA node."""
+        line = self.ask(f'grep MemTotal /sys/devices/system/node/node{node}'
+                        f'/meminfo')
+        return int(line.split()[3]) << 10
+
     def complaints(self):
         """List the lines of the kernel's log that no test should cause."""
         return [line for line in self.ask('dmesg').splitlines()

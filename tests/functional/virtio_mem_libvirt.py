@@ -297,12 +297,6 @@ class Domain(Guest):
         return wait_until(look, lambda: f'the statistics remain '
                                         f'{self.statistics()}', timeout)
 
-    def node_total(self, node):
-        """Return how much memory the guest's kernel has in a NUMA node."""
-        line = self.ask(f'grep MemTotal /sys/devices/system/node/node{node}'
-                        f'/meminfo')
-        return int(line.split()[3]) << 10
-
 
 def memory_xml(size, requested=0, node=0, block=2 * MiB, source=''):
     """Describe a device."""
