@@ -7,6 +7,7 @@ SPDX-License-Identifier: GPL-2.0-or-later
 import contextlib
 import itertools
 import os
+import pathlib
 import subprocess
 import tempfile
 
@@ -14,11 +15,12 @@ import virtio_mem_mappings as mappings
 import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import GiB, MiB, format_size
+from virtio_mem_guest import GiB, MiB, format_size, wait_until
 from virtio_mem_guest_test import GuestTest
 from virtio_mem_host import HostError, HugePages
 
 REGION = 256 * MiB
+REFUSED = 'virtio_mem_send_response type=2'
 
 
 def some_options():
@@ -208,12 +210,16 @@ class VirtioMemShortage(BackendTest):
                              id='mem1', hugetlb=True, size=8 * MiB)
 
     def test_plug_beyond_the_pool_warns_once_and_goes_on_with_more(self):
+        trace = pathlib.Path(self.temp_file('trace'))
         with self.needed(HugePages().pool(128)) as pool, self.guest(
                 backend='memory-backend-memfd,hugetlb=on,reserve=off',
-                device_options=',prealloc=on') as guest:
+                device_options=',prealloc=on', more_args=(
+                    '-trace', 'virtio_mem_send_response', '-D', str(trace))
+                ) as guest:
             guest.request(512 * MiB)
             guest.wait_plugged(256 * MiB)
-            guest.wait_settled()
+            wait_until(lambda: REFUSED in trace.read_text('ascii'),
+                       'the guest asks for no more')
             self.assertEqual(guest.device_info()['size'], 256 * MiB)
             pool.make_available(128)
             guest.wait_plugged(512 * MiB)

@@ -356,13 +356,6 @@ class Guest:
             lambda: f'plugged size is not from {least:#x} to {most:#x}: '
                     f'{self.device_info(device_id)}', timeout)
 
-    def wait_settled(self, device_id=DEVICE, seconds=5):
-        """Wait until the plugged size has not changed for some time."""
-        size = None
-        while size != (new_size := self.device_info(device_id)['size']):
-            size = new_size
-            time.sleep(seconds)
-
     def resize(self, size, device_id=DEVICE):
         """Request a size and wait until both sides have it."""
         gained = size - self.device_info(device_id)['size']
