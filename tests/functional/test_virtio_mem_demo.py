@@ -7,6 +7,7 @@ Each case gives the demo a TMPDIR of its own: whatever the demo starts has a
 path below it on its command line, so what is left can be found.
 """
 
+import contextlib
 import os
 import pty
 import re
@@ -20,7 +21,7 @@ import unittest
 
 import virtio_mem_parts as parts
 import virtio_mem_tap
-from virtio_mem_guest import parse_size
+from virtio_mem_guest import parse_size, wait_until
 
 DEMO = parts.TOP / 'tools/demo'
 STEPS = ['boot Linux', 'grow to 256 MiB', 'grow to 512 MiB',
@@ -67,6 +68,7 @@ class VirtioMemDemo(unittest.TestCase):
             self.skipTest('; '.join(troubles))
         directory = tempfile.TemporaryDirectory()
         self.addCleanup(directory.cleanup)
+        self.addCleanup(self.kill_left_processes)
         self.tmp = directory.name
         self.env = dict(os.environ, TMPDIR=self.tmp, SIZE='512M',
                         PYTHONDONTWRITEBYTECODE='1', TERM='xterm',
@@ -100,10 +102,15 @@ class VirtioMemDemo(unittest.TestCase):
 
     def wait_no_process(self):
         """What has been told to end does so soon."""
-        deadline = time.monotonic() + 30
-        while self.left_processes() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        self.assertEqual(self.left_processes(), [])
+        wait_until(lambda: not self.left_processes(),
+                   lambda: f'{self.left_processes()} are left', 30)
+
+    def kill_left_processes(self):
+        """After a failure, too, nothing goes on for ever."""
+        for pid in self.left_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.wait_no_process()
 
     def table_rows(self, output):
         """Return the rows of the final table: name -> numbers."""
@@ -176,12 +183,9 @@ class VirtioMemDemo(unittest.TestCase):
     def wait_plugged(self, qemu, screen, size):
         """At the monitor: wait until the guest has followed a request."""
         line = f'  size: {parse_size(size) if size != "0" else 0}\r\n'
-        answer = ''
-        deadline = time.monotonic() + TIMEOUT
-        while line not in answer:
-            self.assertLess(time.monotonic(), deadline, answer)
-            answer = self.type_line(qemu, screen, '(qemu)',
-                                    'info memory-devices')
+        wait_until(lambda: line in self.type_line(qemu, screen, '(qemu)',
+                                                  'info memory-devices'),
+                   lambda: f'no "{line.strip()}" in: {screen.text}', TIMEOUT)
 
     def test_ctrl_c_on_a_terminal_leaves_nothing(self):
         pid, terminal = pty.fork()
@@ -242,18 +246,13 @@ class VirtioMemDemo(unittest.TestCase):
         self.assertEqual(demo.returncode, 0, demo.stderr)
         end = re.search(r'^  (kill (\d+); rm -r \S+)$', demo.stdout,
                         re.MULTILINE)
-        pid = int(end[2])
-        self.addCleanup(self.wait_no_process)
-        self.assertEqual(self.left_processes(), [pid])
-        try:
-            human, qmp = re.findall(r'^  (PYTHONPATH=.*)', demo.stdout,
-                                    re.MULTILINE)
-            self.assertIn('"vm0"', self.ask_monitor(
-                human, 'info memory-devices'))
-            self.assertIn("'requested-size': 0", self.ask_monitor(
-                qmp, 'query-memory-devices').replace('"', "'"))
-        finally:
-            subprocess.run(end[1], shell=True, check=True)
+        self.assertEqual(self.left_processes(), [int(end[2])])
+        human, qmp = re.findall(r'^  (PYTHONPATH=.*)', demo.stdout,
+                                re.MULTILINE)
+        self.assertIn('"vm0"', self.ask_monitor(human, 'info memory-devices'))
+        self.assertIn("'requested-size': 0", self.ask_monitor(
+            qmp, 'query-memory-devices').replace('"', "'"))
+        subprocess.run(end[1], shell=True, check=True)
         self.wait_no_process()
         self.assert_nothing_left()
 
