@@ -5,8 +5,8 @@ SPDX-License-Identifier: GPL-2.0-or-later
 """
 
 import contextlib
-import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -15,7 +15,7 @@ import unittest
 
 import virtio_mem_parts as parts
 import virtio_mem_tap
-from virtio_mem_guest import GiB, MiB
+from virtio_mem_guest import GiB, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 
 EVENT = 'VIRTIO_MEM_UNPLUGGED_ACCESS'
@@ -55,6 +55,7 @@ class Stub:
         self._serial = here / 'serial'
         self.vm = parts.qemu_machine().QEMUMachine(
             str(parts.part('QEMU_BINARY')), qmp_timer=60,
+            wrapper=['setpriv', '--pdeathsig', 'KILL'],
             base_temp_dir=tempfile.gettempdir())
         self.vm.add_args(
             '-nodefaults', '-machine', 'pc', '-accel', accel, '-S',
@@ -74,12 +75,12 @@ class Stub:
 
     def wait_serial(self, length, timeout=30):
         """Return what the stub said, when it has said that much."""
-        deadline = time.monotonic() + timeout
-        while len(self._serial.read_text('ascii')) < length:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.01)
-        return self._serial.read_text('ascii')
+        def look():
+            text = self._serial.read_text('ascii')
+            return text if len(text) >= length else None
+
+        return wait_until(look, lambda: 'the stub said no more than "'
+                          f'{self._serial.read_text("ascii")}"', timeout, 0.01)
 
 
 class Gdb:
@@ -124,6 +125,14 @@ class Gdb:
 class VirtioMemGuardStub(unittest.TestCase):
     """Without an operating system, so also where KVM cannot boot one."""
 
+    def setUp(self):
+        troubles = [*parts.troubles(), parts.guard_trouble(),
+                    *(f'{program} is missing: run "tools/bootstrap"'
+                      for program in ('gcc', 'ld')
+                      if not shutil.which(program))]
+        if any(troubles):
+            self.skipTest('; '.join(filter(None, troubles)))
+
     def check_absorbed(self, accel):
         with Stub(accel, ',protect-unplugged=on') as stub:
             before = anonymous_memory(stub.vm)
@@ -167,8 +176,9 @@ class VirtioMemGuardStub(unittest.TestCase):
             self.assertTrue(seen[0]['write'])
 
     def require_kvm(self):
-        if not os.access('/dev/kvm', os.R_OK | os.W_OK):
-            self.skipTest('/dev/kvm cannot be used')
+        trouble = parts.kvm_trouble()
+        if trouble:
+            self.skipTest(trouble)
 
     def test_access_is_absorbed(self):
         self.check_absorbed('tcg')
@@ -187,6 +197,12 @@ class VirtioMemGuardStub(unittest.TestCase):
 
 class VirtioMemGuardLinux(GuestTest):
     """Linux keeps root from the memory only while the driver is there."""
+
+    def setUp(self):
+        super().setUp()
+        trouble = parts.guard_trouble()
+        if trouble:
+            self.skipTest(trouble)
 
     def write_unplugged(self, guest, offsets):
         base = guest.device_info()['memaddr']

@@ -15,6 +15,7 @@ and, for tests that ask for it:
     STOCK_QEMU_BINARY    the emulator as Debian ships it
 """
 
+import ctypes
 import fcntl
 import os
 from pathlib import Path
@@ -37,6 +38,10 @@ OPTIONAL_PARTS = {
 
 KVM_DEVICE = '/dev/kvm'
 KVM_GET_API_VERSION = 0xae00
+
+USERFAULTFD_DEVICE = '/dev/userfaultfd'
+# The system call's number; most architectures have that of arm64.
+NR_USERFAULTFD = 323 if os.uname().machine == 'x86_64' else 282
 
 
 def part(variable):
@@ -87,18 +92,39 @@ def qmp_error():
     return QMPError
 
 
+def kvm_trouble():
+    """Say why KVM cannot be used, if that is so."""
+    try:
+        with open(KVM_DEVICE, 'r+b', buffering=0) as kvm:
+            fcntl.ioctl(kvm, KVM_GET_API_VERSION)
+        return None
+    except OSError as error:
+        return f'{KVM_DEVICE} cannot be used ({error.strerror})'
+
+
+def guard_trouble():
+    """Say why unplugged memory cannot be protected, if that is so."""
+    try:
+        os.close(os.open(USERFAULTFD_DEVICE, os.O_RDWR))
+        return None
+    except OSError:
+        fd = ctypes.CDLL(None, use_errno=True).syscall(NR_USERFAULTFD,
+                                                       os.O_CLOEXEC)
+    if fd < 0:
+        return (f'userfaultfd may not be used '
+                f'({os.strerror(ctypes.get_errno())}): '
+                f'let your user open {USERFAULTFD_DEVICE}')
+    os.close(fd)
+    return None
+
+
 def _accelerator_trouble():
     if accelerator() == 'tcg':
         return None
     if accelerator() != 'kvm':
         return f'ACCEL={accelerator()} is neither tcg nor kvm: ACCEL=tcg'
-    try:
-        with open(KVM_DEVICE, 'rb') as kvm:
-            fcntl.ioctl(kvm, KVM_GET_API_VERSION)
-        return None
-    except OSError as error:
-        return (f'ACCEL=kvm cannot use {KVM_DEVICE} '
-                f'({error.strerror}): run with ACCEL=tcg')
+    trouble = kvm_trouble()
+    return trouble and f'{trouble}: run with ACCEL=tcg'
 
 
 def mem_available():
