@@ -78,7 +78,10 @@ class BackendTest(GuestTest):
             self.assertGreaterEqual(plugged, used)
         # New memory is the only movable memory there is.
         pattern.fill(guest, '/mem/used', used // 4 * 3 // MiB)
-        self.assertGreater(self.memory(guest, device)[0], used // 2)
+        mapped, in_file = self.memory(guest, device)
+        self.assertGreater(mapped, used // 2)
+        if device.share == 'on':
+            self.assertGreater(in_file, used // 2)
         guest.ask('rm /mem/used')
         guest.resize(0, device.name)
         self.assertEqual(self.memory(guest, device), (0, 0))
@@ -115,28 +118,33 @@ class VirtioMemBackends(BackendTest):
             self.assertEqual(sum(entry.stat().st_blocks for entry
                                  in os.scandir(directory)), 0)
 
-    def check_huge_pages(self, page_size, backend, options):
-        """Check devices with just the huge pages that they need."""
+    @contextlib.contextmanager
+    def huge_pages(self, page_size, options):
+        """Let there be just the huge pages that devices need.
+
+        The block gets the pool, and the size of each device.
+        """
         region_size = max(page_size, REGION)
         reserved = sum(reserve == 'on' for _, reserve, _ in options)
         nb_pages = (reserved + 1) * region_size // page_size
         self.require_host_memory(nb_pages * page_size + GiB)
         with self.needed(HugePages(page_size).pool(nb_pages)) as pool:
-            self.check_devices(backend, options, region_size)
+            yield pool, region_size
             self.assertEqual(pool.available(), nb_pages)
 
     def check_huge_files(self, page_size, options):
-        """The same with files on hugetlbfs."""
-        with self.needed(HugePages(page_size).mount()) as directory:
-            self.check_huge_pages(
-                page_size, f'memory-backend-file,mem-path={directory}',
-                options)
+        """Check devices with files on hugetlbfs."""
+        with self.huge_pages(page_size, options) as (pool, region_size), \
+             self.needed(pool.mount()) as directory:
+            self.check_devices(f'memory-backend-file,mem-path={directory}',
+                               options, region_size)
 
     def check_huge_memfds(self, page_size, options):
         """The same with memfd."""
-        self.check_huge_pages(
-            page_size, 'memory-backend-memfd,hugetlb=on,'
-            f'hugetlbsize={format_size(page_size)}', options)
+        with self.huge_pages(page_size, options) as (_, region_size):
+            self.check_devices(
+                'memory-backend-memfd,hugetlb=on,'
+                f'hugetlbsize={format_size(page_size)}', options, region_size)
 
     def test_memfd_of_2_mib_pages_goes_back(self):
         self.check_huge_memfds(2 * MiB, some_options())

@@ -96,10 +96,14 @@ class HugePages:
     def mount(self, options=''):
         """Mount a hugetlbfs in a block, which gets its path."""
         with tempfile.TemporaryDirectory() as directory:
-            subprocess.run(
+            mount = subprocess.run(
                 ['mount', '-t', 'hugetlbfs', '-o',
                  f'pagesize={self.page_size}{options}', 'none', directory],
-                check=True)
+                check=False, capture_output=True, text=True)
+            if mount.returncode:
+                reason = mount.stderr.partition('\n')[0]
+                raise HostError(f'cannot mount a hugetlbfs ({reason}): run as '
+                                'root')
             try:
                 yield directory
             finally:
