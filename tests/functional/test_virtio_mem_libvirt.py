@@ -8,6 +8,7 @@ The commands are those of the users' page.
 
 import contextlib
 import itertools
+import json
 import subprocess
 import unittest
 
@@ -18,9 +19,11 @@ import virtio_mem_tap
 import virtio_mem_tools
 from virtio_mem_guest import GiB, MiB
 from virtio_mem_host import HostError, HugePages
-from virtio_mem_libvirt import Domain, Libvirt, LibvirtError, memory_xml
+from virtio_mem_libvirt import (Domain, Libvirt, LibvirtError, memory_xml,
+                                override_xml)
 
 SIZE = 2 * GiB
+EVENT = 'VIRTIO_MEM_UNPLUGGED_ACCESS'
 SHARED = '''
     <memoryBacking>
       <source type='memfd'/>
@@ -219,6 +222,34 @@ class VirtioMemLibvirt(unittest.TestCase):
                                f"'{domain.name}':\n"
                                f'alias: {domain.DEVICE}\n'
                                r'size: \d+')
+
+    def test_use_of_unplugged_memory_is_told(self):
+        trouble = parts.guard_trouble()
+        if trouble:
+            self.skipTest(trouble)
+        protect = override_xml(Domain.DEVICE, protect_unplugged='on')
+        with self.started(override=protect) as domain:
+            device = domain.device_info()
+            self.assertTrue(device['protected'])
+            domain.ask('rmmod virtio_mem')
+            with self.libvirt.popen(
+                    'virsh', 'qemu-monitor-event', domain.name, '--event',
+                    EVENT, '--timeout', '60') as client:
+                # It does not say when it has begun to listen.
+                address = device['memaddr']
+                while client.poll() is None:
+                    domain.ask(f'devmem {address:#x} 32 0xdeadbeef')
+                    address += device['block-size']
+                told, _ = client.communicate()
+            self.assertRegex(told, f"event {EVENT} at .* for domain "
+                                   f"'{domain.name}': ")
+            data = json.loads(told[told.index('{'):told.rindex('}') + 1])
+            self.assertEqual(data['id'], domain.DEVICE)
+            self.assertTrue(data['write'])
+            self.assertIn(data['address'], range(device['memaddr'], address,
+                                                 device['block-size']))
+            domain.ask('modprobe virtio_mem')
+            domain.resize(256 * MiB)
 
     def test_statistics_follow_the_plugged_size(self):
         with self.started() as domain:

@@ -312,8 +312,21 @@ def memory_xml(size, requested=0, node=0, block=2 * MiB, source=''):
       </memory>'''
 
 
+def override_xml(device, **properties):
+    """Describe properties of a device that libvirt does not know."""
+    lines = ''.join(f"<qemu:property name='{name.replace('_', '-')}' "
+                    f"type='string' value='{value}'/>"
+                    for name, value in properties.items())
+    return f'''
+    <qemu:override>
+      <qemu:device alias='{device}'>
+        <qemu:frontend>{lines}</qemu:frontend>
+      </qemu:device>
+    </qemu:override>'''
+
+
 def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
-               max_size=9 << 30):
+               max_size=9 << 30, override=''):
     """Describe a domain with our kernel, two serial ports and a balloon.
 
     One CPU for each cell, or two for the only one.
@@ -325,7 +338,8 @@ def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
         f"memory='{size // MiB}' unit='MiB'/>"
         for n, size in enumerate(cells))
     return f'''
-  <domain type='{'kvm' if accel == 'kvm' else 'qemu'}'>
+  <domain type='{'kvm' if accel == 'kvm' else 'qemu'}'
+          xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
     <name>{name}</name>
     <maxMemory slots='2' unit='MiB'>{max_size // MiB}</maxMemory>
     <memory unit='MiB'>{sum(cells) // MiB}</memory>
@@ -350,6 +364,7 @@ def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
       <memballoon model='virtio'/>
       {devices}
     </devices>
+    {override}
   </domain>'''
 
 
