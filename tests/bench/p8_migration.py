@@ -10,6 +10,7 @@ from linux_guest import check_quiet, linux_guest
 from measure import Group, Row, at_most, at_most_of_stock
 from monitor import MonitorError
 from tiny_guest import GiB, MiB, TinyGuest
+from virtio_mem_guest import wait_until
 
 BUSY = 'virtio_mem_send_response type=2'
 LIMIT = 90      # Linux' first pause is 50 s long
@@ -26,11 +27,7 @@ def _migrate(source, uri, bandwidth):
 
 def _wait(condition, what, timeout=120):
     """Return the time at which a condition was found true."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise MonitorError(f'not within {timeout} s: {what}')
-        time.sleep(0.005)
+    wait_until(condition, f'not yet: {what}', timeout, 0.005)
     return time.monotonic()
 
 
