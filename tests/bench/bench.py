@@ -127,12 +127,6 @@ def write(groups, results, nb_runs):
     return lines
 
 
-def in_turn(number):
-    """The order of a run: whoever is second may find a warmer host."""
-    names = list(host.EMULATORS)
-    return names if number % 2 == 0 else names[::-1]
-
-
 def takes_part(emulator, group, number):
     """Whether an emulator has something to do in a run of a group."""
     return emulator == 'ours' or not (group.ours_only or
@@ -146,7 +140,7 @@ def run_all(groups, nb_runs):
         for number in range(nb_runs):
             print(f'{group.key} {group.title}: {number + 1}/{nb_runs}',
                   flush=True)
-            for emulator in in_turn(number):
+            for emulator in measure.in_turn(host.EMULATORS, number):
                 if takes_part(emulator, group, number):
                     run_once(group, emulator, results)
             write(groups, results, nb_runs)

@@ -14,12 +14,11 @@ import sys
 
 import virtio_mem_parts as parts
 from virtio_mem_guest import GiB, MiB, parse_size
+from virtio_mem_host import HostError, HugePages, settings
 
 EMULATORS = {'ours': 'build/qemu/qemu-system-x86_64',
              'stock': 'build/stock/qemu-system-x86_64'}
 OUTPUT = parts.TOP / 'build/bench'
-HUGE_PAGE = 2 * MiB
-HUGE_PAGES = Path('/proc/sys/vm/nr_hugepages')
 REPORTING = Path('/sys/module/page_reporting/parameters/page_reporting_order')
 NEVER = 11      # an order that no free page has
 
@@ -33,10 +32,6 @@ for start in range(0, len(area), {GiB}):
     size = min({GiB}, len(area) - start)
     area.madvise({MADV_POPULATE_WRITE}, start, size)
 '''
-
-
-class HostError(Exception):
-    """The host cannot do what a benchmark needs."""
 
 
 def size():
@@ -72,16 +67,6 @@ def require_memory(amount):
                         'try a smaller BENCH_SIZE')
 
 
-@contextlib.contextmanager
-def _setting(path, value):
-    before = path.read_text(encoding='ascii').strip()
-    path.write_text(str(value), encoding='ascii')
-    try:
-        yield path.read_text(encoding='ascii').strip()
-    finally:
-        path.write_text(before, encoding='ascii')
-
-
 def keep_free_memory():
     """Keep a host that is a virtual machine from giving free memory back.
 
@@ -89,7 +74,7 @@ def keep_free_memory():
     """
     if not os.access(REPORTING, os.W_OK):
         return contextlib.nullcontext()
-    return _setting(REPORTING, NEVER)
+    return settings(REPORTING.parent, {REPORTING.name: NEVER})
 
 
 def touch(amount):
@@ -106,15 +91,10 @@ def touch_most():
     touch(max(min(spare, 2 * size() + 2 * GiB), 0) // GiB * GiB)
 
 
-@contextlib.contextmanager
 def huge_pages(amount):
     """Have so much memory in the host's pool of huge pages."""
-    wanted = amount // HUGE_PAGE
-    with _setting(HUGE_PAGES, wanted) as found:
-        if int(found) < wanted:
-            raise HostError(f'the host can have {found} huge pages only, '
-                            f'{wanted} are needed')
-        yield
+    pool = HugePages()
+    return pool.pool(amount // pool.page_size)
 
 
 @contextlib.contextmanager

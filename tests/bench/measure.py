@@ -75,6 +75,12 @@ class Group:
     ours_only: bool = False
 
 
+def in_turn(names, number):
+    """The order of a run: whoever is second may find a warmer host."""
+    names = list(names)
+    return names if number % 2 == 0 else names[::-1]
+
+
 class Results:
     """All values of all runs, by row and emulator."""
 

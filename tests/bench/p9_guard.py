@@ -14,7 +14,7 @@ import statistics
 
 import host
 from linux_guest import check_quiet, linux_guest
-from measure import Group, MiB, Row, at_most
+from measure import Group, MiB, Row, at_most, in_turn
 from p3_resize import grow_and_shrink
 from tiny_guest import PLUG, TinyGuest, UNPLUG
 
@@ -40,11 +40,6 @@ def _rows():
 
 def _options(run, guard):
     return f',protect-unplugged={guard}{run.device_options}'
-
-
-def _in_turn(number):
-    """Whoever is second may find a warmer host."""
-    return GUARDS if number % 2 else GUARDS[::-1]
 
 
 def _ratio(times):
@@ -76,7 +71,7 @@ def _requests(run, content):
             guest.start()
         nb_blocks = AT_ONCE // guests['on'].block_size
         for number in range(ROUNDS):
-            for guard in _in_turn(number):
+            for guard in in_turn(GUARDS, number):
                 plug[guard].append(guests[guard].request(PLUG, 0, nb_blocks))
                 unplug[guard].append(guests[guard].request(UNPLUG, 0,
                                                            nb_blocks))
@@ -94,7 +89,7 @@ def _linux(run):
         for guest, _ in guests.values():
             guest.wait_boot()
         for number in range(LINUX_ROUNDS):
-            for guard in _in_turn(number):
+            for guard in in_turn(GUARDS, number):
                 taken[guard].append(sum(grow_and_shrink(*guests[guard])))
         for guest, _ in guests.values():
             check_quiet(guest)

@@ -158,7 +158,8 @@ class Groups(unittest.TestCase):
             bench.choose('P1,P7')
 
     def test_nobody_is_always_first(self):
-        self.assertEqual([bench.in_turn(number) for number in range(3)],
+        self.assertEqual([measure.in_turn(('ours', 'stock'), number)
+                          for number in range(3)],
                          [['ours', 'stock'], ['stock', 'ours'],
                           ['ours', 'stock']])
 
