@@ -16,9 +16,10 @@ import os
 import tempfile
 
 import virtio_mem_moves as moves
+import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import GiB, GuestTimeout, MiB
+from virtio_mem_guest import GiB, GuestTimeout, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 
 BINARIES = {'ours': 'QEMU_BINARY', 'stock': 'STOCK_QEMU_BINARY'}
@@ -32,6 +33,8 @@ STEP = 64 * MiB
 USABLE_AT_MOST = 256 * MiB
 # Linux tries again after 50 by itself.
 RESUME_SECONDS = 2
+# For what takes no time at all.
+TIMEOUT = 10
 
 NEWEST = 'pc-q35-10.0'
 # The last two send the blocks after the memory ("late").
@@ -77,8 +80,15 @@ class MigrationTest(GuestTest):
         guest.close()
         return target
 
-    def check_moved(self, guest, size):
+    def check_protected(self, side, guest, device_id='vm0'):
+        """Unplugged memory comes out of reach again where that is possible."""
+        if side == 'ours' and not parts.guard_trouble():
+            wait_until(lambda: guest.device_info(device_id)['protected'],
+                       f'{device_id} is not protected', TIMEOUT)
+
+    def check_moved(self, side, guest, size):
         """The guest has what it had, and can go on resizing."""
+        self.check_protected(side, guest)
         self.assertEqual(guest.device_info()['size'], size)
         self.assertEqual(pattern.damaged_files(guest, 1), [])
         guest.resize(size + STEP)
@@ -114,7 +124,7 @@ class MigrationTest(GuestTest):
         size = PLUGGED
         for hop in HOPS:
             guest = self.move(guest, move, hop, options)
-            self.check_moved(guest, size)
+            self.check_moved(hop[1], guest, size)
             size += STEP
         self.check_end(guest)
 
@@ -176,6 +186,8 @@ class VirtioMemMigration(MigrationTest):
         sizes = [PLUGGED, PLUGGED]
         for number, hop in enumerate(HOPS):
             guest = self.move(guest, moves.precopy, hop, options)
+            for device_id in ('vm0', 'vm1'):
+                self.check_protected(hop[1], guest, device_id)
             self.assertEqual([guest.device_info('vm0')['size'],
                               guest.device_info('vm1')['size']], sizes)
             self.assertEqual(pattern.damaged_files(guest, 3), [])
@@ -219,6 +231,7 @@ class VirtioMemMigration(MigrationTest):
                                   'for unplugged', moves.MoveFailed,
                                   'postcopy-paused(.|\n)*uffd_copy_page'):
                 guest = self.move(guest, moves.postcopy, hop, options)
+                self.check_protected(hop[1], guest)
                 guest.request(1 * GiB)
                 guest.wait_plugged(1 * GiB)
                 self.assertEqual(pattern.damaged_files(guest, 2), [])
@@ -259,6 +272,7 @@ class VirtioMemBusy(MigrationTest):
             guest.close()
             guest = target
             self.check_resumes(hop[1], guest, size)
+            self.check_protected(hop[1], guest)
         self.check_end(guest)
 
     def precopy(self, source, target, size):
@@ -293,6 +307,7 @@ class VirtioMemBusy(MigrationTest):
         moves.limit_bandwidth(guest, 0)
         moves.wait_status(guest, 'completed')
         self.check_resumes(side, guest, PLUGGED + 2 * STEP)
+        self.check_protected(side, guest)
         self.check_end(guest)
 
     def test_goes_on_where_it_is(self):
