@@ -9,6 +9,7 @@ path below it on its command line, so what is left can be found.
 
 import contextlib
 import os
+from pathlib import Path
 import pty
 import re
 import select
@@ -222,6 +223,16 @@ class VirtioMemDemo(unittest.TestCase):
         self.addCleanup(demo.kill)
         return demo
 
+    def wait_heeds_signals(self, demo):
+        """While it starts, Python may print SIGINT's traceback and go on."""
+        status = Path(f'/proc/{demo.pid}/status')
+
+        def look():
+            caught = re.search('SigCgt:\t(.*)', status.read_text('ascii'))
+            return int(caught[1], 16) >> (signal.SIGHUP - 1) & 1
+
+        wait_until(look, 'the demo does not heed signals', 30, 0.001)
+
     def test_any_signal_at_any_moment_leaves_nothing(self):
         # Python starts, the parts are checked, QEMU starts, Linux boots.
         delays = [0.03 * n for n in range(1, 20)] + [1, 2]
@@ -229,6 +240,8 @@ class VirtioMemDemo(unittest.TestCase):
             signum = SIGNALS[number % len(SIGNALS)]
             demo = self.start_demo()
             time.sleep(delay)
+            if signum == signal.SIGINT:
+                self.wait_heeds_signals(demo)
             demo.send_signal(signum)
             # 130, or what Python makes of a signal while it is starting.
             self.assertNotEqual(demo.wait(timeout=30), 0)
