@@ -15,6 +15,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "standard-headers/linux/virtio_ring.h"
+#include "virtio-mem-host-memory.h"
 #include "virtio-mem-model.h"
 
 #define MAX_BATCH       16
@@ -23,7 +24,7 @@
  * What a heap may grow by without anything being wrong.  Losing one queue
  * element per request takes more.
  */
-#define RSS_SLACK       (640 * KiB)
+#define HEAP_SLACK      (640 * KiB)
 
 /* --- steps --- */
 
@@ -295,22 +296,6 @@ static HostileModel *program_start(VirtioMemGuest *vm)
 
 /* --- what QEMU takes from the host --- */
 
-/* 0 under a sanitizer: its freed memory stays for a while, on purpose. */
-static uint64_t host_rss(VirtioMemGuest *vm)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/statm",
-                                            qtest_pid(vm->qts));
-    g_autofree char *text = NULL;
-    unsigned long long size, resident;
-    bool ok = g_file_get_contents(path, &text, NULL, NULL);
-
-    g_assert_true(ok);
-    g_assert_cmpint(sscanf(text, "%llu %llu", &size, &resident), ==, 2);
-    /* Shadow memory has terabytes of address space, ours has gigabytes. */
-    return size * qemu_real_host_page_size() > 1 * TiB ? 0 :
-           resident * qemu_real_host_page_size();
-}
-
 static unsigned host_nb_fds(VirtioMemGuest *vm)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fd",
@@ -339,20 +324,17 @@ static void test_long_program(VirtioMemGuest *vm)
 {
     g_autofree HostileModel *m = program_start(vm);
     unsigned nb_steps = g_test_slow() ? 100000 : 2500;
-    uint64_t rss, rss_end;
+    uint64_t memory;
     unsigned nb_fds;
 
     program_run(m, 500);
     step_system_reset(m);
-    rss = host_rss(vm);
+    memory = virtio_mem_host_memory(vm);
     nb_fds = host_nb_fds(vm);
     program_run(m, nb_steps);
     program_check(m);
     step_system_reset(m);
-    rss_end = host_rss(vm);
-    g_test_message("resident: %" PRIu64 " KiB, later %" PRIu64 " KiB",
-                   rss / KiB, rss_end / KiB);
-    g_assert_cmpuint(rss_end, <=, rss + RSS_SLACK);
+    virtio_mem_assert_gain(vm, memory, HEAP_SLACK);
     g_assert_cmpuint(host_nb_fds(vm), ==, nb_fds);
 }
 

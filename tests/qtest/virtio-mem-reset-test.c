@@ -11,6 +11,7 @@
 #include "qemu/osdep.h"
 #include "hw/pci/pci_regs.h"
 #include "standard-headers/linux/virtio_pci.h"
+#include "virtio-mem-host-memory.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 
@@ -139,29 +140,6 @@ static void test_requested_during_reset(VirtioMemGuest *vm)
     vm_assert_plug(vm, GiB / vm->block_size, 1, ACK);
 }
 
-static uint64_t reset_host_rss(VirtioMemGuest *vm)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/statm",
-                                            qtest_pid(vm->qts));
-    g_autofree char *text = NULL;
-    unsigned long resident;
-
-    g_assert_true(g_file_get_contents(path, &text, NULL, NULL));
-    g_assert_cmpint(sscanf(text, "%*u %lu", &resident), ==, 1);
-    return (uint64_t)resident * qemu_real_host_page_size();
-}
-
-/* A sanitizer keeps what was freed, to notice who uses it. */
-static bool reset_has_sanitizer(VirtioMemGuest *vm)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
-                                            qtest_pid(vm->qts));
-    g_autofree char *maps = NULL;
-
-    g_assert_true(g_file_get_contents(path, &maps, NULL, NULL));
-    return strstr(maps, "libasan");
-}
-
 static void test_many_resets(VirtioMemGuest *vm)
 {
     g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(vm);
@@ -170,12 +148,10 @@ static void test_many_resets(VirtioMemGuest *vm)
     for (int i = 0; i < 1000; i++) {
         virtio_mem_restart_driver(vm);
         if (i == 100) {
-            before = reset_host_rss(vm);
+            before = virtio_mem_host_memory(vm);
         }
     }
-    if (!reset_has_sanitizer(vm)) {
-        g_assert_cmpuint(reset_host_rss(vm), <, before + 2 * MiB);
-    }
+    virtio_mem_assert_gain(vm, before, 2 * MiB);
     virtio_mem_scene_check(vm, scene);
 }
 
