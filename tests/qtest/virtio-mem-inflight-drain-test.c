@@ -249,8 +249,7 @@ static void disk_write_zero(VirtioMemGuest *vm, uint64_t gpa)
     qvirtqueue_add(vm->qts, vq, header + 512, 512, true, true);
     qvirtqueue_add(vm->qts, vq, gpa, 1, true, false);
     qvirtqueue_kick(vm->qts, &disk->vdev, vq, head);
-    qvirtio_wait_used_elem(vm->qts, &disk->vdev, vq, head, NULL,
-                           60 * G_USEC_PER_SEC);
+    qvirtio_wait_used_elem(vm->qts, &disk->vdev, vq, head, NULL, VM_WAIT_USEC);
     qvirtqueue_cleanup(disk->vdev.bus, vq, &vm->qs->alloc);
     virtio_mem_neighbour_free(disk);
 }
