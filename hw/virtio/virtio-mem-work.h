@@ -5,8 +5,8 @@
  * no system call is long, and whoever waits for an end need not wait for all
  * of it.  Called in a request's coroutine, work that may take long is done by
  * QEMU's thread pool while the coroutine waits, so that the BQL is free for
- * everybody else; so is populating in any coroutine.  Called elsewhere, or while
- * somebody drains the device, it is done when the function returns.
+ * everybody else; so is populating in any coroutine.  Called elsewhere, or
+ * while somebody drains the device, it is done when the function returns.
  *
  * In both cases the caller holds the BQL, and sees to it that nothing is
  * plugged or unplugged meanwhile.
