@@ -30,8 +30,31 @@ STEPS = ['boot Linux', 'grow to 256 MiB', 'grow to 512 MiB',
          'shrink to 0']
 TIMEOUT = 180
 
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+# The demo, with a signal while QEMU's package takes an answer.
+SIGNAL_IN_QMP = f'''
+import os, runpy, signal, sys
+sys.path[:0] = [{str(DEMO.parent)!r}, {str(Path(__file__).parent)!r}]
+import virtio_mem_parts
+virtio_mem_parts.qemu_machine()
+from qemu.qmp.qmp_client import QMPClient
+
+answers = 0
+receive = QMPClient._do_recv
+
+async def receive_with_signal(self):
+    global answers
+    answers += 1
+    message = await receive(self)
+    if answers == 20:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return message
+
+QMPClient._do_recv = receive_with_signal
+sys.argv = ["demo"]
+runpy.run_path({str(DEMO)!r}, run_name="__main__")
+'''
 
 
 def heed_signals():
@@ -96,10 +119,10 @@ class VirtioMemDemo(unittest.TestCase):
                 pass    # It has ended meanwhile.
         return found
 
-    def assert_nothing_left(self):
-        """No process, no socket, no log."""
-        self.assertEqual(self.left_processes(), [])
-        self.assertEqual(os.listdir(self.tmp), [])
+    def assert_nothing_left(self, output=None):
+        """No process, no socket, no log; output is what the demo said."""
+        self.assertEqual(self.left_processes(), [], output)
+        self.assertEqual(os.listdir(self.tmp), [], output)
 
     def wait_no_process(self):
         """What has been told to end does so soon."""
@@ -244,8 +267,18 @@ class VirtioMemDemo(unittest.TestCase):
                 self.wait_heeds_signals(demo)
             demo.send_signal(signum)
             # 130, or what Python makes of a signal while it is starting.
-            self.assertNotEqual(demo.wait(timeout=30), 0)
-            self.assert_nothing_left()
+            output, _ = demo.communicate(timeout=TIMEOUT)
+            self.assertNotEqual(demo.returncode, 0, output)
+            self.assert_nothing_left(output)
+
+    def test_signal_while_qmp_answers_leaves_nothing(self):
+        # What cleans up uses the loop that the signal finds running.
+        demo = subprocess.run([sys.executable, '-c', SIGNAL_IN_QMP],
+                              timeout=TIMEOUT, env=self.env, check=False,
+                              capture_output=True, text=True)
+        self.assertEqual(demo.returncode, 130, demo.stderr)
+        self.assertIn('demo: ended by SIGTERM', demo.stderr)
+        self.assert_nothing_left()
 
     def test_guest_does_not_survive_a_killed_demo(self):
         demo = self.start_demo()
