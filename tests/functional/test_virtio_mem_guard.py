@@ -149,7 +149,7 @@ class VirtioMemGuardStub(unittest.TestCase):
     def check_stopped(self, accel):
         with Stub(accel, ',unplugged-access=stop') as stub:
             stub.vm.cmd('cont')
-            self.assertTrue(stub.vm.event_wait('STOP', timeout=30.0))
+            self.assertTrue(stub.vm.event_wait('STOP', timeout=60.0))
             self.assertEqual(stub.vm.cmd('query-status')['status'],
                              'guest-panicked')
             self.assertEqual(accesses(stub.vm)[0]['address'], 4 * GiB)
@@ -220,7 +220,7 @@ class VirtioMemGuardLinux(GuestTest):
                                          for i in range(120)])
             seen = accesses(guest.vm)
             while not seen or seen[-1]['count'] < 120:
-                seen.append(guest.vm.event_wait(EVENT, timeout=5.0)['data'])
+                seen.append(guest.vm.event_wait(EVENT, timeout=60.0)['data'])
             seconds = time.monotonic() - start
 
             self.assertEqual(seen[0]['address'], base + 0x678)

@@ -304,7 +304,7 @@ class Guest:
                 return device['data']
         raise GuestError(f'query-memory-devices does not know {device_id}')
 
-    def wait_announced(self, size, timeout=10.0):
+    def wait_announced(self, size, timeout=60.0):
         """Return the size changes announced up to the one to a size."""
         announced = []
         while not announced or announced[-1]['size'] != size:
