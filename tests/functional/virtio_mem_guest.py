@@ -8,6 +8,7 @@ tools/guest-init serves on the second serial port.  Sizes are bytes.
 
 import asyncio
 import contextlib
+import os
 import re
 import socket
 import tempfile
@@ -316,6 +317,23 @@ class Guest:
                                    f'{announced}') from None
             announced.append(event['data'])
         return announced
+
+    def wait_idle(self, timeout=240):
+        """Wait until the guest's processors have nothing to do."""
+        ticks_per_second = os.sysconf('SC_CLK_TCK')
+
+        def idle():
+            before = self.host_ticks()
+            time.sleep(2)
+            return self.host_ticks() - before < ticks_per_second // 4
+
+        wait_until(idle, 'the guest is busy', timeout)
+
+    def host_ticks(self):
+        """Return how much time QEMU had of the host's processors."""
+        with open(f'/proc/{self.vm.get_pid()}/stat', encoding='ascii') as stat:
+            user, system = stat.read().rpartition(')')[2].split()[11:13]
+        return int(user) + int(system)
 
     def host_rss(self):
         """Return how much host memory QEMU uses, huge pages included."""
