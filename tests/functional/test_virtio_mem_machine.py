@@ -68,6 +68,14 @@ class VirtioMemMachine(GuestTest):
     def test_pc(self):
         self.check_machine('pc')
 
+    def test_device_is_reached_while_the_memory_map_changes(self):
+        with self.guest(programs=True, more_args=(
+                '-device', 'pci-testdev,addr=10',
+                '-device', 'pci-testdev,addr=11')) as guest:
+            guest.ask('cd /sys/bus/pci/devices && '
+                      'echo 1 > 0000:00:11.0/enable && '
+                      'mmio $PWD/0000:00:10.0 $PWD/0000:00:11.0 10000')
+
     def test_each_of_two_devices_belongs_to_its_node(self):
         with self.guest(more_args=TWO_NODES, room=2 * GiB) as guest:
             boot = [guest.node_total(0), guest.node_total(1)]
@@ -123,7 +131,7 @@ class VirtioMemMachine(GuestTest):
 
     def test_kexec_starts_over_with_the_requested_size(self):
         trace = self.temp_file('trace')
-        with self.guest(kexec=True, boot_size=1 * GiB, more_args=(
+        with self.guest(programs=True, boot_size=1 * GiB, more_args=(
                 '-trace', 'virtio_mem_unplugged_all', '-D', trace)) as guest:
             boot_total = guest.mem_total()
             guest.resize(1 * GiB)
@@ -140,7 +148,7 @@ class VirtioMemMachine(GuestTest):
     def test_crash_kernel_reads_what_is_plugged_and_nothing_else(self):
         # In Linux's blocks of 128 MiB, half plugged ones are in the dump, too.
         marked = 64 * MiB
-        with self.guest(kexec=True, boot_size=640 * MiB,
+        with self.guest(programs=True, boot_size=640 * MiB,
                         kernel_options='crashkernel=192M') as guest:
             guest.resize(386 * MiB)
             guest.ask(f'head -c {marked} /dev/zero | tr "\\0" "\\245" '

@@ -132,8 +132,8 @@ class Guest:
     room is what maxmem leaves for more devices, or devices that are plugged in
     later; binary names the part (virtio_mem_parts) that runs it.  Only a guest
     made with keep=True can be left behind, by leave(); it has a human monitor
-    and a QMP socket for whoever takes over.  kexec=True gives it /bin/kexec
-    with a kernel and an initramfs to start.
+    and a QMP socket for whoever takes over.  programs=True gives it tools/
+    guest-mmio.c, and guest-kexec.c with a kernel and an initramfs to start.
     """
 
     DEVICE = 'vm0'
@@ -142,7 +142,7 @@ class Guest:
                  backend='memory-backend-ram', device_options='',
                  more_args=(), room=0, keep=False, binary='QEMU_BINARY',
                  machine='q35', old_kernel=False, kernel_options='',
-                 kexec=False):
+                 programs=False):
         self.region_size = region_size
         self.boot_size = boot_size
         self.backend = backend
@@ -152,8 +152,8 @@ class Guest:
         self._machine = machine
         self._kernel, self._initrd = map(parts.part,
                                          parts.guest_parts(old_kernel))
-        if kexec:
-            self._initrd = self._initrd.with_name('kexec.img')
+        if programs:
+            self._initrd = self._initrd.with_name('programs.img')
         self.kernel_options = 'console=ttyS0 quiet no_timer_check ' + \
                               kernel_options
         self._shell = None
