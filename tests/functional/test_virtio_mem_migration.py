@@ -227,6 +227,7 @@ class VirtioMemMigration(MigrationTest):
             moves.wait_size_change(guest, 1 * GiB)
             with self.stock_fails(hop[1], 'R-1: the ring\'s block is taken '
                                   'for unplugged', moves.MoveFailed,
+                                  '^(failed|postcopy-paused): (.|\n)*'
                                   'uffd_copy_page.*errno=17'):
                 guest = self.move(guest, moves.postcopy, hop, options)
                 self.check_protected(hop[1], guest)
