@@ -100,9 +100,10 @@ class VirtioMemDemo(unittest.TestCase):
         self.env.pop('KEEP', None)
         self.env.pop('NO_COLOR', None)
 
-    def run_demo(self, **env):
-        """Run the demo to its end, without a terminal."""
-        return subprocess.run([sys.executable, DEMO], timeout=TIMEOUT,
+    def run_demo(self, *program, **env):
+        """Run the demo to its end, without a terminal; program replaces it."""
+        return subprocess.run([sys.executable, *(program or [DEMO])],
+                              timeout=TIMEOUT,
                               env=dict(self.env, **env), text=True,
                               stdin=subprocess.DEVNULL, check=False,
                               capture_output=True)
@@ -273,9 +274,7 @@ class VirtioMemDemo(unittest.TestCase):
 
     def test_signal_while_qmp_answers_leaves_nothing(self):
         # What cleans up uses the loop that the signal finds running.
-        demo = subprocess.run([sys.executable, '-c', SIGNAL_IN_QMP],
-                              timeout=TIMEOUT, env=self.env, check=False,
-                              capture_output=True, text=True)
+        demo = self.run_demo('-c', SIGNAL_IN_QMP)
         self.assertEqual(demo.returncode, 130, demo.stderr)
         self.assertIn('demo: ended by SIGTERM', demo.stderr)
         self.assert_nothing_left()
