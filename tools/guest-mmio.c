@@ -3,7 +3,9 @@
  * memory map changes; another CPU reads a register of a second device, which
  * must not notice.
  *
- *   mmio DEVICE OTHER-DEVICE TIMES     directories in /sys/bus/pci/devices
+ *   mmio DEVICE/config OTHER-DEVICE/resource0 TIMES
+ *
+ * The files are those in /sys/bus/pci/devices.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -27,16 +29,12 @@ struct shared {
     atomic_bool ended;
 };
 
-static int open_in(const char *device, const char *name)
+static int open_or_exit(const char *path)
 {
-    int fd;
+    int fd = open(path, O_RDWR | O_SYNC);
 
-    if (chdir(device)) {
-        err(1, "%s", device);
-    }
-    fd = open(name, O_RDWR | O_SYNC);
     if (fd < 0) {
-        err(1, "%s/%s", device, name);
+        err(1, "%s", path);
     }
     return fd;
 }
@@ -63,9 +61,9 @@ static void stay_on(int cpu)
     }
 }
 
-static int read_until_end(const char *device, struct shared *shared)
+static int read_until_end(const char *resource, struct shared *shared)
 {
-    const volatile uint32_t *reg = map(4096, 0, open_in(device, "resource0"));
+    const volatile uint32_t *reg = map(4096, 0, open_or_exit(resource));
     const uint32_t value = *reg;
     unsigned long reads, wrong = 0;
 
@@ -77,15 +75,15 @@ static int read_until_end(const char *device, struct shared *shared)
     return wrong ? 1 : 0;
 }
 
-static void switch_off_and_on(const char *device, int times)
+static void switch_off_and_on(const char *path, int times)
 {
     const uint16_t off = 0, on = PCI_COMMAND_MEMORY;
-    int config = open_in(device, "config");
+    int config = open_or_exit(path);
 
     while (times--) {
         if (pwrite(config, &off, sizeof(off), PCI_COMMAND) != sizeof(off) ||
             pwrite(config, &on, sizeof(on), PCI_COMMAND) != sizeof(on)) {
-            err(1, "config");
+            err(1, "%s", path);
         }
     }
 }
@@ -96,7 +94,7 @@ int main(int argc, char **argv)
     int status;
 
     if (argc != 4) {
-        errx(1, "usage: mmio DEVICE OTHER-DEVICE TIMES");
+        errx(1, "usage: mmio DEVICE/config OTHER-DEVICE/resource0 TIMES");
     }
     if (!fork()) {
         stay_on(1);

@@ -74,7 +74,7 @@ class VirtioMemMachine(GuestTest):
                 '-device', 'pci-testdev,addr=11')) as guest:
             guest.ask('cd /sys/bus/pci/devices && '
                       'echo 1 > 0000:00:11.0/enable && '
-                      'mmio $PWD/0000:00:10.0 $PWD/0000:00:11.0 10000')
+                      'mmio 0000:00:10.0/config 0000:00:11.0/resource0 10000')
 
     def test_each_of_two_devices_belongs_to_its_node(self):
         with self.guest(more_args=TWO_NODES, room=2 * GiB) as guest:

@@ -132,8 +132,8 @@ class Guest:
     room is what maxmem leaves for more devices, or devices that are plugged in
     later; binary names the part (virtio_mem_parts) that runs it.  Only a guest
     made with keep=True can be left behind, by leave(); it has a human monitor
-    and a QMP socket for whoever takes over.  programs=True gives it tools/
-    guest-mmio.c, and guest-kexec.c with a kernel and an initramfs to start.
+    and a QMP socket for whoever takes over.  programs=True gives it /bin/mmio,
+    and /bin/kexec with a kernel and an initramfs to start.
     """
 
     DEVICE = 'vm0'
@@ -319,7 +319,7 @@ class Guest:
         return announced
 
     def wait_idle(self, timeout=240):
-        """Wait until the guest's processors have nothing to do."""
+        """Wait until the guest's processors have nothing but timers to do."""
         ticks_per_second = os.sysconf('SC_CLK_TCK')
 
         def idle():
