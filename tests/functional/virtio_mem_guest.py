@@ -318,6 +318,18 @@ class Guest:
             announced.append(event['data'])
         return announced
 
+    def wait_driver_idle(self, timeout=PLUG_TIMEOUT):
+        """Wait until the guest's driver has done all that it can.
+
+        After it unplugged a block of Linux's, its kernel worker removes that
+        from Linux; MemTotal goes up and down once more meanwhile, and a driver
+        that is unloaded in that moment leaves the block behind.
+        """
+        busy = "cat /proc/[0-9]*/comm 2> /dev/null | " \
+               "awk '/[+]events_freezable/ { n++ } END { print n + 0 }'"
+        wait_until(lambda: self.ask(busy) == '0',
+                   'the guest\'s driver is busy', timeout)
+
     def wait_idle(self, timeout=240):
         """Wait until the guest's processors have nothing but timers to do."""
         ticks_per_second = os.sysconf('SC_CLK_TCK')
@@ -376,10 +388,12 @@ class Guest:
 
     def resize(self, size, device_id=DEVICE):
         """Request a size and wait until both sides have it."""
+        self.wait_driver_idle()
         gained = size - self.device_info(device_id)['size']
         expected = self.mem_total() + gained
         self.request(size, device_id)
         self.wait_plugged(size, device_id)
+        self.wait_driver_idle()
         self.wait_mem_total(expected)
 
     def wait_mem_total_above(self, size, timeout=60):
