@@ -66,6 +66,7 @@ class Resize:
 
     def begin(self, guest, sample):
         """Ask the device to ask the guest."""
+        self._guest = guest
         self._start = sample
         self._change = self._size - sample.plugged
         guest.hmp(self.command)
@@ -75,10 +76,14 @@ class Resize:
 
         A growing guest plugs first and puts online later, a shrinking one
         puts offline first and unplugs later: the slower of the two counts.
+        Then the driver may still have to remove what it unplugged.
         """
         plugged = (sample.plugged - self._start.plugged) / self._change
         online = (sample.mem_total - self._start.mem_total) / self._change
-        return max(0.0, min(plugged, online))
+        fraction = max(0.0, min(plugged, online))
+        if fraction == 1 and not self._guest.driver_is_idle():
+            return 0.99
+        return fraction
 
 
 class Fill:

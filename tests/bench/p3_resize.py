@@ -24,6 +24,7 @@ def _resize(monitor, size):
 def grow_and_shrink(guest, monitor):
     """Grow, wait until all is online, shrink; return the seconds of both."""
     size = host.size()
+    guest.wait_driver_idle()
     before = guest.mem_total()
     grow = _resize(monitor, size)
     guest.wait_mem_total(before + size)

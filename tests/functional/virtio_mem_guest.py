@@ -318,17 +318,20 @@ class Guest:
             announced.append(event['data'])
         return announced
 
-    def wait_driver_idle(self, timeout=PLUG_TIMEOUT):
-        """Wait until the guest's driver has done all that it can.
+    def driver_is_idle(self):
+        """Tell whether the guest's driver has done all that it can.
 
         After it unplugged a block of Linux's, its kernel worker removes that
         from Linux; MemTotal goes up and down once more meanwhile, and a driver
         that is unloaded in that moment leaves the block behind.
         """
-        busy = "cat /proc/[0-9]*/comm 2> /dev/null | " \
-               "awk '/[+]events_freezable/ { n++ } END { print n + 0 }'"
-        wait_until(lambda: self.ask(busy) == '0',
-                   'the guest\'s driver is busy', timeout)
+        return self.ask("cat /proc/[0-9]*/comm 2> /dev/null | awk "
+                        "'/[+]events_freezable/ { n++ } END { print n + 0 }'"
+                        ) == '0'
+
+    def wait_driver_idle(self, timeout=PLUG_TIMEOUT):
+        """Wait until the driver has done what it was asked for last."""
+        wait_until(self.driver_is_idle, 'the guest\'s driver is busy', timeout)
 
     def wait_idle(self, timeout=240):
         """Wait until the guest's processors have nothing but timers to do."""
