@@ -15,7 +15,7 @@ import virtio_mem_mappings as mappings
 import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import GiB, MiB, format_size, wait_until
+from virtio_mem_guest import GiB, MiB, PATIENCE, format_size, wait_until
 from virtio_mem_guest_test import GuestTest
 from virtio_mem_host import HostError, HugePages
 
@@ -188,7 +188,7 @@ class VirtioMemShortage(BackendTest):
         """Return what QEMU says when it cannot start."""
         run = subprocess.run(
             [*wrapper, parts.part('QEMU_BINARY'), '-nodefaults', '-display',
-             'none', *args], check=False, text=True, timeout=60,
+             'none', *args], check=False, text=True, timeout=PATIENCE,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.assertEqual(run.returncode, 1, run.stdout)
         return run.stdout
@@ -250,7 +250,10 @@ class VirtioMemShortage(BackendTest):
             wait_until(lambda: REFUSED in trace.read_text('ascii'),
                        'the guest asks for no more')
             self.assertEqual(guest.device_info()['size'], 256 * MiB)
+            # A guest that asks again meanwhile would get half of it.
+            guest.vm.cmd('stop')
             pool.make_available(128)
+            guest.vm.cmd('cont')
             guest.wait_plugged(512 * MiB)
             pattern.fill(guest, '/mem/used', 400)
             guest.ask('rm /mem/used')

@@ -22,13 +22,12 @@ import unittest
 
 import virtio_mem_parts as parts
 import virtio_mem_tap
-from virtio_mem_guest import parse_size, wait_until
+from virtio_mem_guest import PATIENCE, parse_size, wait_until
 
 DEMO = parts.TOP / 'tools/demo'
 STEPS = ['boot Linux', 'grow to 256 MiB', 'grow to 512 MiB',
          'guest uses 384 MiB', 'guest frees it', 'shrink to 128 MiB',
          'shrink to 0']
-TIMEOUT = 180
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -70,7 +69,7 @@ class Output:
         self._fd = fd
         self.text = ''
 
-    def wait_for(self, pattern, timeout=TIMEOUT):
+    def wait_for(self, pattern, timeout=PATIENCE):
         """Read until a pattern matches what has been read so far."""
         deadline = time.monotonic() + timeout
         while not re.search(pattern, self.text, re.MULTILINE):
@@ -103,7 +102,7 @@ class VirtioMemDemo(unittest.TestCase):
     def run_demo(self, *program, **env):
         """Run the demo to its end, without a terminal; program replaces it."""
         return subprocess.run([sys.executable, *(program or [DEMO])],
-                              timeout=TIMEOUT,
+                              timeout=PATIENCE,
                               env=dict(self.env, **env), text=True,
                               stdin=subprocess.DEVNULL, check=False,
                               capture_output=True)
@@ -128,7 +127,7 @@ class VirtioMemDemo(unittest.TestCase):
     def wait_no_process(self):
         """What has been told to end does so soon."""
         wait_until(lambda: not self.left_processes(),
-                   lambda: f'{self.left_processes()} are left', 30)
+                   lambda: f'{self.left_processes()} are left')
 
     def kill_left_processes(self):
         """After a failure, too, nothing goes on for ever."""
@@ -178,7 +177,7 @@ class VirtioMemDemo(unittest.TestCase):
             try:
                 self.type_commands(qemu, typed)
                 qemu.stdin.write(b'\x01x')
-                self.assertEqual(qemu.wait(timeout=30), 0)
+                self.assertEqual(qemu.wait(timeout=PATIENCE), 0)
             finally:
                 qemu.kill()
 
@@ -210,7 +209,7 @@ class VirtioMemDemo(unittest.TestCase):
         line = f'  size: {parse_size(size) if size != "0" else 0}\r\n'
         wait_until(lambda: line in self.type_line(qemu, screen, '(qemu)',
                                                   'info memory-devices'),
-                   lambda: f'no "{line.strip()}" in: {screen.text}', TIMEOUT)
+                   lambda: f'no "{line.strip()}" in: {screen.text}')
 
     def test_ctrl_c_on_a_terminal_leaves_nothing(self):
         pid, terminal = pty.fork()
@@ -268,7 +267,7 @@ class VirtioMemDemo(unittest.TestCase):
                 self.wait_heeds_signals(demo)
             demo.send_signal(signum)
             # 130, or what Python makes of a signal while it is starting.
-            output, _ = demo.communicate(timeout=TIMEOUT)
+            output, _ = demo.communicate(timeout=PATIENCE)
             self.assertNotEqual(demo.returncode, 0, output)
             self.assert_nothing_left(output)
 
@@ -305,7 +304,7 @@ class VirtioMemDemo(unittest.TestCase):
         """Type one command at the monitor of a guest that was kept."""
         return subprocess.run(shell, shell=True, input=f'{command}\n',
                               text=True, capture_output=True, check=True,
-                              timeout=30).stdout
+                              timeout=PATIENCE).stdout
 
     def test_each_missing_part_is_named_with_its_remedy(self):
         for variable, (_, command) in parts.PARTS.items():

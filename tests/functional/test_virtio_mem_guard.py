@@ -15,7 +15,7 @@ import unittest
 
 import virtio_mem_parts as parts
 import virtio_mem_tap
-from virtio_mem_guest import GiB, MiB, wait_until
+from virtio_mem_guest import GiB, MiB, PATIENCE, wait_until
 from virtio_mem_guest_test import GuestTest
 
 EVENT = 'VIRTIO_MEM_UNPLUGGED_ACCESS'
@@ -73,14 +73,14 @@ class Stub:
         self.vm.shutdown(hard=True)
         self._dir.cleanup()
 
-    def wait_serial(self, length, timeout=30):
+    def wait_serial(self, length):
         """Return what the stub said, when it has said that much."""
         def look():
             text = self._serial.read_text('ascii')
             return text if len(text) >= length else None
 
         return wait_until(look, lambda: 'the stub said no more than "'
-                          f'{self._serial.read_text("ascii")}"', timeout, 0.01)
+                          f'{self._serial.read_text("ascii")}"', interval=0.01)
 
 
 class Gdb:
@@ -88,7 +88,7 @@ class Gdb:
 
     def __init__(self, path):
         self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(60)
+        self._socket.settimeout(PATIENCE)
         self._socket.connect(path)
         self._expect('Qqemu.PhyMemMode:1', 'OK')
 
@@ -149,7 +149,7 @@ class VirtioMemGuardStub(unittest.TestCase):
     def check_stopped(self, accel):
         with Stub(accel, ',unplugged-access=stop') as stub:
             stub.vm.cmd('cont')
-            self.assertTrue(stub.vm.event_wait('STOP', timeout=60.0))
+            self.assertTrue(stub.vm.event_wait('STOP', timeout=PATIENCE))
             self.assertEqual(stub.vm.cmd('query-status')['status'],
                              'guest-panicked')
             self.assertEqual(accesses(stub.vm)[0]['address'], 4 * GiB)
@@ -220,7 +220,7 @@ class VirtioMemGuardLinux(GuestTest):
                                          for i in range(120)])
             seen = accesses(guest.vm)
             while not seen or seen[-1]['count'] < 120:
-                seen.append(guest.vm.event_wait(EVENT, timeout=60.0)['data'])
+                seen.append(guest.vm.event_wait(EVENT, timeout=PATIENCE)['data'])
             seconds = time.monotonic() - start
 
             self.assertEqual(seen[0]['address'], base + 0x678)
@@ -244,7 +244,7 @@ class VirtioMemGuardLinux(GuestTest):
             guest.ask('rmmod virtio_mem')
             base = guest.device_info()['memaddr']
             guest.ask(f'(sleep 1; devmem {base + 5 * MiB:#x} 8 1) &')
-            self.assertTrue(guest.vm.event_wait('STOP', timeout=60.0))
+            self.assertTrue(guest.vm.event_wait('STOP', timeout=PATIENCE))
             self.assertEqual(guest.vm.cmd('query-status')['status'],
                              'guest-panicked')
             guest.vm.cmd('cont')

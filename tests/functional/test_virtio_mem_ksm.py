@@ -45,7 +45,7 @@ def witness():
 
 def wait_for_ksm(look):
     """Wait for what KSM's thread brings about some time."""
-    wait_until(look, 'KSM takes too long', timeout=180, interval=0.5)
+    wait_until(look, 'KSM takes too long', interval=0.5)
 
 
 class VirtioMemKSM(GuestTest):

@@ -8,12 +8,15 @@ Everything is looked at from both sides, the guest's and the host's.
 
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import GiB, KEPT_PAGES, MiB, wait_until
+from virtio_mem_guest import GiB, KEPT_PAGES, MiB, PATIENCE, wait_until
 from virtio_mem_guest_test import GuestTest
 
 # What QEMU's own needs (translated code, page tables) and the guest's (its
 # description of hot-plugged pages is kept in boot memory) may add.
 SLACK = 256 * MiB
+
+# After so many seconds at most Linux tries again what failed.
+LINUX_RETRIES = 300
 
 
 class VirtioMemLinux(GuestTest):
@@ -106,7 +109,7 @@ class VirtioMemLinux(GuestTest):
             pattern.erase(guest)
             if remind:
                 guest.request(0)
-            guest.wait_plugged(0, timeout=400)
+            guest.wait_plugged(0, timeout=LINUX_RETRIES + PATIENCE)
             guest.wait_mem_total(boot_total)
             self.assertEqual(guest.host_memory(), 0)
 

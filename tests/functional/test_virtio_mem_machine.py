@@ -8,7 +8,7 @@ import struct
 
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import GiB, GuestError, MiB
+from virtio_mem_guest import GiB, GuestError, MiB, PATIENCE
 from virtio_mem_guest_test import GuestTest
 
 TiB = 1024 * GiB
@@ -102,7 +102,7 @@ class VirtioMemMachine(GuestTest):
         guest.resize(0, 'vm1')
         guest.vm.cmd('device_del', id='vm1')
         self.assertTrue(guest.vm.event_wait(
-            'DEVICE_DELETED', timeout=60.0,
+            'DEVICE_DELETED', timeout=PATIENCE,
             match={'data': {'device': 'vm1'}}))
         guest.vm.cmd('object-del', id='mem1')
         self.assertEqual(guest.mem_total(), boot_total + 256 * MiB)
@@ -161,8 +161,7 @@ class VirtioMemMachine(GuestTest):
             guest.ask('(sleep 1; echo c > /proc/sysrq-trigger) '
                       '> /dev/null 2>&1 &')
             guest.wait_boot()
-            found = int(guest.ask('tr -cd "\\245" < /proc/vmcore | wc -c',
-                                  timeout=300))
+            found = int(guest.ask('tr -cd "\\245" < /proc/vmcore | wc -c'))
             self.assertGreaterEqual(found, marked)
             self.assertLess(found, marked + 32 * MiB)
             self.assertLess(guest.host_memory(), used + 8 * MiB)

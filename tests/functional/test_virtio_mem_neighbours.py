@@ -18,10 +18,9 @@ import virtio_mem_moves as moves
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
 import virtio_mem_tools
-from virtio_mem_guest import GiB, Guest, MiB, wait_until
+from virtio_mem_guest import GiB, Guest, MiB, PATIENCE, wait_until
 from virtio_mem_guest_test import GuestTest
 
-TIMEOUT = 120
 # Both are files that the guest uses as memory.
 NVDIMM_SIZE = 256 * MiB
 PMEM_SIZE = 128 * MiB
@@ -98,7 +97,7 @@ class MemoryDevices(NeighboursTest):
         total = guest.mem_total()
         guest.vm.cmd('device_del', id='dimm')
         self.assertTrue(guest.vm.event_wait(
-            'DEVICE_DELETED', timeout=TIMEOUT,
+            'DEVICE_DELETED', timeout=PATIENCE,
             match={'data': {'device': 'dimm'}}))
         guest.vm.cmd('object-del', id='dimm-mem')
         guest.wait_mem_total(total - DIMM_SIZE)
@@ -232,7 +231,7 @@ class BlockDevices(NeighboursTest):
         That is the only movable memory, and first choice for buffers of
         programs.
         """
-        pages, checksum = guest.ask(self.READ, TIMEOUT).split()[:2]
+        pages, checksum = guest.ask(self.READ).split()[:2]
         return int(pages) * 4096, int(checksum, 16)
 
     def check_disk(self, guest, path, checksum):
@@ -355,8 +354,8 @@ class Network(NeighboursTest):
     def send_to(self, guest, data):
         """Send bytes to the guest, which makes them a file."""
         port, thread = self.serve(lambda connection: connection.sendall(data))
-        guest.ask(f'nc 10.0.2.2 {port} > /mem/data < /dev/null', TIMEOUT)
-        thread.join(TIMEOUT)
+        guest.ask(f'nc 10.0.2.2 {port} > /mem/data < /dev/null')
+        thread.join(PATIENCE)
 
     def receive_from(self, guest):
         """Return what the guest sends of its file."""
@@ -367,8 +366,8 @@ class Network(NeighboursTest):
                 received.append(data)
 
         port, thread = self.serve(receive)
-        guest.ask(f'nc 10.0.2.2 {port} < /mem/data', TIMEOUT)
-        thread.join(TIMEOUT)
+        guest.ask(f'nc 10.0.2.2 {port} < /mem/data')
+        thread.join(PATIENCE)
         return b''.join(received)
 
     def free_pages(self, guest, zone):

@@ -23,8 +23,8 @@ GiB = 1 << 30
 # What MemTotal may differ by from one boot to the next.
 KEPT_PAGES = 64 << 10
 
-# A minute would do on an idle host.
-PLUG_TIMEOUT = 240
+# Seconds to wait for anything; a fifth would do on an idle host.
+PATIENCE = 300
 
 # What Linux prints when a device does something that no driver expects.  A
 # lockup that it sees is the host's: too busy to run the guest at all.
@@ -41,7 +41,7 @@ class GuestTimeout(GuestError):
     """The guest did not do what it was told in time; it still may."""
 
 
-def wait_until(look, problem, timeout=120, interval=0.1):
+def wait_until(look, problem, timeout=PATIENCE, interval=0.1):
     """Look until there is something true to see, and return that.
 
     When the time is up, problem says what is wrong: a string, or a function
@@ -250,11 +250,11 @@ class Guest:
 
     # The guest's side
 
-    def ask(self, command, timeout=60):
+    def ask(self, command, timeout=PATIENCE):
         """Run a command in the guest and return what it printed."""
         return self._shell.ask(command, timeout)
 
-    def wait_boot(self, timeout=120):
+    def wait_boot(self, timeout=PATIENCE):
         """Wait until the guest serves commands, after launch or reboot."""
         self._shell.wait_answer(0, timeout)
 
@@ -267,7 +267,7 @@ class Guest:
         """Let the guest suspend to RAM, and wait until it sleeps."""
         self.ask("(sleep 1; echo mem > /sys/power/state; "
                  r"printf '\0360 0\n' > /dev/ttyS1) > /dev/null 2>&1 &")
-        self.vm.event_wait('SUSPEND', 60.0)
+        self.vm.event_wait('SUSPEND', PATIENCE)
 
     def wake_up(self):
         """Wake the guest, and wait until it serves commands again."""
@@ -305,13 +305,13 @@ class Guest:
                 return device['data']
         raise GuestError(f'query-memory-devices does not know {device_id}')
 
-    def wait_announced(self, size, timeout=60.0):
+    def wait_announced(self, size):
         """Return the size changes announced up to the one to a size."""
         announced = []
         while not announced or announced[-1]['size'] != size:
             try:
                 event = self.vm.event_wait('MEMORY_DEVICE_SIZE_CHANGE',
-                                           timeout)
+                                           PATIENCE)
             except asyncio.TimeoutError:
                 raise GuestTimeout(f'no event announced {size:#x}, but '
                                    f'{announced}') from None
@@ -329,11 +329,11 @@ class Guest:
                         "'/[+]events_freezable/ { n++ } END { print n + 0 }'"
                         ) == '0'
 
-    def wait_driver_idle(self, timeout=PLUG_TIMEOUT):
+    def wait_driver_idle(self):
         """Wait until the driver has done what it was asked for last."""
-        wait_until(self.driver_is_idle, 'the guest\'s driver is busy', timeout)
+        wait_until(self.driver_is_idle, 'the guest\'s driver is busy')
 
-    def wait_idle(self, timeout=240):
+    def wait_idle(self):
         """Wait until the guest's processors have nothing but timers to do."""
         ticks_per_second = os.sysconf('SC_CLK_TCK')
 
@@ -342,7 +342,7 @@ class Guest:
             time.sleep(2)
             return self.host_ticks() - before < ticks_per_second // 4
 
-        wait_until(idle, 'the guest is busy', timeout)
+        wait_until(idle, 'the guest is busy')
 
     def host_ticks(self):
         """Return how much time QEMU had of the host's processors."""
@@ -377,12 +377,12 @@ class Guest:
         """Ask the guest to change the plugged size; do not wait."""
         self.hmp(f'qom-set {device_id} requested-size {format_size(size)}')
 
-    def wait_plugged(self, size, device_id=DEVICE, timeout=PLUG_TIMEOUT):
+    def wait_plugged(self, size, device_id=DEVICE, timeout=PATIENCE):
         """Wait until the device says that the guest has complied."""
         self.wait_plugged_between(size, size, device_id, timeout)
 
     def wait_plugged_between(self, least, most, device_id=DEVICE,
-                             timeout=PLUG_TIMEOUT):
+                             timeout=PATIENCE):
         """Wait until the plugged size is within limits."""
         wait_until(
             lambda: least <= self.device_info(device_id)['size'] <= most,
@@ -399,13 +399,13 @@ class Guest:
         self.wait_driver_idle()
         self.wait_mem_total(expected)
 
-    def wait_mem_total_above(self, size, timeout=60):
+    def wait_mem_total_above(self, size):
         """Wait until the guest's kernel manages more than so much memory."""
         wait_until(lambda: self.mem_total() > size,
                    lambda: f'the guest\'s MemTotal is {self.mem_total():#x}, '
-                           f'not above {size:#x}', timeout)
+                           f'not above {size:#x}')
 
-    def wait_mem_total(self, expected, timeout=60):
+    def wait_mem_total(self, expected):
         """Wait until the guest's kernel manages so much memory.
 
         It has new memory only some time after it plugged it, when the
@@ -414,4 +414,4 @@ class Guest:
         """
         wait_until(lambda: abs(self.mem_total() - expected) <= KEPT_PAGES,
                    lambda: f'the guest\'s MemTotal is {self.mem_total():#x}, '
-                           f'not {expected:#x}', timeout)
+                           f'not {expected:#x}')

@@ -18,7 +18,7 @@ import time
 import xml.etree.ElementTree as ET
 
 import virtio_mem_parts as parts
-from virtio_mem_guest import Guest, MiB, Shell, wait_until
+from virtio_mem_guest import Guest, MiB, PATIENCE, Shell, wait_until
 
 PROGRAMS = {'libvirtd': 'libvirt-daemon', 'virsh': 'libvirt-clients',
             'virt-install': 'virtinst', 'nsenter': 'util-linux'}
@@ -95,8 +95,8 @@ class Libvirt:
         return '\n'.join(log.read_text(errors='replace') for log in
                          sorted(Path(self._directory.name).glob('*.log')))
 
-    def _wait_for_daemon(self, previous=None, timeout=60):
-        deadline = time.monotonic() + timeout
+    def _wait_for_daemon(self, previous=None):
+        deadline = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(LibvirtError, OSError, ValueError):
                 self._enter = self._enter_command()
@@ -127,12 +127,12 @@ class Libvirt:
         return subprocess.Popen([*self._enter, *command], env=env, text=True,
                                 stdout=subprocess.PIPE, **options)
 
-    def run(self, *command, text='', timeout=120):
+    def run(self, *command, text=''):
         """Run a client, give it a text to read, return what it printed."""
         with self.popen(*command, stdin=subprocess.PIPE,
                         stderr=subprocess.PIPE) as client:
             try:
-                output, errors = client.communicate(text, timeout)
+                output, errors = client.communicate(text, PATIENCE)
             except BaseException:
                 client.kill()
                 raise
@@ -257,12 +257,12 @@ class Domain(Guest):
         """Return libvirt's idea of how much the guest has plugged."""
         return self.devices()[device_id]['current']
 
-    def wait_current(self, size, device_id=DEVICE, timeout=120):
+    def wait_current(self, size, device_id=DEVICE):
         """Wait until libvirt says that the guest has plugged so much."""
         wait_until(lambda: self.current(device_id) == size,
                    lambda: f'<current> of {device_id} is '
                            f'{self.current(device_id):#x}, not {size:#x}; for '
-                           f'QEMU, {self.device_info(device_id)}', timeout)
+                           f'QEMU, {self.device_info(device_id)}')
 
     def device_info(self, device_id=DEVICE):
         """Return QEMU's view of a device."""
@@ -278,24 +278,24 @@ class Domain(Guest):
         super().resize(size, device_id)
         self.wait_current(size, device_id)
 
-    def wait_detached(self, device_id, timeout=60):
+    def wait_detached(self, device_id):
         """Wait until libvirt has heard that a device is gone."""
         wait_until(lambda: device_id not in self.devices(),
-                   f'{device_id} is still there', timeout)
+                   f'{device_id} is still there')
 
     def statistics(self):
         """Return what libvirt knows of the domain's memory, in bytes."""
         return {line.split()[0]: int(line.split()[1]) << 10
                 for line in self.virsh('dommemstat').splitlines()}
 
-    def wait_statistics(self, available, timeout=60):
+    def wait_statistics(self, available):
         """Wait until the guest reports so much memory, or any for 0."""
         def look():
             statistics = self.statistics()
             enough = statistics.get('available', -1) >= available
             return statistics if enough else None
         return wait_until(look, lambda: f'the statistics remain '
-                                        f'{self.statistics()}', timeout)
+                                        f'{self.statistics()}')
 
 
 def memory_xml(size, requested=0, node=0, block=2 * MiB, source=''):

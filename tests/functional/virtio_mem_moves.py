@@ -15,9 +15,8 @@ import socket
 import threading
 
 import virtio_mem_parts as parts
-from virtio_mem_guest import Guest, MiB, wait_until
+from virtio_mem_guest import Guest, MiB, PATIENCE, wait_until
 
-TIMEOUT = 120
 POLL = 0.02
 
 # Bytes per second, for what must not be over before something else is done.
@@ -82,7 +81,7 @@ def wait_interrupts(guest, number):
     _poll(lambda: interrupts(guest) >= number, f'interrupt {number}')
 
 
-def wait_size_change(guest, old_size, timeout=TIMEOUT):
+def wait_size_change(guest, old_size, timeout=PATIENCE):
     """Wait until the first block came or went."""
     _poll(lambda: guest.device_info()['size'] != old_size,
           f'another size than {old_size:#x}', timeout)
@@ -120,7 +119,7 @@ def status(guest):
     return guest.vm.cmd('query-migrate').get('status', 'none')
 
 
-def _poll(look, what, timeout=TIMEOUT):
+def _poll(look, what, timeout=PATIENCE):
     return wait_until(look, f'no {what}', timeout, POLL)
 
 

@@ -50,7 +50,7 @@ def _run(guest, action, numbers):
                            second=numbers.start + numbers.step,
                            stride=2 * numbers.step, last=numbers.stop - 1,
                            last_number=LAST_NUMBER, mib=FILE_SIZE // MiB)
-    return guest.ask(' '.join(command.split()), timeout=300)
+    return guest.ask(' '.join(command.split()))
 
 
 def write(guest, nb_files, first=0, step=1):
@@ -81,7 +81,7 @@ def fill(guest, path, mib):
     guest.ask(f'yes "$(seq 1 {LAST_NUMBER})" | '
               f'dd of={path}.piece bs=1M count=8 iflag=fullblock && '
               f'(for n in $(seq {mib // 8}); do cat {path}.piece || exit; '
-              f'done) > {path} && rm {path}.piece', timeout=300)
+              f'done) > {path} && rm {path}.piece')
 
 
 def erase(guest):
