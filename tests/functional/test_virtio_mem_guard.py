@@ -220,7 +220,8 @@ class VirtioMemGuardLinux(GuestTest):
                                          for i in range(120)])
             seen = accesses(guest.vm)
             while not seen or seen[-1]['count'] < 120:
-                seen.append(guest.vm.event_wait(EVENT, timeout=PATIENCE)['data'])
+                event = guest.vm.event_wait(EVENT, timeout=PATIENCE)
+                seen.append(event['data'])
             seconds = time.monotonic() - start
 
             self.assertEqual(seen[0]['address'], base + 0x678)
