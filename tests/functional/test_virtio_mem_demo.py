@@ -69,9 +69,9 @@ class Output:
         self._fd = fd
         self.text = ''
 
-    def wait_for(self, pattern, timeout=PATIENCE):
+    def wait_for(self, pattern):
         """Read until a pattern matches what has been read so far."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + PATIENCE
         while not re.search(pattern, self.text, re.MULTILINE):
             ready, _, _ = select.select([self._fd], [], [], 1)
             data = b''

@@ -334,7 +334,11 @@ class Guest:
         wait_until(self.driver_is_idle, 'the guest\'s driver is busy')
 
     def wait_idle(self):
-        """Wait until the guest's processors have nothing but timers to do."""
+        """Wait until the guest's processors have nothing but timers to do.
+
+        Unlike wait_driver_idle() this does not ask the guest, which may have no
+        memory to run what would answer.
+        """
         ticks_per_second = os.sysconf('SC_CLK_TCK')
 
         def idle():
@@ -390,7 +394,10 @@ class Guest:
                     f'{self.device_info(device_id)}', timeout)
 
     def resize(self, size, device_id=DEVICE):
-        """Request a size and wait until both sides have it."""
+        """Request a size and wait until both sides have it.
+
+        The driver may be at work still for a request() that was not waited for.
+        """
         self.wait_driver_idle()
         gained = size - self.device_info(device_id)['size']
         expected = self.mem_total() + gained
