@@ -24,7 +24,8 @@ from pathlib import Path
 import units
 
 # Of the project, not of QEMU's tree.  So is every dot file.
-OWN = {'README.md', 'Makefile', 'meson.build', 'meson.options', 'COPYING',
+OWN = {'README.md', 'CONTRIBUTING.md', 'COPYING', 'Makefile',
+       'meson.build', 'meson.options',
        'build', 'tools', 'tests/bench',
        'tests/functional/test_virtio_mem_demo.py'}
 # Leftovers of editors and of failed patches.

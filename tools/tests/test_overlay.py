@@ -45,6 +45,7 @@ class Overlay(unittest.TestCase):
         self.write(self.project, {
             'dir/whole': 'ours\n', 'new/file': 'new\n',
             'dir/numbers.patch': PATCH, 'README.md': '', '.hidden': '',
+            'CONTRIBUTING.md': '',
             'tools/tool': '', 'dir/whole~': '', 'tests/bench/b': '',
             'dir/numbers.orig': ''})
 
@@ -96,7 +97,8 @@ class Overlay(unittest.TestCase):
 
     def test_files_of_the_project_itself_stay_out(self):
         self.lay()
-        for path in ('README.md', '.hidden', 'tools', 'tests/bench',
+        for path in ('README.md', 'CONTRIBUTING.md', '.hidden', 'tools',
+                     'tests/bench',
                      'dir/whole~', 'dir/numbers.orig', 'dir/numbers.patch'):
             self.assertFalse((self.tree / path).exists(), path)
 
