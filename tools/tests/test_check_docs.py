@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A name in the developer page that is nobody's is found."""
+"""Names in the pages that name nothing are found, and so are long lines."""
 
 import subprocess
 import tempfile
@@ -15,9 +15,12 @@ class CheckDocs(unittest.TestCase):
 
     def check(self, *literals):
         """Return (status, mistakes) for a page with these literals."""
-        with tempfile.NamedTemporaryFile('w', suffix='.rst') as page:
-            page.write(''.join(f'See ``{literal}``.\n'
-                               for literal in literals))
+        return self.check_page('.rst', ''.join(f'See ``{literal}``.\n'
+                                               for literal in literals))
+
+    def check_page(self, suffix, text):
+        with tempfile.NamedTemporaryFile('w', suffix=suffix) as page:
+            page.write(text)
             page.flush()
             run = subprocess.run([TOOL, page.name], text=True, check=False,
                                  stdout=subprocess.PIPE)
@@ -30,7 +33,7 @@ class CheckDocs(unittest.TestCase):
             'stream/early-payload', '/virtio-mem/packed/plug/one-block',
             'test_memfd_goes_back', 'virtio-mem.c',
             'hw/virtio/', 'tests/qtest/virtio-mem-*-test.c',
-            'migration/ram.c'), (0, []))
+            'migration/ram.c', '/dev/userfaultfd'), (0, []))
 
     def test_other_words_are_not_names(self):
         self.assertEqual(self.check(
@@ -53,6 +56,31 @@ class CheckDocs(unittest.TestCase):
                 ('tools/check-docs', 'no such file')):
             self.assertEqual(self.check('virtio_mem_plug_range()', literal),
                              (1, [f'2: {literal}: {mistake}']))
+
+    def test_names_in_pages_of_the_project(self):
+        self.assertEqual(self.check_page('.md', (
+            'Say `make check T=unit` or `make help`, see `tools/check-docs`,\n'
+            '[page](docs/devel/virtio-mem.rst), `build/series`, `-m slow`.\n'
+            '    `make nothing` is code\n')), (1, [
+                '3: make nothing: no such target']))
+        self.assertEqual(self.check_page('.md', (
+            'Say `make all-of-it`, see `tools/check-nothing` and\n'
+            '[page](docs/devel/virtio-memory.rst).\n')), (1, [
+                '1: make all-of-it: no such target',
+                '1: tools/check-nothing: no such file',
+                '2: docs/devel/virtio-memory.rst: no such file']))
+
+    def test_long_lines_are_found_but_in_code(self):
+        for suffix in '.rst', '.md':
+            self.assertEqual(self.check_page(suffix, 'x' * 80 + '\n'),
+                             (0, []))
+            self.assertEqual(self.check_page(suffix, '\n' + 'x' * 81 + '\n'),
+                             (1, ['2: column 81: line is too long']))
+        self.assertEqual(self.check_page('.md', '    ' + 'x' * 80), (0, []))
+        self.assertEqual(self.check_page('.rst', (
+            '* .. code-block:: console\n\n    ' + 'x' * 80 + '\n\n'
+            '  ' + 'y' * 80 + '\n')),
+            (1, ['5: column 82: line is too long']))
 
 
 if __name__ == '__main__':
