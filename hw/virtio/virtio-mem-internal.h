@@ -19,22 +19,6 @@
 #include "virtio-mem-blocks.h"
 #include "trace.h"
 
-/* Properties that no proxy cares about; the public header has the others. */
-#define VIRTIO_MEM_DYNAMIC_MEMSLOTS_PROP "dynamic-memslots"
-#define VIRTIO_MEM_EARLY_MIGRATION_PROP "x-early-migration"
-#define VIRTIO_MEM_MEMDEV_PROP "memdev"
-#define VIRTIO_MEM_NODE_PROP "node"
-#define VIRTIO_MEM_PREALLOC_PROP "prealloc"
-#define VIRTIO_MEM_PREALLOC_THREADS_PROP "prealloc-threads"
-#define VIRTIO_MEM_PROTECT_UNPLUGGED_PROP "protect-unplugged"
-#define VIRTIO_MEM_UNPLUGGED_ACCESS_PROP "unplugged-access"
-#define VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP "unplugged-inaccessible"
-
-typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
-typedef struct VirtIOMEMWake VirtIOMEMWake;
-typedef struct VirtIOMEMProtection VirtIOMEMProtection;
-typedef struct VirtIOMEMMachineReset VirtIOMEMMachineReset;
-
 /* --- units: the only places where blocks and bytes meet --- */
 
 static inline uint64_t virtio_mem_region_size(const VirtIOMEM *vmem)
