@@ -16,59 +16,8 @@
 #define HW_VIRTIO_MEM_INTERNAL_H
 
 #include "hw/virtio/virtio-mem.h"
-#include "virtio-mem-blocks.h"
+#include "virtio-mem-region.h"
 #include "trace.h"
-
-/* --- units: the only places where blocks and bytes meet --- */
-
-static inline uint64_t virtio_mem_region_size(const VirtIOMEM *vmem)
-{
-    return memory_region_size(&vmem->memdev->mr);
-}
-
-static inline uint64_t virtio_mem_plugged_size(const VirtIOMEM *vmem)
-{
-    return virtio_mem_blocks_count_plugged(vmem->blocks) * vmem->block_size;
-}
-
-static inline uint64_t virtio_mem_range_offset(const VirtIOMEM *vmem,
-                                               VirtIOMEMRange range)
-{
-    return range.first * vmem->block_size;
-}
-
-static inline uint64_t virtio_mem_range_size(const VirtIOMEM *vmem,
-                                             VirtIOMEMRange range)
-{
-    return range.nb_blocks * vmem->block_size;
-}
-
-/* How messages name the device: libvirt and users know the memdev's id. */
-static inline const char *virtio_mem_name(const VirtIOMEM *vmem)
-{
-    return object_get_canonical_path_component(OBJECT(vmem->memdev));
-}
-
-/*
- * The blocks at @gpa; false unless @gpa is aligned to a block, @nb_blocks is
- * not 0 and all of them lie in the usable region: PLUG, UNPLUG and STATE MUST
- * fail otherwise (spec: PLUG, UNPLUG, STATE request).
- */
-static inline bool virtio_mem_range_from_gpa(const VirtIOMEM *vmem,
-                                             uint64_t gpa, uint16_t nb_blocks,
-                                             VirtIOMEMRange *range)
-{
-    const uint64_t offset = gpa - vmem->addr;
-
-    /* No sum can wrap: compare what is left of the region. */
-    if (!nb_blocks || !QEMU_IS_ALIGNED(gpa, vmem->block_size) ||
-        gpa < vmem->addr || offset >= vmem->usable_region_size ||
-        nb_blocks > (vmem->usable_region_size - offset) / vmem->block_size) {
-        return false;
-    }
-    *range = (VirtIOMEMRange) { offset / vmem->block_size, nb_blocks };
-    return true;
-}
 
 /* --- virtio-mem-drain.c: the request in flight, and waiting for its end --- */
 
@@ -181,9 +130,6 @@ void virtio_mem_reset_unrealize(VirtIOMEM *vmem);
 /* Add the properties; before any of them is used. */
 void virtio_mem_properties_class_init(ObjectClass *klass);
 void virtio_mem_properties_instance_init(VirtIOMEM *vmem);
-
-/* Choose the block size now if the user did not; also before realize. */
-void virtio_mem_settle_block_size(VirtIOMEM *vmem);
 
 /*
  * All that can be wrong with the properties, and the memdev; settles those

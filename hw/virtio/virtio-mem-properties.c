@@ -34,18 +34,11 @@
 #define VIRTIO_MEM_HAS_LEGACY_GUESTS 0
 #endif
 
-void virtio_mem_settle_block_size(VirtIOMEM *vmem)
-{
-    if (!vmem->block_size) {
-        vmem->block_size = virtio_mem_backing_default_block_size(vmem->memdev);
-    }
-}
-
 /* --- before realize --- */
 
 static bool virtio_mem_check_proxy(VirtIOMEM *vmem, Error **errp)
 {
-    DeviceState *proxy = qdev_get_parent_bus(DEVICE(vmem))->parent;
+    DeviceState *proxy = virtio_mem_proxy(vmem);
     const char *type = object_get_typename(OBJECT(proxy));
 
     if (!object_dynamic_cast(OBJECT(proxy), TYPE_MEMORY_DEVICE)) {
@@ -270,7 +263,7 @@ static void virtio_mem_get_requested_size(Object *obj, Visitor *v,
  */
 static bool virtio_mem_is_going_away(VirtIOMEM *vmem)
 {
-    return qdev_get_parent_bus(DEVICE(vmem))->parent->pending_deleted_event;
+    return virtio_mem_proxy(vmem)->pending_deleted_event;
 }
 
 /*

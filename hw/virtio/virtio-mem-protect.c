@@ -110,7 +110,7 @@ static void virtio_mem_protect_send_event(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
     QEMUTimer *timer = vmem->protection->event_timer;
-    DeviceState *proxy = qdev_get_parent_bus(DEVICE(vmem))->parent;
+    DeviceState *proxy = virtio_mem_proxy(vmem);
     g_autofree char *path = object_get_canonical_path(OBJECT(proxy));
     VirtIOMEMGuardAccess access;
 

@@ -9,6 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
+#include "hw/virtio/virtio-mem-backing.h"
 #include "hw/virtio/virtio-mem-internal.h"
 #include "hw/virtio/virtio-mem-memslots.h"
 
@@ -95,11 +96,9 @@ size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
     return fake_page_size;
 }
 
-void virtio_mem_settle_block_size(VirtIOMEM *vmem)
+uint64_t virtio_mem_backing_default_block_size(HostMemoryBackend *memdev)
 {
-    if (!vmem->block_size) {
-        vmem->block_size = 2 * MiB;
-    }
+    return 2 * MiB;
 }
 
 /* --- a device with memslots --- */

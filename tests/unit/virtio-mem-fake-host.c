@@ -109,6 +109,11 @@ size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
     return 64 * MiB;
 }
 
+uint64_t virtio_mem_backing_default_block_size(HostMemoryBackend *memdev)
+{
+    return FAKE_BLOCK_SIZE;
+}
+
 /* --- guard --- */
 
 /* Nobody but the guard looks into a guard, so the host can be its own. */
