@@ -137,12 +137,4 @@ void virtio_mem_properties_instance_init(VirtIOMEM *vmem);
  */
 bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
 
-/* --- virtio-mem.c: the virtio device --- */
-
-/*
- * A config field changed and the driver need not be interrupted: have the
- * config generation tell, as it MUST (virtio 1.4: Device Configuration Space).
- */
-void virtio_mem_bump_config_generation(VirtIOMEM *vmem);
-
 #endif

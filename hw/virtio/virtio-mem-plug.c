@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
+#include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-memslots.h"
@@ -231,27 +232,4 @@ int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem)
 {
     return virtio_mem_work_discard(vmem,
                                    virtio_mem_all_parts(vmem->blocks, false));
-}
-
-void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
-                                     bool can_shrink)
-{
-    const uint64_t old_size = vmem->usable_region_size;
-    const uint64_t region_size = virtio_mem_region_size(vmem);
-    uint64_t size = 0;
-
-    /* requested_size <= region_size, so the sum cannot wrap. */
-    if (requested_size) {
-        size = MIN(region_size,
-                   ROUND_UP(requested_size + vmem->usable_extent,
-                            vmem->block_size));
-    }
-    if (size == old_size || (size < old_size && !can_shrink)) {
-        return;
-    }
-
-    assert(size > old_size || !virtio_mem_blocks_count_plugged(vmem->blocks));
-    trace_virtio_mem_resized_usable_region(old_size, size);
-    vmem->usable_region_size = size;
-    virtio_mem_bump_config_generation(vmem);
 }

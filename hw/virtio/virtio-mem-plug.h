@@ -70,13 +70,4 @@ void virtio_mem_tell_size(VirtIOMEM *vmem);
  */
 int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem);
 
-/*
- * Make the usable region as large as @requested_size asks for: some more than
- * that, so that the guest has a choice.  It shrinks only if @can_shrink, with
- * no block plugged: during UNPLUG ALL and system resets, and MUST NOT otherwise
- * (spec: Device configuration layout).
- */
-void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
-                                     bool can_shrink);
-
 #endif

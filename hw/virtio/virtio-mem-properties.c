@@ -21,6 +21,7 @@
 #include "system/numa.h"
 #include "system/system.h"
 #include "virtio-mem-backing.h"
+#include "virtio-mem-config.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 
@@ -264,23 +265,6 @@ static void virtio_mem_get_requested_size(Object *obj, Visitor *v,
 static bool virtio_mem_is_going_away(VirtIOMEM *vmem)
 {
     return virtio_mem_proxy(vmem)->pending_deleted_event;
-}
-
-/*
- * MUST send a config notification when the requested or the usable size
- * changes, and MAY send one otherwise (spec: Device configuration layout): as a
- * reminder.
- */
-static void virtio_mem_change_requested_size(VirtIOMEM *vmem, uint64_t size)
-{
-    if (size != vmem->requested_size) {
-        trace_virtio_mem_resize(vmem->requested_size, size);
-        virtio_mem_resize_usable_region(vmem, size, false);
-        vmem->requested_size = size;
-        /* For a driver that is not ready yet, and gets no notification. */
-        virtio_mem_bump_config_generation(vmem);
-    }
-    virtio_notify_config(VIRTIO_DEVICE(vmem));
 }
 
 static void virtio_mem_set_requested_size(Object *obj, Visitor *v,

@@ -15,6 +15,7 @@
 #include "qemu/osdep.h"
 #include "qemu/iov.h"
 #include "qemu/main-loop.h"
+#include "virtio-mem-config.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-wire.h"

@@ -12,6 +12,7 @@
 #include "qemu/osdep.h"
 #include "hw/resettable.h"
 #include "system/reset.h"
+#include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"

@@ -19,8 +19,9 @@
 #include "migration/misc.h"
 #include "migration/vmstate.h"
 #include "system/runstate.h"
-#include "virtio-mem-internal.h"
 #include "virtio-mem-backing.h"
+#include "virtio-mem-config.h"
+#include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 
 /* --- what must match --- */
@@ -223,7 +224,8 @@ static int virtio_mem_early_post_load(void *opaque, int version_id)
         return virtio_mem_refuse_load(vmem, err);
     }
     /* Should what comes late be refused, all blocks are usable anyway. */
-    vmem->usable_region_size = virtio_mem_region_size(vmem);
+    virtio_mem_config_load(vmem, virtio_mem_region_size(vmem),
+                           vmem->requested_size);
     virtio_mem_stream_close(vmem);
     return 0;
 }
@@ -363,8 +365,8 @@ static int virtio_mem_post_load(void *opaque, int version_id)
         return virtio_mem_refuse_load(vmem, err);
     }
 
-    vmem->usable_region_size = vmem->stream.usable_region_size;
-    vmem->requested_size = vmem->stream.requested_size;
+    virtio_mem_config_load(vmem, vmem->stream.usable_region_size,
+                           vmem->stream.requested_size);
     virtio_mem_stream_close(vmem);
     virtio_mem_tell_size(vmem);
 

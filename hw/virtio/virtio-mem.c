@@ -17,6 +17,7 @@
 #include "standard-headers/linux/virtio_ids.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "system/runstate.h"
+#include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-memslots.h"
@@ -35,30 +36,7 @@
 #error VIRTIO_MEM_USABLE_EXTENT not defined
 #endif
 
-/* --- config space and features --- */
-
-void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
-{
-    VIRTIO_DEVICE(vmem)->generation++;
-}
-
-static void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data)
-{
-    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
-    const bool has_node = virtio_vdev_has_feature(vdev,
-                                                  VIRTIO_MEM_F_ACPI_PXM);
-    const struct virtio_mem_config config = {
-        .block_size = cpu_to_le64(vmem->block_size),
-        .node_id = cpu_to_le16(has_node ? vmem->node : 0),
-        .addr = cpu_to_le64(vmem->addr),
-        .region_size = cpu_to_le64(virtio_mem_region_size(vmem)),
-        .usable_region_size = cpu_to_le64(vmem->usable_region_size),
-        .plugged_size = cpu_to_le64(virtio_mem_plugged_size(vmem)),
-        .requested_size = cpu_to_le64(vmem->requested_size),
-    };
-
-    memcpy(data, &config, sizeof(config));
-}
+/* --- features --- */
 
 static uint64_t virtio_mem_get_features(VirtIODevice *vdev, uint64_t features,
                                         Error **errp)

@@ -40,7 +40,7 @@ static bool plug_loaded(FakeHost *host, const char *drawing, bool populate)
 
     g_assert_cmpint(ret, <=, 0);
     g_assert_cmpint(ret < 0, ==, err != NULL);
-    g_assert_cmpuint(host->generation, ==, 0);
+    g_assert_cmpuint(fake_host_generation(host), ==, 0);
     g_assert_cmpuint(host->books.told_size, ==, 0);
     error_free(err);
     virtio_mem_blocks_free(loaded);

@@ -137,7 +137,7 @@ static void test_order(gconstpointer opaque)
     draw_for(&host, op);
     g_assert_cmpint(op->run(&host.vmem), ==, 0);
     g_assert_cmpstr(host.log->str, ==, op->log);
-    g_assert_cmpuint(host.generation, ==, 1);
+    g_assert_cmpuint(fake_host_generation(&host), ==, 1);
     g_assert_cmpuint(host.nb_fallible, ==, op->nb_fallible);
     fake_host_assert_drawing(&host, op->after);
     fake_host_assert_agreement(&host);
@@ -159,7 +159,7 @@ static void test_refused(gconstpointer opaque)
         g_assert_cmpint(op->run(&host.vmem), <, 0);
 
         g_assert_true(fake_host_has_refused(&host));
-        g_assert_cmpuint(host.generation, ==, 0);
+        g_assert_cmpuint(fake_host_generation(&host), ==, 0);
         fake_host_assert_drawing(&host, FAKE_SOME);
         fake_host_assert_books(&host, &before, op->may_lose);
         fake_host_assert_agreement(&host);
@@ -220,7 +220,7 @@ static void test_unplug_nothing(void)
     fake_host_draw(&host, FAKE_EMPTY);
     g_assert_cmpint(virtio_mem_unplug_all(&host.vmem), ==, 0);
     g_assert_cmpstr(host.log->str, ==, "");
-    g_assert_cmpuint(host.generation, ==, 0);
+    g_assert_cmpuint(fake_host_generation(&host), ==, 0);
     fake_host_destroy(&host);
 }
 

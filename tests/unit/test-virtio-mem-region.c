@@ -7,7 +7,8 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
-#include "hw/virtio/virtio-mem-plug.h"
+#include "hw/virtio/virtio-mem-config.h"
+#include "hw/virtio/virtio-mem-region.h"
 #include "virtio-mem-fake-host.h"
 
 #define EXTENT (256 * MiB)
@@ -41,12 +42,12 @@ static void region_init(FakeHost *host, uint64_t region_size,
 static void assert_resize(FakeHost *host, uint64_t requested_size,
                           bool can_shrink, uint64_t expect)
 {
-    const unsigned generation = host->generation;
+    const unsigned generation = fake_host_generation(host);
     const bool changes = expect != host->vmem.usable_region_size;
 
     virtio_mem_resize_usable_region(&host->vmem, requested_size, can_shrink);
     g_assert_cmphex(host->vmem.usable_region_size, ==, expect);
-    g_assert_cmpuint(host->generation - generation, ==, changes);
+    g_assert_cmpuint(fake_host_generation(host) - generation, ==, changes);
 }
 
 static void test_as_documented(void)

@@ -288,9 +288,14 @@ void thread_context_create_thread(ThreadContext *tc, QemuThread *thread,
     g_assert_not_reached();
 }
 
-void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
+void virtio_notify_config(VirtIODevice *vdev)
 {
-    fake_host_of(vmem)->generation++;
+    g_assert_not_reached();
+}
+
+uint32_t fake_host_generation(const FakeHost *host)
+{
+    return host->vmem.parent_obj.generation;
 }
 
 /* Reports are counted, by the line, and not printed. */

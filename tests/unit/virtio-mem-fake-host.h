@@ -41,7 +41,6 @@ typedef struct FakeHost {
     Notifier size_change;
 
     FakeBooks books;
-    unsigned generation;            /* of the config space */
     GString *log;                   /* "populate 2+3, map 2+3, " */
 
     unsigned refuse_at;             /* the n-th call that may; 0: none */
@@ -65,6 +64,9 @@ void fake_host_draw(FakeHost *host, const char *drawing);
 void fake_host_start_guard(FakeHost *host);
 
 void fake_host_assert_drawing(const FakeHost *host, const char *expect);
+
+/* Of the config space: how often it changed. */
+uint32_t fake_host_generation(const FakeHost *host);
 
 /* Start to count and to log anew; the n-th call from here on refuses. */
 void fake_host_refuse_at(FakeHost *host, unsigned n);

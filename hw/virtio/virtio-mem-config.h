@@ -1,0 +1,46 @@
+/*
+ * What the guest reads in the config space of a virtio-mem device, and the only
+ * place where the sizes that it is asked for change.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_CONFIG_H
+#define HW_VIRTIO_MEM_CONFIG_H
+
+#include "hw/virtio/virtio-mem-state.h"
+
+/* Fill @data with a struct virtio_mem_config. */
+void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data);
+
+/*
+ * A config field changed and the driver need not be interrupted: have the
+ * config generation tell, as it MUST (virtio 1.4: Device Configuration Space).
+ */
+void virtio_mem_bump_config_generation(VirtIOMEM *vmem);
+
+/*
+ * Make the usable region as large as @requested_size asks for: some more than
+ * that, so that the guest has a choice.  It shrinks only if @can_shrink, with
+ * no block plugged: during UNPLUG ALL and system resets, and MUST NOT otherwise
+ * (spec: Device configuration layout).
+ */
+void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
+                                     bool can_shrink);
+
+/*
+ * Ask the guest for @size bytes: a multiple of the block size, at most that of
+ * the region.  The usable region grows with it.  Tells the guest, who MUST get
+ * a config notification when the requested or the usable size changes, and MAY
+ * get one otherwise (spec: Device configuration layout): as a reminder.
+ */
+void virtio_mem_change_requested_size(VirtIOMEM *vmem, uint64_t size);
+
+/*
+ * Sizes in bytes, checked before, that came with a migration or a snapshot.
+ * The driver needs no notification: it saw these on the source.
+ */
+void virtio_mem_config_load(VirtIOMEM *vmem, uint64_t usable_region_size,
+                            uint64_t requested_size);
+
+#endif
