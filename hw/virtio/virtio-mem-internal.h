@@ -19,24 +19,6 @@
 #include "virtio-mem-region.h"
 #include "trace.h"
 
-/* --- virtio-mem-drain.c: the request in flight, and waiting for its end --- */
-
-/* Around serving the queue, in the coroutine that does. */
-void virtio_mem_flight_begin(VirtIOMEM *vmem);
-void virtio_mem_flight_end(VirtIOMEM *vmem);
-
-bool virtio_mem_is_in_flight(const VirtIOMEM *vmem);
-
-/*
- * Wait until no request is in flight, and serve none meanwhile.  Whatever was
- * done for it is done and answered; memory that is being populated is given
- * back, and the guest hears BUSY.  With the BQL, in any thread and coroutine.
- */
-void virtio_mem_drain(VirtIOMEM *vmem);
-
-/* Whether somebody waits; no lock needed. */
-bool virtio_mem_is_draining(const VirtIOMEM *vmem);
-
 /* --- virtio-mem-protect.c: the guard, whom it obeys and what it reports --- */
 
 /*

@@ -16,6 +16,7 @@
 #include "qemu/iov.h"
 #include "qemu/main-loop.h"
 #include "virtio-mem-config.h"
+#include "virtio-mem-flight.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-wire.h"

@@ -21,6 +21,7 @@
 #include "system/runstate.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-config.h"
+#include "virtio-mem-flight.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
 

@@ -21,6 +21,7 @@
 #include "system/runstate.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
+#include "virtio-mem-work.h"
 
 #define VIRTIO_MEM_FIRST_RETRY_MS 1000
 #define VIRTIO_MEM_LAST_RETRY_MS (64 * VIRTIO_MEM_FIRST_RETRY_MS)

@@ -10,8 +10,10 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "block/thread-pool.h"
+#include "trace.h"
 #include "virtio-mem-backing.h"
-#include "virtio-mem-internal.h"
+#include "virtio-mem-flight.h"
+#include "virtio-mem-region.h"
 #include "virtio-mem-work.h"
 
 /*
@@ -62,12 +64,12 @@ typedef struct VirtIOMEMWork {
  * The pool may be busy, or wait for the main loop to start a thread.  So
  * whoever cannot wait for it does the work instead.
  */
-struct VirtIOMEMTask {
+typedef struct VirtIOMEMTask {
     VirtIOMEMWork *work;        /* lives as long as co waits */
     Coroutine *co;              /* NULL when it does not any more */
     bool taken;                 /* somebody does it, or did; atomic */
     QemuEvent done;
-};
+} VirtIOMEMTask;
 
 static bool virtio_mem_work_next_run(VirtIOMEMWork *work)
 {
@@ -218,17 +220,42 @@ static void virtio_mem_task_end(void *opaque, int ret)
     g_free(task);
 }
 
-void virtio_mem_work_finish(VirtIOMEMTask *task)
+/*
+ * Have the end of @task, which a request waits for, and go on with the request.
+ */
+static void virtio_mem_work_finish(VirtIOMEMTask *task)
 {
     virtio_mem_task_do(task);
     qemu_event_wait(&task->done);
     virtio_mem_task_go_on(task);
 }
 
+void virtio_mem_drain(VirtIOMEM *vmem)
+{
+    /*
+     * A guest may have its answer written to the registers of this very
+     * device, or of one that writes there.  That resets it while its request
+     * does nothing but end.
+     */
+    if (!vmem->request_task) {
+        return;
+    }
+
+    /*
+     * Nothing else happens meanwhile: a guest can have any device write to our
+     * registers, in a coroutine or an iothread, where nobody may poll.
+     */
+    trace_virtio_mem_drain();
+    qatomic_inc(&vmem->nb_drains);
+    virtio_mem_work_finish(vmem->request_task);
+    qatomic_dec(&vmem->nb_drains);
+    assert(!vmem->request_co);
+}
+
 static void coroutine_fn virtio_mem_work_do_in_pool(VirtIOMEMWork *work)
 {
     VirtIOMEM *vmem = work->vmem;
-    const bool of_request = vmem->request_co == qemu_coroutine_self();
+    const bool of_request = virtio_mem_is_own_flight(vmem);
     VirtIOMEMTask *task = g_new(VirtIOMEMTask, 1);
 
     *task = (VirtIOMEMTask) { .work = work, .co = qemu_coroutine_self() };

@@ -20,9 +20,6 @@
 #include "hw/virtio/virtio-mem.h"
 #include "virtio-mem-blocks.h"
 
-/* Work on its way through the thread pool. */
-typedef struct VirtIOMEMTask VirtIOMEMTask;
-
 /* What to work on: the blocks inside @within that are (un)plugged in @blocks */
 typedef struct VirtIOMEMParts {
     const VirtIOMEMBlocks *blocks;
@@ -47,9 +44,10 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
                                                VirtIOMEMParts parts);
 
 /*
- * Have the end of @task, which a request waits for (vmem->request_task), and go
- * on with the request.  With the BQL, in any thread and coroutine.
+ * Wait until no request is in flight, and serve none meanwhile.  Whatever was
+ * done for it is done and answered; memory that is being populated is given
+ * back, and the guest hears BUSY.  With the BQL, in any thread and coroutine.
  */
-void virtio_mem_work_finish(VirtIOMEMTask *task);
+void virtio_mem_drain(VirtIOMEM *vmem);
 
 #endif

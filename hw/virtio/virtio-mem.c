@@ -23,6 +23,7 @@
 #include "virtio-mem-memslots.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-rdm.h"
+#include "virtio-mem-work.h"
 
 /*
  * The usable region exceeds the request by two of the units in which Linux

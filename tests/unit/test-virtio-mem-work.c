@@ -14,7 +14,7 @@
 #include "qapi/error.h"
 #include "block/aio-wait.h"
 #include "hw/virtio/virtio-mem-backing.h"
-#include "hw/virtio/virtio-mem-internal.h"
+#include "hw/virtio/virtio-mem-flight.h"
 #include "hw/virtio/virtio-mem-work.h"
 
 #define WORK_BLOCK (2 * MiB)
@@ -25,8 +25,6 @@ typedef struct FakeWork {
     VirtIOMEM vmem;
     HostMemoryBackend memdev;
     uint64_t page_size;
-    bool draining;
-    bool in_flight;
     unsigned int nb_contexts;       /* threads created by a thread context */
 
     QemuMutex lock;                 /* protects the rest */
@@ -48,16 +46,6 @@ static FakeWork *fake_work_of(HostMemoryBackend *memdev)
 }
 
 /* --- what work.c needs --- */
-
-bool virtio_mem_is_draining(const VirtIOMEM *vmem)
-{
-    return qatomic_read(&container_of(vmem, FakeWork, vmem)->draining);
-}
-
-bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
-{
-    return container_of(vmem, FakeWork, vmem)->in_flight;
-}
 
 size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
 {
@@ -102,7 +90,7 @@ static int fake_work_slice(FakeWork *fake, uint64_t offset, uint64_t size)
         ret = -EIO;
     }
     if (fake->nb_slices == fake->drain_at) {
-        qatomic_set(&fake->draining, true);
+        qatomic_inc(&fake->vmem.nb_drains);
     }
     fake_work_wait(fake);
     for (uint64_t at = offset; at < offset + size; at += WORK_BLOCK) {
@@ -329,6 +317,7 @@ static void test_drain(void)
 typedef struct Request {
     FakeWork fake;
     VirtIOMEMRange range;
+    bool in_flight;
     bool done;
 } Request;
 
@@ -336,15 +325,20 @@ static void coroutine_fn request_co(void *opaque)
 {
     Request *request = opaque;
 
-    request->fake.vmem.request_co = qemu_coroutine_self();
+    if (request->in_flight) {
+        virtio_mem_flight_begin(&request->fake.vmem);
+    }
     g_assert_cmpint(discard(&request->fake, request->range, false), ==, 0);
+    if (request->in_flight) {
+        virtio_mem_flight_end(&request->fake.vmem);
+    }
     request->done = true;
     aio_wait_kick();
 }
 
 static void request_start(Request *request)
 {
-    request->fake.in_flight = true;
+    request->in_flight = true;
     qemu_coroutine_enter(qemu_coroutine_create(request_co, request));
 }
 
@@ -372,7 +366,7 @@ static void test_coroutine_yields(void)
 static void request_finish(Request *request)
 {
     g_assert_false(request->done);
-    virtio_mem_work_finish(request->fake.vmem.request_task);
+    virtio_mem_drain(&request->fake.vmem);
     g_assert_true(request->done);
     g_assert_null(request->fake.vmem.request_task);
     assert_touched(&request->fake, EVERYTHING, false);

@@ -270,16 +270,6 @@ uint64_t memory_region_size(MemoryRegion *mr)
     return int128_get64(mr->size);
 }
 
-bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
-{
-    return false;
-}
-
-bool virtio_mem_is_draining(const VirtIOMEM *vmem)
-{
-    return false;
-}
-
 void thread_context_create_thread(ThreadContext *tc, QemuThread *thread,
                                   const char *name,
                                   void *(*start_routine)(void *), void *arg,

@@ -1,0 +1,34 @@
+/*
+ * The request of a virtio-mem guest that is in flight.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "virtio-mem-flight.h"
+
+bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
+{
+    return vmem->request_co;
+}
+
+bool virtio_mem_is_own_flight(const VirtIOMEM *vmem)
+{
+    return vmem->request_co == qemu_coroutine_self();
+}
+
+bool virtio_mem_is_draining(const VirtIOMEM *vmem)
+{
+    return qatomic_read(&vmem->nb_drains);
+}
+
+void virtio_mem_flight_begin(VirtIOMEM *vmem)
+{
+    assert(!vmem->request_co);
+    vmem->request_co = qemu_coroutine_self();
+}
+
+void virtio_mem_flight_end(VirtIOMEM *vmem)
+{
+    vmem->request_co = NULL;
+}
