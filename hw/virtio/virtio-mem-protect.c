@@ -15,18 +15,15 @@
 #include "qapi/error.h"
 #include "qapi/qapi-events-machine.h"
 #include "exec/cpu-common.h"
-#include "migration/misc.h"
-#include "migration/register.h"
 #include "system/qtest.h"
 #include "system/runstate.h"
+#include "trace.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-guard.h"
-#include "virtio-mem-internal.h"
-#include "virtio-mem-plug.h"
+#include "virtio-mem-protect.h"
+#include "virtio-mem-region.h"
 
 #define VIRTIO_MEM_EVENT_INTERVAL_MS 1000
-
-#define VIRTIO_MEM_SAVEVM_ID "virtio-mem-guard"
 
 struct VirtIOMEMProtection {
     unsigned int aside;         /* VirtIOMEMAside: all reasons to be aside */
@@ -64,38 +61,6 @@ bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
     }
     return true;
 }
-
-/*
- * Of a migration or a snapshot: before the first page arrives.  This is the
- * only hook that comes that early for both.
- */
-static int virtio_mem_protect_load_setup(QEMUFile *f, void *opaque,
-                                         Error **errp)
-{
-    virtio_mem_protect_step_aside(opaque, VIRTIO_MEM_ASIDE_LOAD);
-    return 0;
-}
-
-/*
- * At the end, the guard is back already if all was loaded.  Memory that is not
- * migrated is not ours to discard.
- */
-static int virtio_mem_protect_load_cleanup(void *opaque)
-{
-    VirtIOMEM *vmem = opaque;
-
-    if (!migration_in_incoming_postcopy() &&
-        virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_LOAD) &&
-        !virtio_mem_backing_is_ignored(vmem->memdev)) {
-        virtio_mem_discard_unplugged(vmem);
-    }
-    return 0;
-}
-
-static const SaveVMHandlers virtio_mem_protect_handlers = {
-    .load_setup = virtio_mem_protect_load_setup,
-    .load_cleanup = virtio_mem_protect_load_cleanup,
-};
 
 /* --- reports --- */
 
@@ -194,8 +159,6 @@ bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp)
 
     vmem->guard = virtio_mem_protect_start(vmem, aside, &err);
     if (vmem->guard) {
-        register_savevm_live(VIRTIO_MEM_SAVEVM_ID, VMSTATE_INSTANCE_ID_ANY, 1,
-                             &virtio_mem_protect_handlers, vmem);
         return true;
     }
 
@@ -217,10 +180,7 @@ void virtio_mem_protect_unrealize(VirtIOMEM *vmem)
     if (!protection) {
         return;
     }
-    if (vmem->guard) {
-        unregister_savevm(NULL, VIRTIO_MEM_SAVEVM_ID, vmem);
-        g_clear_pointer(&vmem->guard, virtio_mem_guard_free);
-    }
+    g_clear_pointer(&vmem->guard, virtio_mem_guard_free);
     timer_free(protection->event_timer);
     qemu_bh_delete(protection->access_bh);
     g_clear_pointer(&vmem->protection, g_free);

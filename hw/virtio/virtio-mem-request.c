@@ -19,6 +19,7 @@
 #include "virtio-mem-flight.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
+#include "virtio-mem-wake.h"
 #include "virtio-mem-wire.h"
 
 /* Ring slots; Linux and Windows use two at a time. */

@@ -16,6 +16,7 @@
 #include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
+#include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
 
 #define TYPE_VIRTIO_MEM_MACHINE_RESET "virtio-mem-machine-reset"

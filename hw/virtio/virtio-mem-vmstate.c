@@ -23,7 +23,10 @@
 #include "virtio-mem-config.h"
 #include "virtio-mem-flight.h"
 #include "virtio-mem-internal.h"
+#include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
+#include "virtio-mem-region.h"
+#include "virtio-mem-wake.h"
 
 /* --- what must match --- */
 
@@ -331,38 +334,21 @@ static bool virtio_mem_load_late(VirtIOMEM *vmem, Error **errp)
                                      false, errp);
 }
 
-/*
- * Unplugged means: no memory.  Loading may have touched some.  Postcopy takes
- * care of that itself, at its end.
- */
-static bool virtio_mem_discard_loaded(VirtIOMEM *vmem, Error **errp)
-{
-    if (!migration_in_incoming_postcopy()) {
-        virtio_mem_protect_come_back(vmem, VIRTIO_MEM_ASIDE_LOAD);
-    }
-    if (virtio_mem_backing_is_ignored(vmem->memdev)) {
-        return true;
-    }
-    if (vmem->prealloc && !vmem->early_migration) {
-        warn_report("virtio-mem: '%s' is without effect for memory plugged"
-                    " before migration with '%s' off",
-                    VIRTIO_MEM_PREALLOC_PROP, VIRTIO_MEM_EARLY_MIGRATION_PROP);
-    }
-    if (!migration_in_incoming_postcopy() &&
-        virtio_mem_discard_unplugged(vmem)) {
-        error_setg(errp, "cannot discard unplugged memory");
-        return false;
-    }
-    return true;
-}
-
 static int virtio_mem_post_load(void *opaque, int version_id)
 {
     VirtIOMEM *vmem = opaque;
     Error *err = NULL;
 
-    if (!virtio_mem_load_late(vmem, &err) ||
-        !virtio_mem_discard_loaded(vmem, &err)) {
+    if (!virtio_mem_load_late(vmem, &err)) {
+        return virtio_mem_refuse_load(vmem, err);
+    }
+    if (vmem->prealloc && !vmem->early_migration &&
+        !virtio_mem_backing_is_ignored(vmem->memdev)) {
+        warn_report("virtio-mem: '%s' is without effect for memory plugged"
+                    " before migration with '%s' off",
+                    VIRTIO_MEM_PREALLOC_PROP, VIRTIO_MEM_EARLY_MIGRATION_PROP);
+    }
+    if (!virtio_mem_migration_loaded(vmem, &err)) {
         return virtio_mem_refuse_load(vmem, err);
     }
 
@@ -373,9 +359,6 @@ static int virtio_mem_post_load(void *opaque, int version_id)
 
     /* The guest may have heard BUSY on the source. */
     virtio_mem_wake_later(vmem);
-    if (migration_in_incoming_postcopy()) {
-        virtio_mem_wake_after_postcopy(vmem);
-    }
     return 0;
 }
 

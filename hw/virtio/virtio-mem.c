@@ -17,12 +17,16 @@
 #include "standard-headers/linux/virtio_ids.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "system/runstate.h"
+#include "trace.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"
 #include "virtio-mem-memslots.h"
+#include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
+#include "virtio-mem-protect.h"
 #include "virtio-mem-rdm.h"
+#include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
 
 /*
@@ -156,6 +160,7 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
     virtio_mem_memslots_realize(vmem);
     host_memory_backend_set_mapped(vmem->memdev, true);
     virtio_mem_wake_realize(vmem);
+    virtio_mem_migration_realize(vmem);
     virtio_mem_vmstate_realize(vmem);
     virtio_mem_reset_realize(vmem);
     memory_region_set_ram_discard_manager(&vmem->memdev->mr,
@@ -171,6 +176,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
     memory_region_set_ram_discard_manager(&vmem->memdev->mr, NULL);
     virtio_mem_reset_unrealize(vmem);
     virtio_mem_vmstate_unrealize(vmem);
+    virtio_mem_migration_unrealize(vmem);
     virtio_mem_wake_unrealize(vmem);
     host_memory_backend_set_mapped(vmem->memdev, false);
     virtio_mem_memslots_unrealize(vmem);

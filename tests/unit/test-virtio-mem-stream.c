@@ -9,17 +9,23 @@
 
 #include "qemu/osdep.h"
 #include "qemu/module.h"
+#include "qemu/timer.h"
 #include "qemu/units.h"
 #include "hw/qdev-core.h"
 #include "hw/vmstate-if.h"
 #include "io/channel-buffer.h"
+#include "qapi/qapi-types-migration.h"
+#include "migration/client-options.h"
 #include "migration/misc.h"
 #include "migration/register.h"
 #include "migration/vmstate.h"
 #include "system/runstate.h"
 #include "../migration/qemu-file.h"
 #include "hw/virtio/virtio-mem-backing.h"
+#include "hw/virtio/virtio-mem-migration.h"
 #include "hw/virtio/virtio-mem-plug.h"
+#include "hw/virtio/virtio-mem-protect.h"
+#include "hw/virtio/virtio-mem-wake.h"
 #include "virtio-mem-streams.h"
 
 #define NB_STREAMS      25000       /* for each of the devices */
@@ -85,14 +91,45 @@ bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
     return false;
 }
 
+void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
+{
+    g_assert_not_reached();
+}
+
+bool migrate_background_snapshot(void)
+{
+    g_assert_not_reached();
+}
+
+void migration_add_notifier_mode(NotifierWithReturn *notifier,
+                                 MigrationNotifyFunc func, MigMode mode)
+{
+}
+
+void migration_remove_notifier(NotifierWithReturn *notifier)
+{
+}
+
+int register_savevm_live(const char *idstr, uint32_t instance_id,
+                         int version_id, const SaveVMHandlers *ops,
+                         void *opaque)
+{
+    g_assert_not_reached();
+}
+
+void unregister_savevm(VMStateIf *obj, const char *idstr, void *opaque)
+{
+    g_assert_not_reached();
+}
+
 void virtio_mem_wake_later(VirtIOMEM *vmem)
 {
     world.nb_wakes++;
 }
 
-void virtio_mem_wake_after_postcopy(VirtIOMEM *vmem)
+void virtio_mem_wake_if_due(VirtIOMEM *vmem)
 {
-    g_assert_true(world.postcopy);
+    g_assert_not_reached();
 }
 
 /* Named by vmstate_virtio_mem, which is not loaded here. */
@@ -266,6 +303,7 @@ static void host_init(FakeHost *host, bool early)
     host->vmem.addr = STREAM_ADDR;
     host->vmem.node = STREAM_NODE;
     host->vmem.early_migration = early;
+    virtio_mem_migration_realize(&host->vmem);
     virtio_mem_vmstate_realize(&host->vmem);
     g_assert_true(early == !!world.early);
 }
@@ -273,6 +311,7 @@ static void host_init(FakeHost *host, bool early)
 static void host_destroy(FakeHost *host)
 {
     virtio_mem_vmstate_unrealize(&host->vmem);
+    virtio_mem_migration_unrealize(&host->vmem);
     fake_host_destroy(host);
     g_string_free(g_steal_pointer(&fake_said), true);
     memset(&world, 0, sizeof(world));
@@ -333,6 +372,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     module_call_init(MODULE_INIT_QOM);
+    init_clocks(NULL);
     g_test_add_func("/virtio-mem/stream/early", test_early);
     g_test_add_func("/virtio-mem/stream/late", test_late);
     g_test_add_func("/virtio-mem/stream/prealloc", test_prealloc);

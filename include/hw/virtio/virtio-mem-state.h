@@ -51,6 +51,7 @@ typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
 typedef struct VirtIOMEMWake VirtIOMEMWake;
 typedef struct VirtIOMEMProtection VirtIOMEMProtection;
 typedef struct VirtIOMEMMachineReset VirtIOMEMMachineReset;
+typedef struct VirtIOMEMMigration VirtIOMEMMigration;
 
 /*
  * What the migration stream carries: filled from the live state before saving,
@@ -99,6 +100,7 @@ struct VirtIOMEM {
     struct VirtIOMEMProtection *protection;
     struct VirtIOMEMMemslots *memslots;
     struct VirtIOMEMWake *wake;
+    struct VirtIOMEMMigration *migration;
     struct VirtIOMEMMachineReset *machine_reset;
     QLIST_HEAD(, RamDiscardListener) listeners;
     NotifierList size_change_notifiers;

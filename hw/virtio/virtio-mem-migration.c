@@ -1,0 +1,205 @@
+/*
+ * What a migration or a snapshot asks of a virtio-mem device.
+ *
+ * Two kinds of users need all of the memory for a while, so the guard steps
+ * aside for them.  A load fills it before the blocks are known.  Background
+ * snapshots and postcopy watch all of it by userfaultfd themselves.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/timer.h"
+#include "qapi/error.h"
+#include "qapi/qapi-types-migration.h"
+#include "migration/client-options.h"
+#include "migration/misc.h"
+#include "migration/register.h"
+#include "migration/vmstate.h"
+#include "virtio-mem-backing.h"
+#include "virtio-mem-migration.h"
+#include "virtio-mem-plug.h"
+#include "virtio-mem-protect.h"
+#include "virtio-mem-region.h"
+#include "virtio-mem-wake.h"
+#include "virtio-mem-work.h"
+
+#define VIRTIO_MEM_SAVEVM_ID "virtio-mem-guard"
+#define VIRTIO_MEM_POSTCOPY_POLL_MS 50
+
+static const MigMode virtio_mem_migration_modes[] = {
+    MIG_MODE_NORMAL, MIG_MODE_CPR_REBOOT, MIG_MODE_CPR_TRANSFER,
+};
+
+typedef struct VirtIOMEMMigrationNotifier {
+    NotifierWithReturn notifier;
+    VirtIOMEM *vmem;
+} VirtIOMEMMigrationNotifier;
+
+struct VirtIOMEMMigration {
+    QEMUTimer *postcopy_timer;
+    VirtIOMEMMigrationNotifier notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
+};
+
+/*
+ * Resume the guard, and give back what arrived in unplugged memory meanwhile;
+ * @touched: something may have arrived although there was no guard.  Memory
+ * that is not migrated is not ours to discard.  False if the host did not take
+ * it back.
+ */
+static bool virtio_mem_migration_settle(VirtIOMEM *vmem, VirtIOMEMAside why,
+                                        bool touched)
+{
+    const bool is_ours = why == VIRTIO_MEM_ASIDE_SNAPSHOT ||
+                         !virtio_mem_backing_is_ignored(vmem->memdev);
+
+    touched |= virtio_mem_protect_come_back(vmem, why);
+    return !touched || !is_ours || !virtio_mem_discard_unplugged(vmem);
+}
+
+/* --- outgoing --- */
+
+/* The request in flight is the last one that changes anything. */
+static void virtio_mem_migration_begin(VirtIOMEM *vmem)
+{
+    virtio_mem_drain(vmem);
+    if (migrate_background_snapshot()) {
+        virtio_mem_protect_step_aside(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT);
+    }
+}
+
+/*
+ * Also called when a switch to postcopy is done, while the migration still
+ * runs; the guest's turn comes with the next event then.
+ */
+static void virtio_mem_migration_end(VirtIOMEM *vmem)
+{
+    /* The guest may have asked for something since the state changed. */
+    virtio_mem_drain(vmem);
+    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT, false)) {
+        warn_report("virtio-mem '%s': cannot give back unplugged memory"
+                    " that was touched during a snapshot",
+                    virtio_mem_name(vmem));
+    }
+    virtio_mem_wake_if_due(vmem);
+}
+
+static int virtio_mem_migration_event(NotifierWithReturn *notifier,
+                                      MigrationEvent *event, Error **errp)
+{
+    VirtIOMEM *vmem = container_of(notifier, VirtIOMEMMigrationNotifier,
+                                   notifier)->vmem;
+
+    if (event->type == MIG_EVENT_PRECOPY_SETUP) {
+        virtio_mem_migration_begin(vmem);
+    } else {
+        virtio_mem_migration_end(vmem);
+    }
+    return 0;
+}
+
+/* --- incoming --- */
+
+/*
+ * Of a migration or a snapshot: before the first page arrives.  This is the
+ * only hook that comes that early for both.
+ */
+static int virtio_mem_migration_load_setup(QEMUFile *f, void *opaque,
+                                           Error **errp)
+{
+    virtio_mem_protect_step_aside(opaque, VIRTIO_MEM_ASIDE_LOAD);
+    return 0;
+}
+
+/* At the end, the guard is back already if all was loaded. */
+static int virtio_mem_migration_load_cleanup(void *opaque)
+{
+    if (!migration_in_incoming_postcopy()) {
+        virtio_mem_migration_settle(opaque, VIRTIO_MEM_ASIDE_LOAD, false);
+    }
+    return 0;
+}
+
+static const SaveVMHandlers virtio_mem_migration_handlers = {
+    .load_setup = virtio_mem_migration_load_setup,
+    .load_cleanup = virtio_mem_migration_load_cleanup,
+};
+
+static void virtio_mem_migration_await_postcopy(VirtIOMEM *vmem)
+{
+    timer_mod(vmem->migration->postcopy_timer,
+              qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+              VIRTIO_MEM_POSTCOPY_POLL_MS);
+}
+
+/*
+ * Memory of unplugged blocks was filled with zero pages when it was touched.
+ * That can only be given back when postcopy does not wait for faults any more,
+ * of which the last step is announced to nobody.
+ */
+static void virtio_mem_migration_poll_postcopy(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    if (migration_in_incoming_postcopy()) {
+        virtio_mem_migration_await_postcopy(vmem);
+        return;
+    }
+    virtio_mem_drain(vmem);
+    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_LOAD, true)) {
+        warn_report("virtio-mem '%s': cannot give back unplugged memory that"
+                    " was touched during postcopy", virtio_mem_name(vmem));
+    }
+    virtio_mem_wake_if_due(vmem);
+}
+
+bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp)
+{
+    if (migration_in_incoming_postcopy()) {
+        virtio_mem_migration_await_postcopy(vmem);
+        return true;
+    }
+    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_LOAD, true)) {
+        error_setg(errp, "cannot discard unplugged memory");
+        return false;
+    }
+    return true;
+}
+
+/* --- life --- */
+
+void virtio_mem_migration_realize(VirtIOMEM *vmem)
+{
+    VirtIOMEMMigration *migration = g_new0(VirtIOMEMMigration, 1);
+    size_t i;
+
+    vmem->migration = migration;
+    migration->postcopy_timer = timer_new_ms(
+        QEMU_CLOCK_REALTIME, virtio_mem_migration_poll_postcopy, vmem);
+    for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
+        migration->notifiers[i].vmem = vmem;
+        migration_add_notifier_mode(&migration->notifiers[i].notifier,
+                                    virtio_mem_migration_event,
+                                    virtio_mem_migration_modes[i]);
+    }
+    if (vmem->guard) {
+        register_savevm_live(VIRTIO_MEM_SAVEVM_ID, VMSTATE_INSTANCE_ID_ANY, 1,
+                             &virtio_mem_migration_handlers, vmem);
+    }
+}
+
+void virtio_mem_migration_unrealize(VirtIOMEM *vmem)
+{
+    VirtIOMEMMigration *migration = vmem->migration;
+    size_t i;
+
+    if (vmem->guard) {
+        unregister_savevm(NULL, VIRTIO_MEM_SAVEVM_ID, vmem);
+    }
+    for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
+        migration_remove_notifier(&migration->notifiers[i].notifier);
+    }
+    timer_free(migration->postcopy_timer);
+    g_clear_pointer(&vmem->migration, g_free);
+}

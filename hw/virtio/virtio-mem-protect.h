@@ -1,0 +1,36 @@
+/*
+ * The guard of a virtio-mem device: when it steps aside, what it reports.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_PROTECT_H
+#define HW_VIRTIO_MEM_PROTECT_H
+
+#include "hw/virtio/virtio-mem-state.h"
+
+/*
+ * Whoever must have all of the memory, unplugged or not, for a while: what
+ * comes there would get lost otherwise, or userfaultfd is theirs.
+ */
+typedef enum VirtIOMEMAside {
+    VIRTIO_MEM_ASIDE_LOAD = 1,          /* pages arrive, blocks are not known */
+    VIRTIO_MEM_ASIDE_SNAPSHOT = 2,      /* a background snapshot */
+} VirtIOMEMAside;
+
+/*
+ * Protect all of the memory; before it is discarded.  False with an error if
+ * that is not possible but demanded.
+ */
+bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp);
+void virtio_mem_protect_unrealize(VirtIOMEM *vmem);
+
+/*
+ * Protect nothing, and later what is unplugged then.  Whatever is there should
+ * be discarded after that.  Unless @why was given before, come_back does
+ * nothing and returns false.
+ */
+void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why);
+bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why);
+
+#endif
