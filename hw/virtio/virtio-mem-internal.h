@@ -37,11 +37,6 @@ extern const VMStateDescription vmstate_virtio_mem_device;
 void virtio_mem_vmstate_realize(VirtIOMEM *vmem);
 void virtio_mem_vmstate_unrealize(VirtIOMEM *vmem);
 
-/* --- virtio-mem-reset.c: system reset --- */
-
-void virtio_mem_reset_realize(VirtIOMEM *vmem);
-void virtio_mem_reset_unrealize(VirtIOMEM *vmem);
-
 /* --- virtio-mem-properties.c: what users set and see --- */
 
 /* Add the properties; before any of them is used. */

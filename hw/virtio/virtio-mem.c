@@ -26,6 +26,7 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-protect.h"
 #include "virtio-mem-rdm.h"
+#include "virtio-mem-system-reset.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
 
@@ -162,7 +163,7 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
     virtio_mem_wake_realize(vmem);
     virtio_mem_migration_realize(vmem);
     virtio_mem_vmstate_realize(vmem);
-    virtio_mem_reset_realize(vmem);
+    virtio_mem_system_reset_realize(vmem);
     memory_region_set_ram_discard_manager(&vmem->memdev->mr,
                                           RAM_DISCARD_MANAGER(vmem));
 }
@@ -174,7 +175,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
 
     virtio_mem_drain(vmem);
     memory_region_set_ram_discard_manager(&vmem->memdev->mr, NULL);
-    virtio_mem_reset_unrealize(vmem);
+    virtio_mem_system_reset_unrealize(vmem);
     virtio_mem_vmstate_unrealize(vmem);
     virtio_mem_migration_unrealize(vmem);
     virtio_mem_wake_unrealize(vmem);

@@ -50,7 +50,7 @@ OBJECT_DECLARE_TYPE(VirtIOMEM, VirtIOMEMClass, VIRTIO_MEM)
 typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
 typedef struct VirtIOMEMWake VirtIOMEMWake;
 typedef struct VirtIOMEMProtection VirtIOMEMProtection;
-typedef struct VirtIOMEMMachineReset VirtIOMEMMachineReset;
+typedef struct VirtIOMEMSystemReset VirtIOMEMSystemReset;
 typedef struct VirtIOMEMMigration VirtIOMEMMigration;
 
 /*
@@ -101,7 +101,7 @@ struct VirtIOMEM {
     struct VirtIOMEMMemslots *memslots;
     struct VirtIOMEMWake *wake;
     struct VirtIOMEMMigration *migration;
-    struct VirtIOMEMMachineReset *machine_reset;
+    struct VirtIOMEMSystemReset *system_reset;
     QLIST_HEAD(, RamDiscardListener) listeners;
     NotifierList size_change_notifiers;
     bool populate_failed;

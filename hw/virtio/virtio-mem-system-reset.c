@@ -12,48 +12,50 @@
 #include "qemu/osdep.h"
 #include "hw/resettable.h"
 #include "system/reset.h"
+#include "trace.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
-#include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
+#include "virtio-mem-region.h"
+#include "virtio-mem-system-reset.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
 
-#define TYPE_VIRTIO_MEM_MACHINE_RESET "virtio-mem-machine-reset"
-OBJECT_DECLARE_SIMPLE_TYPE(VirtIOMEMMachineReset, VIRTIO_MEM_MACHINE_RESET)
+#define TYPE_VIRTIO_MEM_SYSTEM_RESET "virtio-mem-system-reset"
+OBJECT_DECLARE_SIMPLE_TYPE(VirtIOMEMSystemReset, VIRTIO_MEM_SYSTEM_RESET)
 
-struct VirtIOMEMMachineReset {
+struct VirtIOMEMSystemReset {
     Object parent_obj;
 
     ResettableState reset_state;
     VirtIOMEM *vmem;            /* outlives us: no reference */
 };
 
-OBJECT_DEFINE_SIMPLE_TYPE_WITH_INTERFACES(VirtIOMEMMachineReset,
-                                          virtio_mem_machine_reset,
-                                          VIRTIO_MEM_MACHINE_RESET, OBJECT,
+OBJECT_DEFINE_SIMPLE_TYPE_WITH_INTERFACES(VirtIOMEMSystemReset,
+                                          virtio_mem_system_reset,
+                                          VIRTIO_MEM_SYSTEM_RESET, OBJECT,
                                           { TYPE_RESETTABLE_INTERFACE }, { })
 
-static void virtio_mem_machine_reset_init(Object *obj)
+static void virtio_mem_system_reset_init(Object *obj)
 {
 }
 
-static void virtio_mem_machine_reset_finalize(Object *obj)
+static void virtio_mem_system_reset_finalize(Object *obj)
 {
 }
 
-static ResettableState *virtio_mem_machine_reset_get_state(Object *obj)
+static ResettableState *virtio_mem_system_reset_get_state(Object *obj)
 {
-    return &VIRTIO_MEM_MACHINE_RESET(obj)->reset_state;
+    return &VIRTIO_MEM_SYSTEM_RESET(obj)->reset_state;
 }
 
 /*
  * SHOULD unplug all blocks (spec: Device Operation), but may keep them if it
  * cannot: the driver that finds them plugged will ask to unplug all.
  */
-static void virtio_mem_machine_reset_hold(Object *obj, ResetType type)
+static void virtio_mem_system_reset_hold(Object *obj, ResetType type)
 {
-    VirtIOMEM *vmem = VIRTIO_MEM_MACHINE_RESET(obj)->vmem;
+    VirtIOMEM *vmem = VIRTIO_MEM_SYSTEM_RESET(obj)->vmem;
 
     /* Memory is there to survive suspend-to-RAM. */
     if (type == RESET_TYPE_WAKEUP) {
@@ -70,28 +72,28 @@ static void virtio_mem_machine_reset_hold(Object *obj, ResetType type)
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
 }
 
-static void virtio_mem_machine_reset_class_init(ObjectClass *klass, void *data)
+static void virtio_mem_system_reset_class_init(ObjectClass *klass, void *data)
 {
     ResettableClass *rc = RESETTABLE_CLASS(klass);
 
-    rc->get_state = virtio_mem_machine_reset_get_state;
-    rc->phases.hold = virtio_mem_machine_reset_hold;
+    rc->get_state = virtio_mem_system_reset_get_state;
+    rc->phases.hold = virtio_mem_system_reset_hold;
 }
 
-void virtio_mem_reset_realize(VirtIOMEM *vmem)
+void virtio_mem_system_reset_realize(VirtIOMEM *vmem)
 {
-    Object *obj = object_new(TYPE_VIRTIO_MEM_MACHINE_RESET);
+    Object *obj = object_new(TYPE_VIRTIO_MEM_SYSTEM_RESET);
 
-    vmem->machine_reset = VIRTIO_MEM_MACHINE_RESET(obj);
-    vmem->machine_reset->vmem = vmem;
+    vmem->system_reset = VIRTIO_MEM_SYSTEM_RESET(obj);
+    vmem->system_reset->vmem = vmem;
     qemu_register_resettable(obj);
 }
 
-void virtio_mem_reset_unrealize(VirtIOMEM *vmem)
+void virtio_mem_system_reset_unrealize(VirtIOMEM *vmem)
 {
-    Object *obj = OBJECT(vmem->machine_reset);
+    Object *obj = OBJECT(vmem->system_reset);
 
     qemu_unregister_resettable(obj);
     object_unref(obj);
-    vmem->machine_reset = NULL;
+    vmem->system_reset = NULL;
 }
