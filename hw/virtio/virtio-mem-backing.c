@@ -98,38 +98,6 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev)
     return migrate_ram_is_ignored(memdev->mr.ram_block);
 }
 
-bool virtio_mem_backing_check(HostMemoryBackend *memdev, Error **errp)
-{
-    const char *id;
-
-    if (!memdev) {
-        error_setg(errp, "'%s' property must be set", VIRTIO_MEM_MEMDEV_PROP);
-        return false;
-    }
-
-    id = object_get_canonical_path_component(OBJECT(memdev));
-    if (host_memory_backend_is_mapped(memdev)) {
-        error_setg(errp, "'%s' property specifies a busy memdev: %s",
-                   VIRTIO_MEM_MEMDEV_PROP, id);
-        return false;
-    }
-    if (!memory_region_is_ram(&memdev->mr) ||
-        memory_region_is_rom(&memdev->mr) || !memdev->mr.ram_block) {
-        error_setg(errp, "'%s' property specifies an unsupported memdev: '%s'"
-                   " is not RAM that can be written", VIRTIO_MEM_MEMDEV_PROP,
-                   id);
-        return false;
-    }
-    if (memdev->prealloc) {
-        error_setg(errp, "'%s' property specifies a memdev with"
-                   " preallocation enabled: '%s'; set '%s' to 'on' on the"
-                   " virtio-mem device instead", VIRTIO_MEM_MEMDEV_PROP, id,
-                   VIRTIO_MEM_PREALLOC_PROP);
-        return false;
-    }
-    return true;
-}
-
 int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
                                uint64_t size)
 {

@@ -12,17 +12,11 @@
 #ifndef HW_VIRTIO_MEM_BACKING_H
 #define HW_VIRTIO_MEM_BACKING_H
 
+#include "qemu/units.h"
 #include "system/hostmem.h"
 
 /* virtio-mem blocks are never smaller, whatever the backend. */
 #define VIRTIO_MEM_MIN_BLOCK_SIZE (1 * MiB)
-
-/*
- * Whether a device can live on @memdev: ordinary RAM that is not mapped by
- * another device and not preallocated.  An error says what is wrong with the
- * 'memdev' property otherwise.  BQL; before the device marks it as mapped.
- */
-bool virtio_mem_backing_check(HostMemoryBackend *memdev, Error **errp);
 
 /*
  * The block size to prefer for @memdev, in bytes: what lets the host use its

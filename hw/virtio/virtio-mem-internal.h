@@ -43,10 +43,4 @@ void virtio_mem_vmstate_unrealize(VirtIOMEM *vmem);
 void virtio_mem_properties_class_init(ObjectClass *klass);
 void virtio_mem_properties_instance_init(VirtIOMEM *vmem);
 
-/*
- * All that can be wrong with the properties, and the memdev; settles those
- * that the user left to us.  At the begin of realize.
- */
-bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
-
 #endif

@@ -18,6 +18,7 @@
 #include "standard-headers/linux/virtio_mem.h"
 #include "system/runstate.h"
 #include "trace.h"
+#include "virtio-mem-check.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
 #include "virtio-mem-internal.h"

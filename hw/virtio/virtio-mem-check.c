@@ -1,0 +1,213 @@
+/*
+ * What the properties of a virtio-mem device may be.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qapi/error.h"
+#include "exec/cpu-common.h"
+#include "exec/ramblock.h"
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
+#include "system/numa.h"
+#include "system/system.h"
+#include "virtio-mem-backing.h"
+#include "virtio-mem-check.h"
+#include "virtio-mem-region.h"
+
+static bool virtio_mem_check_proxy(VirtIOMEM *vmem, Error **errp)
+{
+    DeviceState *proxy = virtio_mem_proxy(vmem);
+    const char *type = object_get_typename(OBJECT(proxy));
+
+    if (!object_dynamic_cast(OBJECT(proxy), TYPE_MEMORY_DEVICE)) {
+        error_setg(errp, "'%s' is not a memory device, so nothing would map"
+                   " the memory of '%s'; use a device such as virtio-mem-pci",
+                   type, TYPE_VIRTIO_MEM);
+        return false;
+    }
+    if (!qdev_get_machine_hotplug_handler(proxy)) {
+        error_setg(errp, "this machine has no place for the memory of a '%s';"
+                   " use a machine such as q35", type);
+        return false;
+    }
+    return true;
+}
+
+/* Ordinary RAM, that no other device uses and that is not preallocated. */
+static bool virtio_mem_check_backing(HostMemoryBackend *memdev, Error **errp)
+{
+    const char *id;
+
+    if (!memdev) {
+        error_setg(errp, "'%s' property must be set", VIRTIO_MEM_MEMDEV_PROP);
+        return false;
+    }
+
+    id = object_get_canonical_path_component(OBJECT(memdev));
+    if (host_memory_backend_is_mapped(memdev)) {
+        error_setg(errp, "'%s' property specifies a busy memdev: %s",
+                   VIRTIO_MEM_MEMDEV_PROP, id);
+        return false;
+    }
+    if (!memory_region_is_ram(&memdev->mr) ||
+        memory_region_is_rom(&memdev->mr) || !memdev->mr.ram_block) {
+        error_setg(errp, "'%s' property specifies an unsupported memdev: '%s'"
+                   " is not RAM that can be written", VIRTIO_MEM_MEMDEV_PROP,
+                   id);
+        return false;
+    }
+    if (memdev->prealloc) {
+        error_setg(errp, "'%s' property specifies a memdev with"
+                   " preallocation enabled: '%s'; set '%s' to 'on' on the"
+                   " virtio-mem device instead", VIRTIO_MEM_MEMDEV_PROP, id,
+                   VIRTIO_MEM_PREALLOC_PROP);
+        return false;
+    }
+    return true;
+}
+
+static bool virtio_mem_check_node(const VirtIOMEM *vmem, Error **errp)
+{
+    const NumaState *numa = MACHINE(qdev_get_machine())->numa_state;
+    const int nb_nodes = numa ? numa->num_nodes : 0;
+
+    if (vmem->node && vmem->node >= nb_nodes) {
+        error_setg(errp, "'%s' property has value '%" PRIu32 "', which exceeds"
+                   " the number of numa nodes: %d", VIRTIO_MEM_NODE_PROP,
+                   vmem->node, nb_nodes ?: 1);
+        return false;
+    }
+    return true;
+}
+
+static bool virtio_mem_settle_inaccessible(VirtIOMEM *vmem, Error **errp)
+{
+    const bool zeropage = virtio_mem_backing_has_shared_zeropage(vmem->memdev);
+
+    if (!VIRTIO_MEM_HAS_LEGACY_GUESTS) {
+        vmem->unplugged_inaccessible = ON_OFF_AUTO_ON;
+    } else if (vmem->unplugged_inaccessible == ON_OFF_AUTO_AUTO) {
+        vmem->unplugged_inaccessible = zeropage ? ON_OFF_AUTO_OFF
+                                                : ON_OFF_AUTO_ON;
+    } else if (vmem->unplugged_inaccessible == ON_OFF_AUTO_OFF && !zeropage) {
+        warn_report("'%s' property set to 'off', but reading unplugged memory"
+                    " of the memdev consumes host memory",
+                    VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
+    }
+
+    if (vmem->dynamic_memslots &&
+        vmem->unplugged_inaccessible != ON_OFF_AUTO_ON) {
+        error_setg(errp, "'%s' property set to 'on' requires '%s' to be 'on'",
+                   VIRTIO_MEM_DYNAMIC_MEMSLOTS_PROP,
+                   VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
+        return false;
+    }
+    return true;
+}
+
+static bool virtio_mem_check_block_size(VirtIOMEM *vmem, Error **errp)
+{
+    const uint64_t page_size = host_memory_backend_pagesize(vmem->memdev);
+    uint64_t preferred;
+
+    virtio_mem_settle_block_size(vmem);
+    if (vmem->block_size < page_size) {
+        error_setg(errp, "'%s' property has value 0x%" PRIx64 ", which is"
+                   " smaller than the page size of the memdev: 0x%" PRIx64,
+                   VIRTIO_MEM_BLOCK_SIZE_PROP, vmem->block_size, page_size);
+        return false;
+    }
+
+    preferred = virtio_mem_backing_default_block_size(vmem->memdev);
+    if (vmem->block_size < preferred) {
+        warn_report("'%s' property is smaller than the default 0x%" PRIx64
+                    " for this memdev: huge pages cannot be used or unplugging"
+                    " may give no memory back", VIRTIO_MEM_BLOCK_SIZE_PROP,
+                    preferred);
+    }
+    return true;
+}
+
+static bool virtio_mem_check_aligned(const VirtIOMEM *vmem, const char *what,
+                                     uint64_t value, Error **errp)
+{
+    if (!QEMU_IS_ALIGNED(value, vmem->block_size)) {
+        error_setg(errp, "%s 0x%" PRIx64 " has to be multiples of '%s' (0x%"
+                   PRIx64 ")", what, value, VIRTIO_MEM_BLOCK_SIZE_PROP,
+                   vmem->block_size);
+        return false;
+    }
+    return true;
+}
+
+bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
+                                     Error **errp)
+{
+    const uint64_t region_size = virtio_mem_region_size(vmem);
+
+    if (!QEMU_IS_ALIGNED(size, vmem->block_size)) {
+        error_setg(errp, "'%s' has to be multiples of '%s' (0x%" PRIx64
+                   "), 0x%" PRIx64 " is not", VIRTIO_MEM_REQUESTED_SIZE_PROP,
+                   VIRTIO_MEM_BLOCK_SIZE_PROP, vmem->block_size, size);
+        return false;
+    }
+    if (size > region_size) {
+        error_setg(errp, "'%s' cannot exceed the memory backend size(0x%"
+                   PRIx64 "), 0x%" PRIx64 " does",
+                   VIRTIO_MEM_REQUESTED_SIZE_PROP, region_size, size);
+        return false;
+    }
+    return true;
+}
+
+static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
+{
+    const uint64_t region_size = virtio_mem_region_size(vmem);
+
+    if (!virtio_mem_check_aligned(vmem, "'" VIRTIO_MEM_ADDR_PROP "' property",
+                                  vmem->addr, errp) ||
+        !virtio_mem_check_aligned(vmem, "'" VIRTIO_MEM_MEMDEV_PROP
+                                  "' property: memdev size", region_size,
+                                  errp) ||
+        !virtio_mem_check_requested_size(vmem, vmem->requested_size, errp)) {
+        return false;
+    }
+    if (region_size / vmem->block_size > VIRTIO_MEM_BLOCKS_MAX) {
+        error_setg(errp, "'%s' property has value 0x%" PRIx64 ", which cuts"
+                   " the memdev of size 0x%" PRIx64 " into more than %" PRIu64
+                   " blocks", VIRTIO_MEM_BLOCK_SIZE_PROP, vmem->block_size,
+                   region_size, VIRTIO_MEM_BLOCKS_MAX);
+        return false;
+    }
+    return true;
+}
+
+/* Unset: as many threads as would preallocate the backend. */
+static void virtio_mem_settle_threads(VirtIOMEM *vmem)
+{
+    if (!vmem->prealloc_threads) {
+        vmem->prealloc_threads = vmem->memdev->prealloc_threads;
+    }
+}
+
+bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
+{
+    if (!virtio_mem_check_proxy(vmem, errp) ||
+        !virtio_mem_check_backing(vmem->memdev, errp) ||
+        !virtio_mem_check_node(vmem, errp)) {
+        return false;
+    }
+    if (should_mlock(mlock_state)) {
+        error_setg(errp, "'%s' is incompatible with locked memory"
+                   " (-overcommit mem-lock): unplugged memory could not be"
+                   " given back", TYPE_VIRTIO_MEM);
+        return false;
+    }
+    virtio_mem_settle_threads(vmem);
+    return virtio_mem_settle_inaccessible(vmem, errp) &&
+           virtio_mem_check_block_size(vmem, errp) &&
+           virtio_mem_check_sizes(vmem, errp);
+}

@@ -1,0 +1,35 @@
+/*
+ * All that can be wrong with the properties of a virtio-mem device.
+ *
+ * A message names the property, the value and the limit.  Management tools
+ * match some of the words, which are those of QEMU since 5.1.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_CHECK_H
+#define HW_VIRTIO_MEM_CHECK_H
+
+#include "hw/virtio/virtio-mem-state.h"
+
+/*
+ * Only x86 has guests that were written before the device could tell them not
+ * to read unplugged memory.
+ */
+#if defined(TARGET_X86_64) || defined(TARGET_I386)
+#define VIRTIO_MEM_HAS_LEGACY_GUESTS 1
+#else
+#define VIRTIO_MEM_HAS_LEGACY_GUESTS 0
+#endif
+
+/*
+ * All that can be wrong with the properties, and the memdev; settles those
+ * that the user left to us.  At the begin of realize.
+ */
+bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
+
+/* Whether the guest may be asked for @size bytes. */
+bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
+                                     Error **errp);
+
+#endif
