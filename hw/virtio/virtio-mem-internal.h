@@ -19,15 +19,6 @@
 #include "virtio-mem-region.h"
 #include "trace.h"
 
-/* --- virtio-mem-request.c: decide and serve the guest's requests --- */
-
-/* The queue and its handler (spec: Device Operation). */
-void virtio_mem_request_realize(VirtIOMEM *vmem);
-void virtio_mem_request_unrealize(VirtIOMEM *vmem);
-
-/* The VM runs again: serve what it left in the queue when it was stopped. */
-void virtio_mem_request_resume(VirtIOMEM *vmem);
-
 /* --- virtio-mem-vmstate.c: the migration stream --- */
 
 extern const VMStateDescription vmstate_virtio_mem;

@@ -1,30 +1,20 @@
 /*
- * Decide and serve the requests of a virtio-mem guest (spec: Device Operation).
+ * Decide on the requests of a virtio-mem guest (spec: Device Operation).
  *
- * One request at a time, in ring order.  For each, one function decides (in
- * the order: type, range, state of the blocks, requested size, transient
- * conditions), the door in virtio-mem-plug.c acts, and the verdict's row in
- * one table is the answer.
- *
- * A coroutine serves the queue.  It waits, and the main loop goes on, while the
- * host populates or discards much memory for a request.
+ * For each, one function decides (in the order: type, range, state of the
+ * blocks, requested size, transient conditions), the door in virtio-mem-plug.c
+ * acts, and the verdict's row in one table is the answer.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "qemu/iov.h"
-#include "qemu/main-loop.h"
+#include "trace.h"
 #include "virtio-mem-config.h"
-#include "virtio-mem-flight.h"
-#include "virtio-mem-internal.h"
 #include "virtio-mem-plug.h"
+#include "virtio-mem-region.h"
+#include "virtio-mem-request.h"
 #include "virtio-mem-wake.h"
-#include "virtio-mem-wire.h"
-
-/* Ring slots; Linux and Windows use two at a time. */
-#define VIRTIO_MEM_QUEUE_SIZE 128
-#define VIRTIO_MEM_REQUESTS_PER_TURN 64
 
 typedef enum VirtIOMEMVerdict {
     VIRTIO_MEM_OK,
@@ -206,146 +196,14 @@ static void virtio_mem_note_verdict(VirtIOMEM *vmem,
     }
 }
 
-static void virtio_mem_answer(VirtIOMEM *vmem, VirtQueueElement *elem,
-                              const VirtIOMEMResponse *response)
-{
-    const size_t len = virtio_mem_wire_write_response(elem->in_sg,
-                                                      elem->in_num, response);
-
-    trace_virtio_mem_send_response(response->type);
-    virtqueue_push(vmem->vq, elem, len);
-    virtio_notify(VIRTIO_DEVICE(vmem), vmem->vq);
-}
-
-/*
- * Form first, before anything changes: a request without room for its response
- * breaks the device instead of being half served.
- */
-static bool coroutine_fn virtio_mem_serve(VirtIOMEM *vmem,
-                                          VirtQueueElement *elem)
+VirtIOMEMResponse coroutine_fn
+virtio_mem_request_serve(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 {
     VirtIOMEMResponse response = { 0 };
-    VirtIOMEMVerdict verdict;
-    VirtIOMEMRequest req;
+    const VirtIOMEMVerdict verdict = virtio_mem_execute(vmem, req,
+                                                        &response.state);
 
-    if (!virtio_mem_wire_response_fits(elem->in_sg, elem->in_num) ||
-        !virtio_mem_wire_read_request(elem->out_sg, elem->out_num, &req)) {
-        const size_t out_len = iov_size(elem->out_sg, elem->out_num);
-        const size_t in_len = iov_size(elem->in_sg, elem->in_num);
-
-        trace_virtio_mem_bad_frame(out_len, in_len);
-        virtio_error(VIRTIO_DEVICE(vmem), "virtio-mem request of %zu bytes"
-                     " with room for a response of %zu bytes: at least %zu and"
-                     " %zu are needed", out_len, in_len,
-                     sizeof(struct virtio_mem_req),
-                     sizeof(struct virtio_mem_resp));
-        return false;
-    }
-
-    verdict = virtio_mem_execute(vmem, &req, &response.state);
-    virtio_mem_note_verdict(vmem, &req, verdict);
+    virtio_mem_note_verdict(vmem, req, verdict);
     response.type = virtio_mem_verdicts[verdict].response;
-    virtio_mem_answer(vmem, elem, &response);
-    return true;
-}
-
-/*
- * MUST NOT consume anything before DRIVER_OK (virtio 1.4: Device
- * Initialization).  A driver that goes on although its features were refused,
- * or that did not accept VERSION_1, is not served either.
- */
-static bool virtio_mem_can_serve(VirtIODevice *vdev)
-{
-    const uint8_t ready = VIRTIO_CONFIG_S_FEATURES_OK |
-                          VIRTIO_CONFIG_S_DRIVER_OK;
-
-    return virtio_mem_is_live() && (vdev->status & ready) == ready &&
-           virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1);
-}
-
-/* Take the next request and serve it; false if there is none, or no sense. */
-static bool coroutine_fn virtio_mem_serve_next(VirtIOMEM *vmem)
-{
-    g_autofree VirtQueueElement *elem = NULL;
-
-    /* To pop nothing costs more than to look. */
-    if (!virtio_mem_can_serve(VIRTIO_DEVICE(vmem)) ||
-        virtio_queue_empty(vmem->vq)) {
-        return false;
-    }
-    elem = virtqueue_pop(vmem->vq, sizeof(*elem));
-    if (!elem) {
-        return false;
-    }
-    if (!virtio_mem_serve(vmem, elem)) {
-        virtqueue_detach_element(vmem->vq, elem, 0);
-        return false;
-    }
-    return true;
-}
-
-/*
- * Serve what is in the queue, but not for ever: a guest may refill it as fast
- * as it is served, and whoever drains the device waits.  The rest is served
- * after everybody else had a turn.
- */
-static void coroutine_fn virtio_mem_serve_queue(void *opaque)
-{
-    VirtIOMEM *vmem = opaque;
-    int budget = VIRTIO_MEM_REQUESTS_PER_TURN;
-
-    virtio_mem_flight_begin(vmem);
-    while (budget && !virtio_mem_is_draining(vmem) &&
-           virtio_mem_serve_next(vmem)) {
-        budget--;
-    }
-    if (!budget || virtio_mem_is_draining(vmem)) {
-        qemu_bh_schedule(vmem->request_bh);
-    }
-    virtio_mem_flight_end(vmem);
-}
-
-static void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
-{
-    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
-
-    /* A request in flight is followed by those that came meanwhile. */
-    if (virtio_mem_is_in_flight(vmem) || !virtio_mem_can_serve(vdev)) {
-        return;
-    }
-    /* An iothread's device may write to the doorbell; it has no BQL later. */
-    if (qemu_get_current_aio_context() != qemu_get_aio_context()) {
-        qemu_bh_schedule(vmem->request_bh);
-        return;
-    }
-    qemu_coroutine_enter(qemu_coroutine_create(virtio_mem_serve_queue, vmem));
-}
-
-static void virtio_mem_go_on(void *opaque)
-{
-    VirtIOMEM *vmem = opaque;
-
-    virtio_mem_handle_requests(VIRTIO_DEVICE(vmem), vmem->vq);
-}
-
-void virtio_mem_request_resume(VirtIOMEM *vmem)
-{
-    if (!virtio_queue_empty(vmem->vq)) {
-        qemu_bh_schedule(vmem->request_bh);
-    }
-}
-
-void virtio_mem_request_realize(VirtIOMEM *vmem)
-{
-    vmem->vq = virtio_add_queue(VIRTIO_DEVICE(vmem), VIRTIO_MEM_QUEUE_SIZE,
-                                virtio_mem_handle_requests);
-    /* Like the queue's handler, not inside of other devices' draining. */
-    vmem->request_bh = virtio_bh_io_new_guarded(DEVICE(vmem), virtio_mem_go_on,
-                                                vmem);
-}
-
-void virtio_mem_request_unrealize(VirtIOMEM *vmem)
-{
-    g_clear_pointer(&vmem->request_bh, qemu_bh_delete);
-    virtio_delete_queue(vmem->vq);
+    return response;
 }

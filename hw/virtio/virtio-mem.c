@@ -26,6 +26,7 @@
 #include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-protect.h"
+#include "virtio-mem-queue.h"
 #include "virtio-mem-rdm.h"
 #include "virtio-mem-system-reset.h"
 #include "virtio-mem-wake.h"
@@ -108,7 +109,7 @@ static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
         return;
     }
     virtio_mem_wake_if_due(vmem);
-    virtio_mem_request_resume(vmem);
+    virtio_mem_queue_resume(vmem);
 }
 
 /* --- realize --- */
@@ -158,7 +159,7 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
 
     virtio_init(vdev, VIRTIO_ID_MEM, sizeof(struct virtio_mem_config));
-    virtio_mem_request_realize(vmem);
+    virtio_mem_queue_realize(vmem);
     virtio_mem_memslots_realize(vmem);
     host_memory_backend_set_mapped(vmem->memdev, true);
     virtio_mem_wake_realize(vmem);
@@ -183,7 +184,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
     host_memory_backend_set_mapped(vmem->memdev, false);
     virtio_mem_memslots_unrealize(vmem);
 
-    virtio_mem_request_unrealize(vmem);
+    virtio_mem_queue_unrealize(vmem);
     virtio_cleanup(vdev);
 
     virtio_mem_protect_unrealize(vmem);

@@ -52,6 +52,7 @@ typedef struct VirtIOMEMWake VirtIOMEMWake;
 typedef struct VirtIOMEMProtection VirtIOMEMProtection;
 typedef struct VirtIOMEMSystemReset VirtIOMEMSystemReset;
 typedef struct VirtIOMEMMigration VirtIOMEMMigration;
+typedef struct VirtIOMEMQueue VirtIOMEMQueue;
 
 /*
  * What the migration stream carries: filled from the live state before saving,
@@ -88,9 +89,8 @@ struct VirtIOMEM {
      * by the threads that work for the request in flight and by those of a
      * migration; nothing changes them then.
      */
-    VirtQueue *vq;
-    QEMUBH *request_bh;             /* goes on serving the queue */
-    Coroutine *request_co;          /* serves it now */
+    struct VirtIOMEMQueue *queue;
+    Coroutine *request_co;          /* serves the queue now */
     struct VirtIOMEMTask *request_task;     /* what it waits for, if anything */
     unsigned int nb_drains;         /* wait for that; atomic */
     uint64_t usable_extent;         /* of the usable region over the request */
