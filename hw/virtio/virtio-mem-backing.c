@@ -13,8 +13,8 @@
 #include "exec/cpu-common.h"
 #include "exec/ramblock.h"
 #include "migration/misc.h"
+#include "trace.h"
 #include "virtio-mem-backing.h"
-#include "virtio-mem-internal.h"
 
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage"
 

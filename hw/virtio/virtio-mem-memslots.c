@@ -7,9 +7,9 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
-#include "virtio-mem-internal.h"
-#include "virtio-mem-backing.h"
+#include "trace.h"
 #include "virtio-mem-memslots.h"
+#include "virtio-mem-region.h"
 
 #define VIRTIO_MEM_MIN_MEMSLOT_SIZE (1 * GiB)
 

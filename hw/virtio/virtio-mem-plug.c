@@ -7,12 +7,13 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
+#include "trace.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
-#include "virtio-mem-internal.h"
 #include "virtio-mem-memslots.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-rdm.h"
+#include "virtio-mem-region.h"
 #include "virtio-mem-work.h"
 
 /* The blocks of @range that are (un)plugged now. */

@@ -18,7 +18,7 @@
 #ifndef HW_VIRTIO_MEM_PLUG_H
 #define HW_VIRTIO_MEM_PLUG_H
 
-#include "hw/virtio/virtio-mem.h"
+#include "hw/virtio/virtio-mem-state.h"
 #include "virtio-mem-blocks.h"
 
 /*

@@ -9,11 +9,11 @@
 #include "qapi/visitor.h"
 #include "hw/qdev-properties.h"
 #include "hw/core/qdev-prop-internal.h"
-#include "hw/virtio/virtio-mem.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-check.h"
 #include "virtio-mem-config.h"
-#include "virtio-mem-internal.h"
+#include "virtio-mem-properties.h"
+#include "virtio-mem-region.h"
 
 static void virtio_mem_get_size(Object *obj, Visitor *v, const char *name,
                                 void *opaque, Error **errp)

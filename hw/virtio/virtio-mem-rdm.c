@@ -6,8 +6,8 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
-#include "virtio-mem-internal.h"
 #include "virtio-mem-rdm.h"
+#include "virtio-mem-region.h"
 
 typedef int (*VirtIOMEMRdmFn)(MemoryRegionSection *part, void *opaque);
 

@@ -15,7 +15,7 @@
 #ifndef HW_VIRTIO_MEM_RDM_H
 #define HW_VIRTIO_MEM_RDM_H
 
-#include "hw/virtio/virtio-mem.h"
+#include "hw/virtio/virtio-mem-state.h"
 #include "virtio-mem-blocks.h"
 
 /* Set the methods of the interface that the device class implements. */

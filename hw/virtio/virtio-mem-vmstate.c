@@ -22,10 +22,10 @@
 #include "virtio-mem-backing.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-flight.h"
-#include "virtio-mem-internal.h"
 #include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-vmstate.h"
 #include "virtio-mem-wake.h"
 
 /* --- what must match --- */

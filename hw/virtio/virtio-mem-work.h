@@ -17,7 +17,7 @@
 #ifndef HW_VIRTIO_MEM_WORK_H
 #define HW_VIRTIO_MEM_WORK_H
 
-#include "hw/virtio/virtio-mem.h"
+#include "hw/virtio/virtio-mem-state.h"
 #include "virtio-mem-blocks.h"
 
 /* What to work on: the blocks inside @within that are (un)plugged in @blocks */

@@ -10,7 +10,7 @@
 #include "qemu/osdep.h"
 #include "qemu/units.h"
 #include "hw/virtio/virtio-mem-backing.h"
-#include "hw/virtio/virtio-mem-internal.h"
+#include "hw/virtio/virtio-mem-region.h"
 #include "hw/virtio/virtio-mem-memslots.h"
 
 #define RANDOM_PROGRAMS 10

@@ -25,6 +25,7 @@
 #include "hw/virtio/virtio-mem-migration.h"
 #include "hw/virtio/virtio-mem-plug.h"
 #include "hw/virtio/virtio-mem-protect.h"
+#include "hw/virtio/virtio-mem-vmstate.h"
 #include "hw/virtio/virtio-mem-wake.h"
 #include "virtio-mem-streams.h"
 

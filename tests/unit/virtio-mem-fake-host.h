@@ -14,7 +14,7 @@
 #ifndef VIRTIO_MEM_FAKE_HOST_H
 #define VIRTIO_MEM_FAKE_HOST_H
 
-#include "hw/virtio/virtio-mem-internal.h"
+#include "hw/virtio/virtio-mem-region.h"
 
 #define FAKE_BLOCK_SIZE (2 * MiB)
 #define FAKE_BLOCKS_PER_SLOT 6

@@ -13,7 +13,7 @@
 #ifndef VIRTIO_MEM_FAKE_SCENE_H
 #define VIRTIO_MEM_FAKE_SCENE_H
 
-#include "hw/virtio/virtio-mem-internal.h"
+#include "hw/virtio/virtio-mem-region.h"
 
 #define FAKE_PAGE_SIZE (4 * KiB)
 #define BLOCK_PAGES 4
