@@ -63,6 +63,7 @@ static void stay_on(int cpu)
 
 static int read_until_end(const char *resource, struct shared *shared)
 {
+    /* Each read must reach the device: volatile. */
     const volatile uint32_t *reg = map(4096, 0, open_or_exit(resource));
     const uint32_t value = *reg;
     unsigned long reads, wrong = 0;

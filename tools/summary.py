@@ -57,4 +57,3 @@ def report(runs):
     print(f'{count["passed"]} passed, {count["failed"]} failed, '
           f'{count["skipped"]} skipped')
     return 1 if count['failed'] or not count['passed'] else 0
-

@@ -8,7 +8,6 @@ import gzip
 import subprocess
 import time
 
-import host
 import program
 import virtio_mem_parts as parts
 from monitor import Monitor

@@ -62,10 +62,11 @@ def _requests(run, content):
     """Plug and unplug again and again; return the two ratios."""
     plug, unplug = ({guard: [] for guard in GUARDS} for _ in range(2))
     with contextlib.ExitStack() as stack:
-        guests = {guard: stack.enter_context(
-            TinyGuest(AT_ONCE, wrapper=('taskset', '-c', str(THERE)),
-                      device=DEVICES[content] + _options(run, guard)))
-            for guard in GUARDS}
+        guests = {}
+        for guard in GUARDS:
+            guests[guard] = stack.enter_context(
+                TinyGuest(AT_ONCE, wrapper=('taskset', '-c', str(THERE)),
+                          device=DEVICES[content] + _options(run, guard)))
         stack.enter_context(_at(HERE))
         for guest in guests.values():
             guest.start()

@@ -77,7 +77,7 @@ int main(void)
     unsigned reads;
     double ns_per_tick;
 
-    signal(SIGTERM, end);
+    sigaction(SIGTERM, &(struct sigaction){ .sa_handler = end }, NULL);
     if (come_first()) {
         perror("timer-gap");
         return 1;

@@ -233,8 +233,8 @@ class VirtioMemMigration(MigrationTest):
         guest.resize(1 * GiB)
         # Linux fills memory from below, with few exceptions.
         pattern.write(guest, 2)
-        self.load_balloon_above(guest, guest.device_info()['memaddr'] +
-                                       USABLE_AT_MOST)
+        first = guest.device_info()['memaddr']
+        self.load_balloon_above(guest, first + USABLE_AT_MOST)
         total = guest.mem_total()
         for balloon, hop in zip((384, 448, 384), HOPS):
             # An unused ring is as good as a lost one.
