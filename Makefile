@@ -3,8 +3,8 @@
 # The short names. What they do is in tools/ and meson.build; everything that
 # is made lies below build/.
 
-export QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL OLD_GUEST_INITRD \
-	ACCEL KEEP RUNS BENCH_SIZE BENCH_DEVICE
+export BOOTSTRAP QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL \
+	OLD_GUEST_INITRD ACCEL KEEP RUNS BENCH_SIZE BENCH_DEVICE
 
 MAKEFLAGS += --no-print-directory
 FETCHED = $(addprefix build/,apt download pkg debian-qemu base)
@@ -15,7 +15,17 @@ all: tree                   ## build QEMU with this device
 demo: all guest             ## resize a live Linux guest before your eyes
 	tools/demo
 
-check: all guest old-guest  ## run the tests; a part of them: make check T=PATTERN
+lint:                       ## check what needs no build: style, pages, floors
+	tools/bootstrap --lint
+	tools/lint
+
+unit: tree                  ## the unit tests only: no guest, no system emulator
+	tools/check --suite unit $(T)
+
+qtest: tree                 ## tests with a tiny guest; a part: make qtest T=X
+	tools/check --suite qtest $(T)
+
+check: all guest old-guest  ## run all tests; a part: make check T=PATTERN
 	tools/bootstrap --tests --docs
 	tools/check $(T)
 
@@ -35,7 +45,7 @@ docs: tree                  ## build QEMU's manual with our pages
 stock: tree                 ## build QEMU as Debian ships it, to compare with
 	tools/build stock
 
-series: tree                ## make a patch series for QEMU: build/series
+series: $(if $(BASE),,tree) ## make a patch series for QEMU: build/series
 	tools/series $(BASE)
 
 series-check: series        ## check each patch of it: style, build, tests
@@ -54,6 +64,7 @@ distclean:                  ## remove build/ altogether
 
 help:                       ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24
+	@echo '  BOOTSTRAP=no          install no packages'
 	@echo '  QEMU_SRC=DIR          use another unpacked QEMU 10.0.x'
 	@echo '  BASE=DIR              for series: a git tree of QEMU 10.0.x'
 	@echo '  GUEST_KERNEL=FILE GUEST_INITRD=FILE    use another guest'
@@ -77,4 +88,5 @@ endif
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-compile docs stock series \
-	series-check bench clean distclean help tree guest old-guest
+	series-check bench clean distclean help tree guest old-guest lint unit \
+	qtest

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""tools/lint finds what it is there for, and says what it could not do."""
+
+import contextlib
+import io
+import tempfile
+import unittest
+from pathlib import Path
+from unittest import mock
+
+import program
+import virtio_mem_tap
+
+lint = program.load('lint')
+
+
+class Lint(unittest.TestCase):
+
+    def setUp(self):
+        tmp = tempfile.TemporaryDirectory()
+        self.addCleanup(tmp.cleanup)
+        self.root = Path(tmp.name)
+        for name, value in (('ROOT', self.root), ('PASSED', self.root / 'ok'),
+                            ('explanations', lambda: [])):
+            patched = mock.patch.object(lint, name, value)
+            patched.start()
+            self.addCleanup(patched.stop)
+
+    def write(self, name, text):
+        (self.root / name).write_text(text)
+        return name
+
+    def test_long_line_is_found(self):
+        good = self.write('good.c', 'x' * 80 + '\n')
+        bad = self.write('bad.c', '\n' + 'x' * 81 + '\n')
+        self.assertEqual(lint.check_widths([good, bad]),
+                         'bad.c:2: column 81: line is too long\n')
+
+    def test_pages_and_patches_may_be_wide(self):
+        names = [self.write(name, 'x' * 99) for name in ('a.md', 'b.patch')]
+        self.assertEqual(lint.check_widths(names), '')
+
+    def test_unknown_name_in_a_program_is_found(self):
+        name = self.write('tool', '#!/usr/bin/python3\nprint(nothing)\n')
+        self.assertIn("undefined name 'nothing'", lint.check_python([name]))
+
+    def test_style_of_python_is_checked(self):
+        name = self.write('a.py', 'x=1\n')
+        self.assertIn('E225', lint.check_python_style([name]))
+
+    def test_style_is_checked_until_it_is_good(self):
+        if not lint.CHECKPATCH.exists():
+            self.skipTest(f'{lint.CHECKPATCH} is missing: make tree')
+        name = self.write('a.c', 'int f(void)\n{\n\treturn 0;\n}\n')
+        for _ in range(2):
+            self.assertIn('code indent should never use tabs',
+                          lint.check_style([name]))
+        self.write(name, 'int f(void)\n{\n    return 0;\n}\n')
+        self.assertEqual(lint.check_style([name]), '')
+        with mock.patch.object(lint, 'run', self.fail):
+            self.assertEqual(lint.check_style([name]), '')
+
+    def test_explained_warning_is_none(self):
+        if not lint.CHECKPATCH.exists():
+            self.skipTest(f'{lint.CHECKPATCH} is missing: make tree')
+        name = self.write('a.c', '#if defined(__x86_64__)\n#endif\n')
+        self.assertIn('architecture specific', lint.check_style([name]))
+        with mock.patch.object(lint, 'explanations',
+                               lambda: [lint.re.compile('architecture')]):
+            self.assertEqual(lint.check_style([name]), '')
+
+    def test_what_cannot_be_checked_is_said(self):
+        said = io.StringIO()
+        with mock.patch.object(lint, 'CHECKPATCH', self.root / 'none'), \
+                contextlib.redirect_stdout(said):
+            self.assertTrue(lint.do('style', []))
+        self.assertIn('style: not checked, this lacks: ', said.getvalue())
+
+    def test_missing_program_is_said_with_the_remedy(self):
+        with self.assertRaisesRegex(lint.Skipped, 'no-such.*bootstrap --lint'):
+            lint.output_of('no-such-program')
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()
