@@ -11,6 +11,9 @@ BASE/P with no fuzz.  Two files hold named units (see units.py).  TREE is a
 copy of BASE, made here when it is missing.  Everything is computed before
 anything is written, and a file that is already right is not touched: its
 time stays, and nothing that needs it is built again.
+
+Of a checkout, only what git knows is part of the project: a core dump or an
+editor's copy is not, nor is a new file before "git add", which is said.
 """
 
 import os
@@ -39,8 +42,33 @@ class OverlayError(Exception):
     """The overlay does not fit the base."""
 
 
+def git_files(project):
+    """The paths that git knows; None if @project is no checkout."""
+    if not (project / '.git').exists():
+        return None
+    run = subprocess.run(['git', '-C', project, 'ls-files', '-z'], text=True,
+                         check=False, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    if run.returncode:
+        raise OverlayError(f'git does not list the files of {project}: '
+                           f'{run.stderr.strip()}')
+    return set(run.stdout.split('\0'))
+
+
 def overlay_files(project):
     """The paths, relative to @project, of all that belongs to the overlay."""
+    known = git_files(project)
+    return [path for path in present_files(project)
+            if known is None or path in known]
+
+
+def strangers(project):
+    """The paths of what would belong to the overlay if git knew it."""
+    return sorted(set(present_files(project)) - set(overlay_files(project)))
+
+
+def present_files(project):
+    """The paths, relative to @project, of all that may be overlay."""
     for top, dirs, files in os.walk(project):
         top = Path(top).relative_to(project)
         own = {n for n in dirs + files
@@ -158,10 +186,15 @@ def lay_over(base, project, tree):
 def main():
     if len(sys.argv) != 4:
         sys.exit('usage: tools/overlay BASE PROJECT TREE')
+    base, project, tree = (Path(os.path.abspath(a)) for a in sys.argv[1:])
     try:
-        changed = lay_over(*(Path(os.path.abspath(a)) for a in sys.argv[1:]))
+        changed = lay_over(base, project, tree)
+        unknown = strangers(project)
     except (OverlayError, units.UnitError) as error:
         sys.exit(f'overlay: error: {error}')
+    if unknown:
+        print('overlay: left out, because git does not know it ("git add" '
+              f'makes it part of the tree): {" ".join(unknown)}')
     if changed:
         print(f'overlay: {changed} files of the tree brought up to date')
 

@@ -102,6 +102,25 @@ class Overlay(unittest.TestCase):
                      'dir/whole~', 'dir/numbers.orig', 'dir/numbers.patch'):
             self.assertFalse((self.tree / path).exists(), path)
 
+    def test_only_what_git_knows_is_laid_over(self):
+        for command in ('init', '--quiet'), ('add', 'new', 'dir'):
+            subprocess.run(['git', '-C', self.project, *command], check=True)
+        self.write(self.project, {'core': '', 'dir/late.c': '', 'dir/a~': ''})
+        said = self.lay()
+        self.assertTrue((self.tree / 'new/file').exists())
+        self.assertIn('git does not know it', said)
+        self.assertIn(': core dir/late.c\n', said)
+        for path in 'core', 'dir/late.c':
+            self.assertFalse((self.tree / path).exists(), path)
+        subprocess.run(['git', '-C', self.project, 'add', 'dir/late.c'],
+                       check=True)
+        self.lay()
+        self.assertTrue((self.tree / 'dir/late.c').exists())
+
+    def test_a_checkout_that_git_refuses_is_an_error(self):
+        self.write(self.project, {'.git': 'gitdir: /none\n'})
+        self.assertIn('git does not list the files', self.refused())
+
     def test_second_run_touches_nothing(self):
         self.lay()
         before = self.times()

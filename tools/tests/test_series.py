@@ -122,17 +122,17 @@ class Base(unittest.TestCase):
     def setUp(self):
         tmp = tempfile.TemporaryDirectory()
         self.addCleanup(tmp.cleanup)
-        self.base, project, self.result = (
+        self.base, self.project, self.result = (
             Path(tmp.name, d) for d in ('base', 'project', 'result'))
         self.patch(mock.patch.dict(os.environ, {
             f'GIT_{role}_{what}': 'T' for role in ('AUTHOR', 'COMMITTER')
             for what in ('NAME', 'EMAIL')}))
         write(self.base, self.BASE)
-        write(project, self.PROJECT)
-        self.commit(project)
+        write(self.project, self.PROJECT)
+        self.commit(self.project)
         self.patch(mock.patch.multiple(
-            series, ROOT=project, SERIES=self.result,
-            TREE=self.result / 'tree', EDIT=project / 'tools/off.patch',
+            series, ROOT=self.project, SERIES=self.result,
+            TREE=self.result / 'tree', EDIT=self.project / 'tools/off.patch',
             COMPLETE='hw/virtio/virtio-mem.c'))
 
     def patch(self, patched):
@@ -167,6 +167,12 @@ class Base(unittest.TestCase):
     def test_unpacked_source(self):
         self.series()
         self.check()
+
+    def test_stray_file_is_in_no_patch_and_stops_nothing(self):
+        write(self.project, {'core': 'dumped', 'notes~': 'old'})
+        self.series()
+        self.check()
+        self.assertFalse((self.result / 'tree/core').exists())
 
     def test_git_tree_is_left_alone(self):
         self.commit(self.base)
