@@ -39,7 +39,8 @@ typedef struct VirtIOMEMMigrationNotifier {
 
 struct VirtIOMEMMigration {
     QEMUTimer *postcopy_timer;
-    VirtIOMEMMigrationNotifier notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
+    VirtIOMEMMigrationNotifier
+        notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
 };
 
 /*
