@@ -22,9 +22,11 @@
 #include "virtio-mem-blocks.h"
 
 /*
- * Plug @range, all of which is unplugged.  Returns 0; or a negative errno, and
- * nothing changed, when the host has no memory for it ('prealloc'), when the
- * device is drained before it has (-ECANCELED), or when a listener refused.
+ * Plug @range, all of which is unplugged.  It reads as zero then, whatever was
+ * written there before.  Returns 0; or a negative errno, and nothing changed,
+ * when the host did not take that back, when it has no memory ('prealloc'),
+ * when the device is drained before it has (-ECANCELED), or when a listener
+ * refused.
  */
 int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
                                              VirtIOMEMRange range);
@@ -36,7 +38,11 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
 int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
                                                VirtIOMEMRange range);
 
-/* The same for all plugged blocks, of which there may be none. */
+/*
+ * The same for all plugged blocks, of which there may be none; and give back
+ * all memory in the others, too.  Its cost does not depend on how many runs of
+ * blocks are plugged.
+ */
 int coroutine_mixed_fn virtio_mem_unplug_all(VirtIOMEM *vmem);
 
 /*

@@ -40,6 +40,7 @@ void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
     }
     trace_virtio_mem_guard_aside(why);
     vmem->protection->aside |= why;
+    vmem->unplugged_is_clean = false;
     virtio_mem_guard_step_aside(vmem->guard);
 }
 

@@ -118,13 +118,12 @@ virtio_mem_request_change(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
 static VirtIOMEMVerdict coroutine_fn
 virtio_mem_request_unplug_all(VirtIOMEM *vmem)
 {
-    if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
-        if (virtio_mem_is_busy()) {
+    if (virtio_mem_is_busy()) {
+        if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
             return VIRTIO_MEM_MIGRATING;
         }
-        if (virtio_mem_unplug_all(vmem)) {
-            return VIRTIO_MEM_HOST_REFUSED;
-        }
+    } else if (virtio_mem_unplug_all(vmem)) {
+        return VIRTIO_MEM_HOST_REFUSED;
     }
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
     return VIRTIO_MEM_OK;

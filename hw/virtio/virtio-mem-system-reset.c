@@ -12,6 +12,7 @@
 #include "qemu/osdep.h"
 #include "hw/resettable.h"
 #include "system/reset.h"
+#include "system/runstate.h"
 #include "trace.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
@@ -50,6 +51,20 @@ static ResettableState *virtio_mem_system_reset_get_state(Object *obj)
 }
 
 /*
+ * Around a migration, memory may hold what has arrived, or what another QEMU
+ * goes on with: leave it alone, if nothing is plugged that has to go.
+ */
+static bool system_reset_may_discard(const VirtIOMEM *vmem)
+{
+    if (virtio_mem_is_busy()) {
+        return false;
+    }
+    return virtio_mem_blocks_count_plugged(vmem->blocks) ||
+           !(runstate_check(RUN_STATE_INMIGRATE) ||
+             runstate_check(RUN_STATE_POSTMIGRATE));
+}
+
+/*
  * SHOULD unplug all blocks (spec: Device Operation), but may keep them if it
  * cannot: the driver that finds them plugged will ask to unplug all.
  */
@@ -64,8 +79,10 @@ static void virtio_mem_system_reset_hold(Object *obj, ResetType type)
 
     virtio_mem_drain(vmem);
     virtio_mem_guard_take_back(vmem->guard);
-    if (virtio_mem_blocks_count_plugged(vmem->blocks) &&
-        (virtio_mem_is_busy() || virtio_mem_unplug_all(vmem))) {
+    if (system_reset_may_discard(vmem)) {
+        virtio_mem_unplug_all(vmem);
+    }
+    if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
         trace_virtio_mem_reset_kept(virtio_mem_plugged_size(vmem));
         return;
     }

@@ -22,17 +22,20 @@
  * in small pages: populating is slow, and giving shared memory back is slower
  * than private memory.  But each call costs something, too, and most of a huge
  * region may not be populated: slices to discard grow with it, so that their
- * number does not.
+ * number has a limit; and beyond that while calls turn out to be short.
  */
 #define VIRTIO_MEM_POPULATE_SLICE (2 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
 #define VIRTIO_MEM_DISCARD_SHARED_SLICE (4 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICES_MAX 1024
+#define VIRTIO_MEM_DISCARD_SLICES_MIN 64
+#define VIRTIO_MEM_SHORT_CALL_US 100
+#define VIRTIO_MEM_LONG_CALL_US 1000
 
 /*
  * A trip through the thread pool costs more than to discard memory of which
  * little is populated, or which is in huge pages.  Nobody knows beforehand, so
- * discarding is tried in place for that long.
+ * to discard a few slices is tried in place for that long.
  */
 #define VIRTIO_MEM_TRY_US 500
 
@@ -48,7 +51,8 @@ typedef struct VirtIOMEMWork {
     VirtIOMEMWorkFn fn;
     bool is_long;               /* for sure; and may be given up halfway */
     uint64_t size;              /* of all parts, in bytes */
-    uint64_t slice;
+    uint64_t min_slice;
+    uint64_t max_slice;
     unsigned int nb_threads;
 
     /* How far it is. */
@@ -56,6 +60,7 @@ typedef struct VirtIOMEMWork {
     VirtIOMEMRange run;         /* of blocks, being handed out */
     uint64_t offset;            /* of the next slice in it */
     uint64_t end;
+    uint64_t slice;             /* how large it is, min_slice to max_slice */
     int ret;                    /* the first failure ends the work */
     Error *err;
 } VirtIOMEMWork;
@@ -75,8 +80,13 @@ static bool virtio_mem_work_next_run(VirtIOMEMWork *work)
 {
     const VirtIOMEMParts *parts = &work->parts;
 
-    if (!virtio_mem_blocks_next_run(parts->blocks, parts->within,
-                                    parts->plugged, &work->run)) {
+    if (!parts->blocks) {
+        if (work->run.nb_blocks) {
+            return false;
+        }
+        work->run = parts->within;
+    } else if (!virtio_mem_blocks_next_run(parts->blocks, parts->within,
+                                           parts->plugged, &work->run)) {
         return false;
     }
     work->offset = virtio_mem_range_offset(work->vmem, work->run);
@@ -105,10 +115,17 @@ static bool virtio_mem_work_next(VirtIOMEMWork *work, uint64_t *offset,
     return true;
 }
 
-static void virtio_mem_work_fail(VirtIOMEMWork *work, int ret, Error *err)
+/* A slice took so long; the first failure is what counts. */
+static void virtio_mem_work_note(VirtIOMEMWork *work, int64_t us, int ret,
+                                 Error *err)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
+    if (us > VIRTIO_MEM_LONG_CALL_US) {
+        work->slice = work->min_slice;
+    } else if (us < VIRTIO_MEM_SHORT_CALL_US) {
+        work->slice = MIN(2 * work->slice, work->max_slice);
+    }
     work->ret = work->ret ?: ret;
     error_propagate(&work->err, err);
 }
@@ -117,15 +134,15 @@ static bool virtio_mem_work_do_slice(VirtIOMEMWork *work)
 {
     uint64_t offset, size;
     Error *err = NULL;
+    int64_t start;
     int ret;
 
     if (!virtio_mem_work_next(work, &offset, &size)) {
         return false;
     }
+    start = g_get_monotonic_time();
     ret = work->fn(work->vmem->memdev, offset, size, &err);
-    if (ret) {
-        virtio_mem_work_fail(work, ret, err);
-    }
+    virtio_mem_work_note(work, g_get_monotonic_time() - start, ret, err);
     return true;
 }
 
@@ -138,25 +155,18 @@ static void *virtio_mem_work_take_part(void *opaque)
     return NULL;
 }
 
-static uint64_t virtio_mem_discard_slice_size(HostMemoryBackend *memdev)
-{
-    return ROUND_UP(memdev->share ? VIRTIO_MEM_DISCARD_SHARED_SLICE
-                                  : VIRTIO_MEM_DISCARD_SLICE,
-                    host_memory_backend_pagesize(memdev));
-}
-
 /* Do what can be done in a short time.  False if something is left. */
 static bool virtio_mem_work_try(VirtIOMEMWork *work)
 {
     const int64_t end = g_get_monotonic_time() + VIRTIO_MEM_TRY_US;
-    const uint64_t slice = work->slice;
     bool left = true;
 
-    work->slice = virtio_mem_discard_slice_size(work->vmem->memdev);
+    if (work->size > VIRTIO_MEM_DISCARD_SLICES_MIN * work->min_slice) {
+        return false;
+    }
     while (left && g_get_monotonic_time() < end) {
         left = virtio_mem_work_do_slice(work);
     }
-    work->slice = slice;
     return !left;
 }
 
@@ -276,6 +286,9 @@ static uint64_t virtio_mem_parts_size(const VirtIOMEM *vmem,
     VirtIOMEMRange run;
     uint64_t size = 0;
 
+    if (!parts->blocks) {
+        return virtio_mem_range_size(vmem, parts->within);
+    }
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts->blocks, parts->within,
                                   parts->plugged, run) {
         size += virtio_mem_range_size(vmem, run);
@@ -285,7 +298,7 @@ static uint64_t virtio_mem_parts_size(const VirtIOMEM *vmem,
 
 static unsigned int virtio_mem_work_count_threads(const VirtIOMEMWork *work)
 {
-    const uint64_t nb_slices = DIV_ROUND_UP(work->size, work->slice);
+    const uint64_t nb_slices = DIV_ROUND_UP(work->size, work->min_slice);
     const uint64_t max = MIN(g_get_num_processors(),
                              VIRTIO_MEM_WORK_MAX_THREADS);
 
@@ -305,8 +318,10 @@ static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
 
     if (!may_yield && !work->is_long) {
         /* Everybody waits for the end, whatever happens in between. */
-        work->slice = MAX(work->slice, VIRTIO_MEM_DISCARD_SLICE);
+        work->min_slice = MAX(work->min_slice, VIRTIO_MEM_DISCARD_SLICE);
     }
+    work->max_slice = MAX(work->max_slice, work->min_slice);
+    work->slice = work->min_slice;
     work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
     qemu_mutex_init(&work->lock);
 
@@ -335,8 +350,8 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
         .fn = virtio_mem_backing_populate,
         .is_long = true,
         .size = virtio_mem_parts_size(vmem, &parts),
-        .slice = ROUND_UP(VIRTIO_MEM_POPULATE_SLICE,
-                          host_memory_backend_pagesize(vmem->memdev)),
+        .min_slice = ROUND_UP(VIRTIO_MEM_POPULATE_SLICE,
+                              host_memory_backend_pagesize(vmem->memdev)),
     };
     const int ret = virtio_mem_work_run(&work);
 
@@ -351,17 +366,27 @@ static int virtio_mem_work_discard_slice(HostMemoryBackend *memdev,
     return virtio_mem_backing_discard(memdev, offset, size);
 }
 
+/* What slices are multiples of. */
+static uint64_t virtio_mem_discard_unit(HostMemoryBackend *memdev)
+{
+    return ROUND_UP(memdev->share ? VIRTIO_MEM_DISCARD_SHARED_SLICE
+                                  : VIRTIO_MEM_DISCARD_SLICE,
+                    host_memory_backend_pagesize(memdev));
+}
+
 int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
                                                VirtIOMEMParts parts)
 {
     const uint64_t size = virtio_mem_parts_size(vmem, &parts);
+    const uint64_t unit = virtio_mem_discard_unit(vmem->memdev);
     VirtIOMEMWork work = {
         .vmem = vmem,
         .parts = parts,
         .fn = virtio_mem_work_discard_slice,
         .size = size,
-        .slice = ROUND_UP(MAX(size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1),
-                          virtio_mem_discard_slice_size(vmem->memdev)),
+        .min_slice = ROUND_UP(MAX(size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1),
+                              unit),
+        .max_slice = ROUND_UP(size / VIRTIO_MEM_DISCARD_SLICES_MIN, unit),
     };
 
     return virtio_mem_work_run(&work);

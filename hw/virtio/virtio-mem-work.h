@@ -20,7 +20,10 @@
 #include "hw/virtio/virtio-mem-state.h"
 #include "virtio-mem-blocks.h"
 
-/* What to work on: the blocks inside @within that are (un)plugged in @blocks */
+/*
+ * What to work on: the blocks inside @within that are (un)plugged in @blocks;
+ * or, without @blocks, all inside @within.
+ */
 typedef struct VirtIOMEMParts {
     const VirtIOMEMBlocks *blocks;
     VirtIOMEMRange within;

@@ -14,7 +14,8 @@ static VirtioMemHeld flight_begin(VirtioMemGuest *vm, uint16_t type,
     virtio_mem_queue_request(vm, &(VirtioMemRequest) {
         .type = type, .addr = vm->addr, .nb_blocks = VM_FLIGHT_BLOCKS });
     virtio_mem_kick(vm);
-    return virtio_mem_hold_next(call);
+    /* Without a guard, PLUG discards before it populates. */
+    return virtio_mem_hold_skip_to(call);
 }
 
 VirtioMemHeld virtio_mem_flight_plug(VirtioMemGuest *vm)

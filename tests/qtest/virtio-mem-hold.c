@@ -113,13 +113,31 @@ static bool hold_accept(VirtioMemHeld *held, int timeout_ms)
     return true;
 }
 
-VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected)
+static VirtioMemHeld hold_next(void)
 {
     VirtioMemHeld held;
     bool asked = hold_accept(&held, VM_WAIT_USEC / 1000);
 
     g_assert_true(asked);
+    return held;
+}
+
+VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected)
+{
+    VirtioMemHeld held = hold_next();
+
     g_assert_cmpint(held.question.call, ==, expected);
+    return held;
+}
+
+VirtioMemHeld virtio_mem_hold_skip_to(VirtioMemHostCall call)
+{
+    VirtioMemHeld held = hold_next();
+
+    while (held.question.call != call) {
+        virtio_mem_hold_release(held, 0);
+        held = hold_next();
+    }
     return held;
 }
 

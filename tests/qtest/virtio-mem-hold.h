@@ -62,6 +62,8 @@ void virtio_mem_hold_end(void);
 
 /* The next call that waits, which comes within a minute or the test fails. */
 VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected);
+/* The next one of this kind; those of the other that come before it go on. */
+VirtioMemHeld virtio_mem_hold_skip_to(VirtioMemHostCall call);
 /* Let it happen, or fail with @error (an errno). */
 void virtio_mem_hold_release(VirtioMemHeld held, int error);
 

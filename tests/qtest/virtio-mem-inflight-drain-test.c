@@ -210,7 +210,7 @@ static void test_own_register(VirtioMemGuest *unused)
         .nb_blocks = VM_FLIGHT_BLOCKS });
     virtio_mem_add_chain(vm, segments, ARRAY_SIZE(segments));
     virtio_mem_kick(vm);
-    virtio_mem_hold_release(virtio_mem_hold_next(VM_HOST_POPULATE), 0);
+    virtio_mem_hold_release(virtio_mem_hold_skip_to(VM_HOST_POPULATE), 0);
     virtio_mem_hold_end();
     vm_wait_until(virtio_mem_status(vm) == 0);
     virtio_mem_restart_driver(vm);

@@ -5,9 +5,14 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/bitmap.h"
+#include "virtio-mem-host-memory.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
+
+#define UNPROTECTED "protect-unplugged=off"
+#define LEFTOVERS (64 * MiB)
+/* A device that discards all of its region makes so many calls, or fewer. */
+#define MAX_DISCARDS 1024
 
 /* --- plugged --- */
 
@@ -107,6 +112,35 @@ static void test_replugged_file(VirtioMemGuest *unused)
 static void test_replugged_prealloc(VirtioMemGuest *vm)
 {
     test_replugged(vm);
+}
+
+/* What was written before a block was plugged is gone when it is. */
+static void memory_check_unprotected(const char *backend, const char *device)
+{
+    VirtioMemOptions opts = { .memdev = backend, .device = device };
+    VirtioMemGuest *vm = virtio_mem_guest_start(&opts);
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    virtio_mem_fill(vm, vm->addr, 0x5a, 8 * VM_BLOCK);
+    vm_assert_plug(vm, 2, 4, ACK);
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 2, 4, 0));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 1, 1, 0x5a));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 6, 1, 0x5a));
+    virtio_mem_check_invariants(vm);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_unprotected(VirtioMemGuest *unused)
+{
+    static const char *const backends[] = {
+        "memory-backend-ram,id=vmem0,size=1G",
+        "memory-backend-memfd,id=vmem0,share=on,reserve=off,size=1G",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(backends); i++) {
+        memory_check_unprotected(backends[i], UNPROTECTED);
+        memory_check_unprotected(backends[i], UNPROTECTED ",prealloc=on");
+    }
 }
 
 /* --- unplugged, or nothing at all --- */
@@ -258,50 +292,64 @@ static void test_dma_target(VirtioMemGuest *vm)
 
 /* --- what goes back to the host --- */
 
-/* Bits of the blocks named by the discard events after @offset in the log. */
-static unsigned long *memory_discarded(const char *path, gsize *offset)
+/* The bytes and calls of the discard events after @offset in the log. */
+static uint64_t memory_discarded(const char *path, gsize offset,
+                                 unsigned int *nb_calls)
 {
-    unsigned long *bitmap = bitmap_new(VM_REGION / VM_BLOCK);
     g_autofree char *log = NULL;
-    uint64_t first, size;
+    uint64_t first, size, sum = 0;
     const char *at;
-    gsize len;
 
-    g_assert_true(g_file_get_contents(path, &log, &len, NULL));
-    for (at = log + *offset; (at = strstr(at, "virtio_mem_backing_discard"));
+    *nb_calls = 0;
+    g_assert_true(g_file_get_contents(path, &log, NULL, NULL));
+    for (at = log + offset; (at = strstr(at, "virtio_mem_backing_discard"));
          at++) {
         g_assert_cmpint(sscanf(at, "%*[^0-9]0x%" SCNx64 "%*[^0-9]0x%" SCNx64,
                                &first, &size), ==, 2);
-        g_assert_cmphex((first | size) & (VM_BLOCK - 1), ==, 0);
-        bitmap_set(bitmap, first / VM_BLOCK, size / VM_BLOCK);
+        sum += size;
+        ++*nb_calls;
     }
-    *offset = len;
-    return bitmap;
+    return sum;
 }
 
-static VirtioMemGuest *memory_start_traced(const char *path)
+static gsize memory_log_size(const char *path)
 {
-    g_autofree char *args = g_strdup_printf(
-        "-trace virtio_mem_backing_discard -D %s", path);
-    VirtioMemOptions opts = { .args = args };
+    struct stat st;
 
-    return virtio_mem_guest_start(&opts);
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    return st.st_size;
 }
 
+/* Plug every second block, until there are so many runs of one block. */
+static void memory_plug_runs(VirtioMemGuest *vm, unsigned int nb_runs)
+{
+    virtio_mem_set_requested(vm, vm->region_size);
+    for (unsigned int i = 0; i < nb_runs; i++) {
+        vm_assert_plug(vm, 2 * i, 1, ACK);
+    }
+}
+
+/* More runs than calls are allowed; the whole region goes back to the host. */
 static void memory_check_discards(void (*unplug)(VirtioMemGuest *vm))
 {
     g_autofree char *path = virtio_mem_temp_path("trace");
-    VirtioMemGuest *vm = memory_start_traced(path);
-    g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(vm);
-    g_autofree unsigned long *before = NULL, *bitmap = NULL;
-    gsize offset = 0;
+    g_autofree char *args = g_strdup_printf(
+        "-trace virtio_mem_backing_discard -D %s", path);
+    const VirtioMemOptions opts = {
+        .device = UNPROTECTED, .args = args,
+        .block_size = MiB, .region_size = 240 * GiB,
+    };
+    VirtioMemGuest *vm = virtio_mem_guest_start(&opts);
+    unsigned int nb_calls;
+    uint64_t discarded;
+    gsize before;
 
-    before = memory_discarded(path, &offset);
+    memory_plug_runs(vm, g_test_slow() ? 120 * KiB : 2 * MAX_DISCARDS);
+    before = memory_log_size(path);
     unplug(vm);
-    bitmap = memory_discarded(path, &offset);
-    g_assert_cmpuint(bitmap_count_one(bitmap, VM_REGION / VM_BLOCK), ==,
-                     scene->plugged / VM_BLOCK);
-    g_assert_true(bitmap_equal(bitmap, scene->bitmap, scene->nb_blocks));
+    discarded = memory_discarded(path, before, &nb_calls);
+    g_assert_cmpuint(nb_calls, <=, MAX_DISCARDS);
+    g_assert_cmphex(discarded, ==, vm->region_size);
     virtio_mem_guest_stop(vm);
 }
 
@@ -318,6 +366,40 @@ static void test_discards_of_unplug_all(VirtioMemGuest *unused)
 static void test_discards_of_system_reset(VirtioMemGuest *unused)
 {
     memory_check_discards(virtio_mem_system_reset);
+}
+
+/* What was written to unplugged blocks costs the host nothing afterwards. */
+static void memory_check_leftovers(void (*unplug)(VirtioMemGuest *vm),
+                                   uint16_t nb_plugged)
+{
+    const VirtioMemOptions opts = { .device = UNPROTECTED };
+    VirtioMemGuest *vm = virtio_mem_guest_start(&opts);
+    uint64_t before;
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    if (nb_plugged) {
+        vm_assert_plug(vm, 0, nb_plugged, ACK);
+    }
+    before = virtio_mem_host_memory(vm);
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 100), 0x5a, LEFTOVERS);
+    g_assert_cmpuint(virtio_mem_host_memory(vm), >=, before + LEFTOVERS);
+    unplug(vm);
+    virtio_mem_assert_gain(vm, before, LEFTOVERS / 8);
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 100, LEFTOVERS / VM_BLOCK,
+                                               0));
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_leftovers_of_unplug_all(VirtioMemGuest *unused)
+{
+    memory_check_leftovers(memory_unplug_all, 1);
+    memory_check_leftovers(memory_unplug_all, 0);
+}
+
+static void test_leftovers_of_system_reset(VirtioMemGuest *unused)
+{
+    memory_check_leftovers(virtio_mem_system_reset, 1);
+    memory_check_leftovers(virtio_mem_system_reset, 0);
 }
 
 static const VirtioMemOptions zeropage = {
@@ -339,6 +421,8 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true },
     { "T222", "memory/new-blocks-are-zero-when-preallocated",
       test_replugged_prealloc, &prealloc, .once = true },
+    { "T222", "memory/new-blocks-are-zero-without-protection",
+      test_unprotected, .once = true, .no_guest = true },
     { "T223", "memory/unplugged-reads-as-zero", test_read_unplugged,
       &zeropage, .once = true },
     { "T225", "memory/access-outside-does-nothing", test_outside,
@@ -347,10 +431,14 @@ static const VirtioMemTest tests[] = {
       &with_rng, .once = true },
     { "T229", "memory/boot-ram-is-left-alone", test_boot_ram,
       .once = true },
-    { "P-3", "discard/unplug-all-names-plugged-runs-only",
+    { "P-3", "discard/unplug-all-takes-few-calls-for-many-runs",
       test_discards_of_unplug_all, .once = true, .no_guest = true },
-    { "P-3", "discard/system-reset-names-plugged-runs-only",
+    { "P-3", "discard/system-reset-takes-few-calls-for-many-runs",
       test_discards_of_system_reset, .once = true, .no_guest = true },
+    { "P-3", "discard/unplug-all-leaves-nothing-in-unplugged-blocks",
+      test_leftovers_of_unplug_all, .once = true, .no_guest = true },
+    { "P-3", "discard/system-reset-leaves-nothing-in-unplugged-blocks",
+      test_leftovers_of_system_reset, .once = true, .no_guest = true },
 };
 
 int main(int argc, char **argv)

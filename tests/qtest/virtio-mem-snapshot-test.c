@@ -192,6 +192,33 @@ static void test_shared_prealloc(VirtioMemGuest *unused)
     snapshot_check_shared("prealloc=on");
 }
 
+/* What the guest wrote to unplugged blocks before is in that file, too. */
+static void test_shared_new_blocks(VirtioMemGuest *unused)
+{
+    const int fd = memfd_create("shared", MFD_CLOEXEC);
+    g_autofree char *memdev = g_strdup_printf(
+        "memory-backend-file,id=vmem0,share=on,mem-path=/proc/%d/fd/%d,size=4G",
+        getpid(), fd);
+    const VirtioMemOptions source = {
+        .memdev = memdev, .device = "protect-unplugged=off",
+    };
+    const VirtioMemOptions target = { .memdev = memdev };
+    VirtioMemGuest *from = virtio_mem_guest_start(&source);
+    VirtioMemGuest *to = virtio_mem_target(&target);
+
+    migrate_set_capability(from->qts, *ignore_shared, true);
+    migrate_set_capability(to->qts, *ignore_shared, true);
+    virtio_mem_set_requested(from, VM_REQUESTED);
+    vm_assert_plug(from, 0, 1, ACK);
+    virtio_mem_fill(from, virtio_mem_block_gpa(from, 4), 0x5a, 2 * VM_BLOCK);
+    virtio_mem_migrate(from, to);
+    vm_assert_plug(to, 5, 1, ACK);
+    g_assert_true(virtio_mem_blocks_are_filled(to, 5, 1, 0));
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+    close(fd);
+}
+
 /* --- background snapshot --- */
 
 /* The guest runs on, and what it writes then is not in the snapshot. */
@@ -315,6 +342,8 @@ static const VirtioMemTest tests[] = {
       .no_guest = true },
     { "T240", "migration/ignore-shared", test_shared, .once = true,
       .no_guest = true },
+    { "T222", "migration/ignore-shared-new-blocks-are-zero",
+      test_shared_new_blocks, .once = true, .no_guest = true },
     { "T240", "migration/ignore-shared-with-memslots", test_shared_memslots,
       .once = true, .no_guest = true },
     { "T240", "migration/ignore-shared-with-prealloc", test_shared_prealloc,

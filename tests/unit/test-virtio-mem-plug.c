@@ -19,6 +19,7 @@ typedef struct Operation {
     int (*run)(VirtIOMEM *vmem);
     bool prealloc;
     bool guard;
+    bool stale;                 /* unplugged memory may hold something */
     const char *log;            /* of a run without refusals */
     unsigned nb_fallible;       /* steps in it that may refuse */
     const char *after;
@@ -49,21 +50,22 @@ static const Operation operations[] = {
     {
         .name = "plug",
         .run = plug_two_slots,
-        .log = "map 4+6, ask 4+6, ask 4+6, ask 4+6, size 13, ",
-        .nb_fallible = FAKE_LISTENERS,
+        .log = "discard 4+6, map 4+6, ask 4+6, ask 4+6, ask 4+6, size 13, ",
+        .nb_fallible = 1 + FAKE_LISTENERS,
         .after = ".##.######....#####...",
     }, {
         .name = "plug-prealloc",
         .run = plug_two_slots,
         .prealloc = true,
-        .log = "populate 4+6, map 4+6, ask 4+6, ask 4+6, ask 4+6, size 13, ",
-        .nb_fallible = 1 + FAKE_LISTENERS,
+        .log = "discard 4+6, populate 4+6, map 4+6, "
+               "ask 4+6, ask 4+6, ask 4+6, size 13, ",
+        .nb_fallible = 2 + FAKE_LISTENERS,
         .after = ".##.######....#####...",
     }, {
         .name = "plug-last-block",
         .run = plug_last_block,
-        .log = "map 21+1, ask 21+1, ask 21+1, ask 21+1, size 8, ",
-        .nb_fallible = FAKE_LISTENERS,
+        .log = "discard 21+1, map 21+1, ask 21+1, ask 21+1, ask 21+1, size 8, ",
+        .nb_fallible = 1 + FAKE_LISTENERS,
         .after = ".##...........#####..#",
     }, {
         .name = "unplug",
@@ -80,8 +82,8 @@ static const Operation operations[] = {
     }, {
         .name = "unplug-all",
         .run = virtio_mem_unplug_all,
-        .log = "discard 1+2, discard 14+5, tell all, unmap 0+22, size 0, ",
-        .nb_fallible = 2,
+        .log = "discard 0+22, tell all, unmap 0+22, size 0, ",
+        .nb_fallible = 1,
         .after = FAKE_EMPTY,
         .may_lose = true,
     }, {
@@ -101,6 +103,15 @@ static const Operation operations[] = {
         .nb_fallible = 1 + FAKE_LISTENERS,
         .after = ".##.######....#####...",
     }, {
+        .name = "plug-guarded-stale",
+        .run = plug_two_slots,
+        .guard = true,
+        .stale = true,
+        .log = "discard 4+6, release 4+6, map 4+6, "
+               "ask 4+6, ask 4+6, ask 4+6, size 13, ",
+        .nb_fallible = 1 + FAKE_LISTENERS,
+        .after = ".##.######....#####...",
+    }, {
         .name = "unplug-guarded",
         .run = unplug_part,
         .guard = true,
@@ -111,9 +122,9 @@ static const Operation operations[] = {
         .name = "unplug-all-guarded",
         .run = virtio_mem_unplug_all,
         .guard = true,
-        .log = "guard 0+22, discard 1+2, discard 14+5, tell all, unmap 0+22, "
+        .log = "take back, guard 0+22, discard 0+22, tell all, unmap 0+22, "
                "size 0, ",
-        .nb_fallible = 3,
+        .nb_fallible = 2,
         .after = FAKE_EMPTY,
         .may_lose = true,
     },
@@ -125,6 +136,7 @@ static void draw_for(FakeHost *host, const Operation *op)
     host->vmem.prealloc = op->prealloc;
     if (op->guard) {
         fake_host_start_guard(host);
+        host->vmem.unplugged_is_clean = !op->stale;
     }
 }
 
@@ -199,30 +211,44 @@ static void test_undo_refused(void)
     fake_host_draw(&host, FAKE_SOME);
     host.vmem.prealloc = true;
     before = host.books;
-    fake_host_refuse_at(&host, 2);
-    host.refuse_next_at = 3;
+    fake_host_refuse_at(&host, 3);
+    host.refuse_next_at = 4;
 
     g_assert_cmpint(plug_two_slots(&host.vmem), ==, -EBUSY);
 
     g_assert_cmpstr(host.log->str, ==,
-                    "populate 4+6, map 4+6, ask 4+6, unmap 4+6, discard 4+6, ");
-    g_assert_cmpuint(host.nb_fallible, ==, 3);
+                    "discard 4+6, populate 4+6, map 4+6, ask 4+6, unmap 4+6, "
+                    "discard 4+6, ");
+    g_assert_cmpuint(host.nb_fallible, ==, 4);
     memcpy(host.books.memory, before.memory, sizeof(before.memory));
     fake_host_assert_books(&host, &before, false);
     fake_host_assert_agreement(&host);
     fake_host_destroy(&host);
 }
 
+/* What a guest wrote to unplugged blocks goes; a guard knows where that is. */
 static void test_unplug_nothing(void)
 {
     FakeHost host;
 
     fake_host_draw(&host, FAKE_EMPTY);
     g_assert_cmpint(virtio_mem_unplug_all(&host.vmem), ==, 0);
-    g_assert_cmpstr(host.log->str, ==, "");
+    g_assert_cmpstr(host.log->str, ==, "discard 0+22, ");
+    fake_host_refuse_at(&host, 1);
+    g_assert_cmpint(virtio_mem_unplug_all(&host.vmem), ==, -EIO);
+
+    fake_host_refuse_at(&host, 0);
+    fake_host_start_guard(&host);
+    g_assert_cmpint(virtio_mem_unplug_all(&host.vmem), ==, 0);
+    g_assert_cmpint(virtio_mem_unplug_all(&host.vmem), ==, 0);
+    g_assert_cmpstr(host.log->str, ==,
+                    "take back, guard 0+22, discard 0+22, take back, ");
     g_assert_cmpuint(fake_host_generation(&host), ==, 0);
     fake_host_destroy(&host);
 }
+
+/* Which call of a PLUG that is: the first one discards. */
+#define POPULATE 2
 
 static void assert_reports(FakeHost *host, unsigned refuse_at, unsigned expect)
 {
@@ -241,11 +267,11 @@ static void test_reported_once(void)
 
     fake_host_draw(&host, FAKE_EMPTY);
     host.vmem.prealloc = true;
-    assert_reports(&host, 1, 1);
-    assert_reports(&host, 1, 0);
+    assert_reports(&host, POPULATE, 1);
+    assert_reports(&host, POPULATE, 0);
     assert_reports(&host, 0, 0);
     virtio_mem_unplug_all(&host.vmem);
-    assert_reports(&host, 1, 1);
+    assert_reports(&host, POPULATE, 1);
     fake_host_destroy(&host);
 }
 

@@ -358,7 +358,9 @@ static void test_coroutine_yields(void)
         qemu_cond_broadcast(&request.fake.changed);
     }
     AIO_WAIT_WHILE(NULL, !request.done);
-    g_assert_cmpuint(request.fake.max_slice, ==, 4 * MiB);
+    /* They grow when the host turns out to be fast. */
+    g_assert_cmpuint(request.fake.max_slice, >=, 4 * MiB);
+    g_assert_cmpuint(request.fake.max_slice, <=, 8 * MiB);
     assert_touched(&request.fake, EVERYTHING, false);
     fake_work_destroy(&request.fake);
 }
