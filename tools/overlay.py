@@ -6,11 +6,11 @@ Lay the files of this repository over a QEMU tree.
 usage: tools/overlay.py BASE PROJECT TREE
 
 A file at path P of PROJECT is the whole file P of the tree: TREE/P becomes
-a link to it, so that an edit here rebuilds there.  P.patch is applied to
-BASE/P with no fuzz.  Two files hold named units (see units.py).  TREE is a
-copy of BASE, made here when it is missing.  Everything is computed before
-anything is written, and a file that is already right is not touched: its
-time stays, and nothing that needs it is built again.
+a link to it, so that an edit here rebuilds there.  P.patch and P.TOPIC.patch
+are applied to BASE/P with no fuzz.  Two files hold named units (see units.py).
+TREE is a copy of BASE, made here when it is missing.  Everything is computed
+before anything is written, and a file that is already right is not touched:
+its time stays, and nothing that needs it is built again.
 
 Of a checkout, only what git knows is part of the project: a core dump or an
 editor's copy is not, nor is a new file before "git add", which is said.
@@ -78,28 +78,41 @@ def present_files(project):
         yield from (str(top / n) for n in sorted(set(files) - own))
 
 
-def patched(base, path, patch):
-    """The text of @base/@path with @patch applied."""
-    text = patch.read_text()
-    targets = re.findall(r'^\+\+\+ (?:b/)?(\S+)', text, re.M)
-    if targets != [path]:
-        raise OverlayError(f'{path}.patch must edit {path} and nothing else, '
-                           f'it names: {", ".join(targets) or "no file"}')
+def target(project, name):
+    """The path that the patch @name edits: P.patch and P.TOPIC.patch edit P.
+
+    Edits of one file that have nothing to do with each other are patches of
+    their own, and each of them applies to the base alone.
+    """
+    targets = re.findall(r'^\+\+\+ (?:b/)?(\S+)', (project / name).read_text(),
+                         re.M)
+    if len(targets) != 1 or not re.fullmatch(
+            r'(\.[\w-]+)?\.patch', name.removeprefix(targets[0])):
+        raise OverlayError(f'{name} must edit {name.removesuffix(".patch")} '
+                           'and nothing else, it names: '
+                           f'{", ".join(targets) or "no file"}')
+    return targets[0]
+
+
+def patched(base, path, project, name, text=None):
+    """@text, by default that of @base/@path, with a patch applied."""
     if not (base / path).is_file():
-        raise OverlayError(f'{path}.patch: QEMU has no file {path}')
+        raise OverlayError(f'{name}: QEMU has no file {path}')
+    patch = (project / name).read_text()
     with tempfile.TemporaryDirectory() as tmp:
-        out = Path(tmp, 'out')
+        before, after = Path(tmp, 'before'), Path(tmp, 'after')
+        before.write_text((base / path).read_text() if text is None else text)
         run = subprocess.run(
-            ['patch', '--fuzz=0', '--reject-file=-', f'--output={out}',
-             str(base / path)], input=text, text=True, check=False,
+            ['patch', '--fuzz=0', '--reject-file=-', f'--output={after}',
+             str(before)], input=patch, text=True, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         if run.returncode == 0:
-            return out.read_text()
-    hunks = re.findall(r'^@@ .*', text, re.M)
+            return after.read_text()
+    hunks = re.findall(r'^@@ .*', patch, re.M)
     failed = [int(n) for n in re.findall(r'Hunk #(\d+) FAILED', run.stdout)]
     what = '; '.join(f'hunk {n} ({hunks[n - 1]})' for n in failed)
     raise OverlayError(
-        f'{path}.patch: {what or run.stdout.strip()} does not apply to {path} '
+        f'{name}: {what or run.stdout.strip()} does not apply to {path} '
         f'of QEMU {(base / "VERSION").read_text().strip()}. Mend the patch '
         f'so that it fits {base / path}')
 
@@ -107,17 +120,29 @@ def patched(base, path, patch):
 def plan(base, project):
     """Return {path: link target or text or None (to be removed)}."""
     result = {path: None for path in REMOVED}
+    patches = []
     for name in overlay_files(project):
-        path = name.removesuffix('.patch')
-        if result.get(path) is not None:
-            raise OverlayError(f'both {path} and {path}.patch exist')
         if name in units.FORMATS:
-            result[path] = units.merge(name, (base / name).read_text(),
+            result[name] = units.merge(name, (base / name).read_text(),
                                        (project / name).read_text())
-        elif name != path:
-            result[path] = patched(base, path, project / name)
+        elif name.endswith('.patch'):
+            patches.append(name)
         else:
-            result[path] = project / name
+            result[name] = project / name
+    for name in patches:
+        path = target(project, name)
+        if isinstance(result.get(path), Path):
+            raise OverlayError(f'both {path} and {name} exist')
+        result[path] = patched(base, path, project, name, result.get(path))
+    return result
+
+
+def patches_of(project):
+    """Return {path: the names of its patches} for edits of QEMU's files."""
+    result = {}
+    for name in overlay_files(project):
+        if name.endswith('.patch'):
+            result.setdefault(target(project, name), []).append(name)
     return result
 
 

@@ -195,6 +195,15 @@ class Overlay(unittest.TestCase):
         self.assertIn('dir/same.patch must edit dir/same and nothing else, '
                       'it names: dir/numbers', self.refused())
 
+    def test_a_file_may_have_several_patches(self):
+        self.write(self.project, {'dir/numbers.end.patch': (
+            '--- a/dir/numbers\n+++ b/dir/numbers\n@@ -29,2 +29,3 @@\n'
+            ' line 29\n line 30\n+last\n')})
+        self.lay()
+        text = (self.tree / 'dir/numbers').read_text()
+        self.assertIn('between\n', text)
+        self.assertTrue(text.endswith('line 30\nlast\n'))
+
     def test_file_and_patch_of_one_path_are_refused(self):
         self.write(self.project, {'dir/numbers': 'whole\n'})
         self.assertIn('both dir/numbers and dir/numbers.patch exist',

@@ -30,9 +30,9 @@ class Assign(unittest.TestCase):
     def test_every_file_of_the_overlay_is_in_one_patch(self):
         listing = tomllib.loads((TOOLS / 'series.toml').read_text())
         wanted = overlay.plan(TOOLS.parent / 'build/base', TOOLS.parent)
-        paths = [path for path, what in wanted.items() if what is not None]
-        self.assertEqual(set(series.assign(listing['patch'], paths)),
-                         set(paths))
+        pieces = list(series.pieces(wanted))
+        self.assertEqual(set(series.assign(listing['patch'], pieces)),
+                         set(pieces))
 
     def test_patterns_find_their_files(self):
         self.assertEqual(
@@ -207,6 +207,24 @@ class Base(unittest.TestCase):
         self.assertEqual(git(self.base, 'rev-parse', 'HEAD^{tree}'),
                          git(self.result / 'tree', 'rev-parse',
                              'virtio-mem^{tree}'))
+
+    def test_edits_of_one_file_are_patches_of_their_own(self):
+        lines = ''.join(f'{n}\n' for n in range(20))
+        write(self.base, {'notes': f'old\n{lines}old\n'})
+        second = ('Why.\n\n--- a/notes\n+++ b/notes\n@@ -21,2 +21,2 @@\n'
+                  ' 19\n-old\n+newer\n')
+        write(series.ROOT, {'notes.end.patch': second})
+        git(series.ROOT, 'add', '--all')
+        listing = series.ROOT / 'tools/series.toml'
+        listing.write_text(listing.read_text().replace(
+            '["notes"]', '["notes.end.patch"]').replace(
+            '["hw/virtio/virtio-mem.c"]',
+            '["hw/virtio/virtio-mem.c", "notes.patch"]'))
+        self.series()
+        for commit, text in (('virtio-mem~', f'old\n{lines}newer\n'),
+                             ('virtio-mem', f'new\n{lines}newer\n')):
+            self.assertEqual(git(self.result / 'tree', 'show',
+                                 f'{commit}:notes') + '\n', text)
 
     def test_git_tree_with_changes_is_refused(self):
         self.commit(self.base)
