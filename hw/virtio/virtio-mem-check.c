@@ -16,6 +16,7 @@
 #include "virtio-mem-backing.h"
 #include "virtio-mem-check.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-unit.h"
 
 static bool virtio_mem_check_proxy(VirtIOMEM *vmem, Error **errp)
 {
@@ -185,6 +186,48 @@ static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
+/* The properties to change for a region of @size at @addr; caller frees. */
+static char *virtio_mem_advise(const VirtIOMEM *vmem, uint64_t addr,
+                               uint64_t size)
+{
+    GString *advice = g_string_new(NULL);
+
+    if (addr != vmem->addr) {
+        g_string_append_printf(advice, "'%s' 0x%" PRIx64 " instead of 0x%"
+                               PRIx64, VIRTIO_MEM_ADDR_PROP, addr, vmem->addr);
+    }
+    if (size != virtio_mem_region_size(vmem)) {
+        g_string_append_printf(advice, "%sa '%s' with 'size' 0x%" PRIx64,
+                               advice->len ? " and " : "",
+                               VIRTIO_MEM_MEMDEV_PROP, size);
+    }
+    return g_string_free(advice, false);
+}
+
+/*
+ * Say what of the region the guest can never plug, and which value would let
+ * it: neither the size nor the address is the device's to choose, as both have
+ * to be the same on the other side of a migration.
+ */
+static void virtio_mem_warn_of_unusable(const VirtIOMEM *vmem)
+{
+    const uint64_t unit = MAX(virtio_mem_unit_of_guest(), vmem->block_size);
+    const uint64_t size = virtio_mem_region_size(vmem);
+    const uint64_t first = ROUND_UP(vmem->addr, unit);
+    const uint64_t end = QEMU_ALIGN_DOWN(vmem->addr + size, unit);
+    const uint64_t usable = end > first ? end - first : 0;
+    g_autofree char *advice = NULL;
+
+    if (usable == size) {
+        return;
+    }
+    advice = virtio_mem_advise(vmem, first, ROUND_UP(size, unit));
+    warn_report("virtio-mem '%s': Linux can use 0x%" PRIx64 " of 0x%" PRIx64
+                " bytes, as it adds memory in this machine in aligned units of"
+                " 0x%" PRIx64 "; use %s", virtio_mem_name(vmem), usable, size,
+                unit, advice);
+}
+
 /* Unset: as many threads as would preallocate the backend. */
 static void virtio_mem_settle_threads(VirtIOMEM *vmem)
 {
@@ -207,7 +250,11 @@ bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
         return false;
     }
     virtio_mem_settle_threads(vmem);
-    return virtio_mem_settle_inaccessible(vmem, errp) &&
-           virtio_mem_check_block_size(vmem, errp) &&
-           virtio_mem_check_sizes(vmem, errp);
+    if (!virtio_mem_settle_inaccessible(vmem, errp) ||
+        !virtio_mem_check_block_size(vmem, errp) ||
+        !virtio_mem_check_sizes(vmem, errp)) {
+        return false;
+    }
+    virtio_mem_warn_of_unusable(vmem);
+    return true;
 }

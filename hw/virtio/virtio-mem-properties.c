@@ -8,7 +8,7 @@
 #include "qapi/error.h"
 #include "qapi/visitor.h"
 #include "hw/qdev-properties.h"
-#include "hw/core/qdev-prop-internal.h"
+#include "hw/qdev-properties-system.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-check.h"
 #include "virtio-mem-config.h"
@@ -105,15 +105,6 @@ static void virtio_mem_set_requested_size(Object *obj, Visitor *v,
     }
 }
 
-static const PropertyInfo virtio_mem_prop_unplugged_access = {
-    .type = "VirtioMEMUnpluggedAccess",
-    .description = "absorb/stop",
-    .enum_table = &VirtioMEMUnpluggedAccess_lookup,
-    .get = qdev_propinfo_get_enum,
-    .set = qdev_propinfo_set_enum,
-    .set_default_value = qdev_propinfo_set_default_value_enum,
-};
-
 static const Property virtio_mem_properties[] = {
     DEFINE_PROP_LINK(VIRTIO_MEM_MEMDEV_PROP, VirtIOMEM, memdev,
                      TYPE_MEMORY_BACKEND, HostMemoryBackend *),
@@ -130,10 +121,9 @@ static const Property virtio_mem_properties[] = {
 #endif
     DEFINE_PROP_ON_OFF_AUTO(VIRTIO_MEM_PROTECT_UNPLUGGED_PROP, VirtIOMEM,
                             protect_unplugged, ON_OFF_AUTO_AUTO),
-    DEFINE_PROP_SIGNED(VIRTIO_MEM_UNPLUGGED_ACCESS_PROP, VirtIOMEM,
-                       unplugged_access, VIRTIO_MEM_UNPLUGGED_ACCESS_ABSORB,
-                       virtio_mem_prop_unplugged_access,
-                       VirtioMEMUnpluggedAccess),
+    DEFINE_PROP_VIRTIO_MEM_UNPLUGGED_ACCESS(
+        VIRTIO_MEM_UNPLUGGED_ACCESS_PROP, VirtIOMEM, unplugged_access,
+        VIRTIO_MEM_UNPLUGGED_ACCESS_ABSORB),
     DEFINE_PROP_BOOL(VIRTIO_MEM_EARLY_MIGRATION_PROP, VirtIOMEM,
                      early_migration, true),
 };

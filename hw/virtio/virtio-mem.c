@@ -9,7 +9,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qemu/units.h"
 #include "qapi/error.h"
 #include "hw/acpi/acpi.h"
 #include "hw/boards.h"
@@ -30,21 +29,10 @@
 #include "virtio-mem-rdm.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-system-reset.h"
+#include "virtio-mem-unit.h"
 #include "virtio-mem-vmstate.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
-
-/*
- * The usable region exceeds the request by two of the units in which Linux
- * adds memory, so that a guest with holes can still reach the requested size.
- */
-#if defined(TARGET_ARM)
-#define VIRTIO_MEM_USABLE_EXTENT (2 * (512 * MiB))
-#elif defined(TARGET_X86_64) || defined(TARGET_I386) || defined(TARGET_S390X)
-#define VIRTIO_MEM_USABLE_EXTENT (2 * (128 * MiB))
-#else
-#error VIRTIO_MEM_USABLE_EXTENT not defined
-#endif
 
 /* --- features --- */
 
@@ -157,7 +145,7 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
         return;
     }
 
-    vmem->usable_extent = VIRTIO_MEM_USABLE_EXTENT;
+    vmem->usable_extent = virtio_mem_unit_usable_extent();
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
 
     virtio_init(vdev, VIRTIO_ID_MEM, sizeof(struct virtio_mem_config));
