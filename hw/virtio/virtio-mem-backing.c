@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/vfs.h>
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/madvise.h"
@@ -98,22 +99,81 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev)
     return migrate_ram_is_ignored(memdev->mr.ram_block);
 }
 
+/*
+ * A file that has a name can be the memory of other virtual machines, too.  One
+ * without, such as a memfd, cannot.
+ */
+static bool virtio_mem_backing_has_named_file(HostMemoryBackend *memdev)
+{
+    const int fd = memory_region_get_fd(&memdev->mr);
+    struct stat st;
+
+    return fd >= 0 && (fstat(fd, &st) || st.st_nlink);
+}
+
+bool virtio_mem_backing_is_private_copy(HostMemoryBackend *memdev)
+{
+    return !qemu_ram_is_shared(memdev->mr.ram_block) &&
+           virtio_mem_backing_has_named_file(memdev);
+}
+
+/* Drop what this process has of its own; the file is not touched. */
+static int virtio_mem_backing_unmap(HostMemoryBackend *memdev, uint64_t offset,
+                                    uint64_t size)
+{
+    char *area = memory_region_get_ram_ptr(&memdev->mr);
+
+    return qemu_madvise(area + offset, size, QEMU_MADV_DONTNEED) ? -errno : 0;
+}
+
+/* What this process has, and what its reads have added to a file of its own. */
+static int virtio_mem_backing_discard_private(HostMemoryBackend *memdev,
+                                              uint64_t offset, uint64_t size)
+{
+    const RAMBlock *rb = memdev->mr.ram_block;
+
+    if (virtio_mem_backing_has_named_file(memdev)) {
+        return virtio_mem_backing_unmap(memdev, offset, size);
+    }
+    if (fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  rb->fd_offset + offset, size)) {
+        return -errno;
+    }
+    /* Huge pages are unmapped with the hole, and before Linux 5.18 only so. */
+    return virtio_mem_backing_uses_base_pages(memdev) ?
+           virtio_mem_backing_unmap(memdev, offset, size) : 0;
+}
+
 int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
                                uint64_t size)
 {
+    const bool has_file = memory_region_get_fd(&memdev->mr) >= 0;
+
     trace_virtio_mem_backing_discard(offset, size);
 
+    if (has_file && !qemu_ram_is_shared(memdev->mr.ram_block)) {
+        return virtio_mem_backing_discard_private(memdev, offset, size);
+    }
     /*
      * Linux locks a file while it punches a hole, and unmaps each page then.
      * Pages that are unmapped already, which several threads can do at a time,
      * save it a third of the time.
      */
-    if (memory_region_get_fd(&memdev->mr) >= 0 &&
-        virtio_mem_backing_uses_base_pages(memdev)) {
-        qemu_madvise((char *)memory_region_get_ram_ptr(&memdev->mr) + offset,
-                     size, QEMU_MADV_DONTNEED);
+    if (has_file && virtio_mem_backing_uses_base_pages(memdev)) {
+        virtio_mem_backing_unmap(memdev, offset, size);
     }
     return ram_block_discard_range(memdev->mr.ram_block, offset, size);
+}
+
+/* The file that has to hold the memory; NULL if there is none to look at. */
+static char *virtio_mem_backing_path(HostMemoryBackend *memdev)
+{
+    g_autofree char *link = g_strdup_printf(
+        "/proc/self/fd/%d", memory_region_get_fd(&memdev->mr));
+    g_autofree char *path = g_file_read_link(link, NULL);
+
+    return path && !g_str_has_prefix(path, "/memfd:") ? g_steal_pointer(&path)
+                                                      : NULL;
 }
 
 /* Which pages, and where there are more: "Bad address" would tell neither. */
@@ -121,26 +181,47 @@ static void virtio_mem_backing_ask_for_huge_pages(HostMemoryBackend *memdev,
                                                   uint64_t size, Error **errp)
 {
     const uint64_t page_size = host_memory_backend_pagesize(memdev);
+    g_autofree char *path = virtio_mem_backing_path(memdev);
 
     error_setg(errp, "at least %" PRIu64 " more huge pages of %" PRIu64 " KiB"
-               " are needed; raise /sys/kernel/mm/hugepages/hugepages-%" PRIu64
-               "kB/nr_hugepages or the limit of the control group or mount",
-               size / page_size, page_size / KiB, page_size / KiB);
+               " are needed%s%s; raise /sys/kernel/mm/hugepages/hugepages-%"
+               PRIu64 "kB/nr_hugepages or the limit of the control group or"
+               " mount", size / page_size, page_size / KiB,
+               path ? " for " : "", path ?: "", page_size / KiB);
+}
+
+/* How much, and where there has to be room for it. */
+static void virtio_mem_backing_ask_for_room(HostMemoryBackend *memdev,
+                                            uint64_t size, Error **errp)
+{
+    g_autofree char *path = virtio_mem_backing_path(memdev);
+    struct statfs fs;
+
+    if (!path || fstatfs(memory_region_get_fd(&memdev->mr), &fs)) {
+        error_setg(errp, "0x%" PRIx64 " bytes are needed; free memory of the"
+                   " host, or raise the limit of the control group", size);
+        return;
+    }
+    error_setg(errp, "0x%" PRIx64 " bytes are needed for %s, whose file system"
+               " has 0x%" PRIx64 " left; enlarge it, or raise the quota or the"
+               " limit of the control group", size, path,
+               (uint64_t)fs.f_bavail * fs.f_bsize);
 }
 
 int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
                                 uint64_t size, Error **errp)
 {
     char *area = memory_region_get_ram_ptr(&memdev->mr);
-    const bool is_huge = !virtio_mem_backing_uses_base_pages(memdev);
 
     trace_virtio_mem_backing_populate(offset, size);
 
     if (qemu_prealloc_mem(memory_region_get_fd(&memdev->mr), area + offset,
-                          size, 1, NULL, false, is_huge ? NULL : errp)) {
+                          size, 1, NULL, false, NULL)) {
         return 0;
     }
-    if (is_huge) {
+    if (virtio_mem_backing_uses_base_pages(memdev)) {
+        virtio_mem_backing_ask_for_room(memdev, size, errp);
+    } else {
         virtio_mem_backing_ask_for_huge_pages(memdev, size, errp);
     }
     return -ENOMEM;

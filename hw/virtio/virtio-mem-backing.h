@@ -36,9 +36,16 @@ bool virtio_mem_backing_has_shared_zeropage(HostMemoryBackend *memdev);
 bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev);
 
 /*
- * Give @size bytes at @offset back to the host; they read as zero afterwards.
- * Returns 0, or a negative value with an error reported; part of it may be
- * given back then.  Needs no lock.
+ * Whether @memdev is a private mapping of a file that has a name.  Its content
+ * shows through where the guest has written nothing, and is never changed: the
+ * file may be the memory of other virtual machines.  Needs no lock.
+ */
+bool virtio_mem_backing_is_private_copy(HostMemoryBackend *memdev);
+
+/*
+ * Give @size bytes at @offset back to the host; they read as zero afterwards,
+ * those of a private copy as the file.  Returns 0, or a negative value; part of
+ * it may be given back then.  Needs no lock.
  */
 int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
                                uint64_t size);

@@ -140,6 +140,12 @@ static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool aside,
         .opaque = vmem,
     };
 
+    if (virtio_mem_backing_is_private_copy(vmem->memdev)) {
+        error_setg(errp, "'%s' is a private mapping of a file, whose content a"
+                   " guest could copy; set its 'share' to 'on'",
+                   virtio_mem_name(vmem));
+        return NULL;
+    }
     return virtio_mem_guard_new(&area, aside, errp);
 }
 
