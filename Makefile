@@ -52,6 +52,9 @@ series-check: series        ## check each patch of it: style, build, tests
 	tools/series-check
 	tools/check --suite compile
 
+series-style: series        ## check the style of each patch, build nothing
+	tools/series-check --style
+
 bench: all stock guest      ## compare with stock; a part: make bench B=P1,P4
 	tools/bootstrap --bench
 	/usr/bin/python3 tests/bench/bench.py $(B)
@@ -89,4 +92,4 @@ endif
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-compile docs stock series \
 	series-check bench clean distclean help tree guest old-guest lint unit \
-	qtest
+	qtest series-style

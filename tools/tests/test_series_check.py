@@ -165,6 +165,14 @@ class SeriesCheck(unittest.TestCase):
         self.commit('two', {'hw/old.c': 'int older;\n'})
         self.fails('not ok - one\nbuild of patch failed')
 
+    def test_style_only_builds_nothing(self):
+        self.commit('one', {'hw/old.c': 'int no_such_function;\n'})
+        self.commit('two', {TEST: LICENSE})
+        with mock.patch.object(tool, 'STYLE_ONLY', True):
+            self.assertIn('ok 2 - two (checkpatch: 1 warnings explained)',
+                          self.passes())
+        self.assertEqual(self.count_builds(), 0)
+
     def test_commit_whose_test_fails(self):
         self.commit('one', {TEST: f'{LICENSE}/* exit 1 */\n'})
         self.fails('tests/unit/test-virtio-mem-x of build/patch failed')

@@ -2,8 +2,12 @@
 """The closing line counts cases, and nothing that went wrong is lost."""
 
 import contextlib
+import functools
 import io
+import re
+import tomllib
 import unittest
+from unittest import mock
 
 import summary
 import virtio_mem_tap
@@ -19,6 +23,12 @@ class Summary(unittest.TestCase):
         with contextlib.redirect_stdout(said):
             status = summary.report(log)
         return status, said.getvalue().splitlines()
+
+    def said(self, show, runs):
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            show(runs)
+        return said.getvalue().splitlines()
 
     def test_cases_are_counted_not_programs(self):
         status, said = self.report(
@@ -36,6 +46,37 @@ class Summary(unittest.TestCase):
         _, said = self.report(('OK', 'ok 1 a\nok 2 b # SKIP no huge pages\n'))
         self.assertEqual(said, ['skipped: test-0 b: no huge pages',
                                 '1 passed, 0 failed, 1 skipped'])
+
+    def test_strictly_a_skip_needs_a_listed_reason(self):
+        for reason, outcome in (('/dev/kvm cannot be used', 'skipped'),
+                                ('too lazy', 'failed')):
+            with mock.patch.object(summary, 'report', functools.partial(
+                    summary.report, strict=True)):
+                status, said = self.report(
+                    ('OK', f'ok 1 a\nok 2 b # SKIP {reason}\n'))
+            self.assertIn(f'{outcome}: test-0 b: ', said[0])
+            self.assertIn(reason, said[0])
+            self.assertEqual(status, outcome == 'failed')
+
+    def test_each_allowed_skip_says_why(self):
+        listed = tomllib.loads(summary.SKIPS.read_text())['allowed']
+        for entry in listed:
+            self.assertEqual(set(entry), {'reason', 'why'})
+            self.assertFalse(re.search(entry['reason'], 'too lazy'))
+
+    def test_log_of_a_failed_program_is_shown(self):
+        said = self.said(summary.show_logs, [
+            {'name': 'a', 'result': 'OK', 'stdout': 'all is well\n'},
+            {'name': 'b', 'result': 'FAIL', 'stdout': 'not ok 1 b\n',
+             'stderr': 'Bail out!\n'}])
+        self.assertEqual(said, ['--- log of b (FAIL):', '    not ok 1 b',
+                                '    Bail out!'])
+
+    def test_ten_slowest_programs_are_named(self):
+        said = self.said(summary.show_slowest, [
+            {'name': f't{n}', 'duration': n} for n in range(12)])
+        self.assertEqual(said[0], 'slowest:    11.0 s  t11')
+        self.assertEqual(len(said), 10)
 
     def test_skipped_program_is_shown_with_its_reason(self):
         _, said = self.report(('OK', 'ok 1 a\n'),
