@@ -62,8 +62,12 @@ bench: all stock guest      ## compare with stock; a part: make bench B=P1,P4
 clean:                      ## remove what was built, keep what was fetched
 	rm -rf $(filter-out $(FETCHED),$(wildcard build/*))
 
-distclean:                  ## remove build/ altogether
+distclean:                  ## remove build/ but for downloads; ALL=1: them, too
+ifeq ($(ALL),1)
 	rm -rf build
+else
+	rm -rf $(filter-out build/download,$(wildcard build/* build/.[!.]*))
+endif
 
 help:                       ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 24

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""QEMU_SRC takes an unpacked QEMU 10.0.x and nothing else."""
+"""What is fetched, from mirrors that lack what real ones lack."""
 
+import lzma
 import os
+import shutil
 import subprocess
+import tarfile
 import tempfile
 import unittest
 from pathlib import Path
@@ -12,7 +15,209 @@ import virtio_mem_tap
 FETCH = Path(__file__).resolve().parent.parent / 'fetch'
 
 
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+class Mirror(unittest.TestCase):
+    """A directory that apt reads, with an index of what may be gone."""
+
+    CONF = """
+        Dir::Etc::SourceList "{apt}/sources.list";
+        Dir::Etc::SourceParts "/dev/null";
+        Dir::Etc::Parts "/dev/null";
+        Dir::State "{apt}";
+        Dir::State::Lists "{apt}/lists";
+        Dir::State::status "{apt}/status";
+        Dir::Cache "{apt}/cache";
+        APT::Architecture "amd64";
+        APT::Architectures {{ "amd64"; }};
+        APT::Sandbox::User "root";
+        """
+
+    def setUp(self):
+        for program in 'dpkg-source', 'dpkg-scanpackages', 'apt-get':
+            if not shutil.which(program):
+                self.skipTest(f'{program} is missing: tools/bootstrap')
+        tmp = tempfile.TemporaryDirectory()
+        self.addCleanup(tmp.cleanup)
+        self.build, self.mirror, self.work = (
+            Path(tmp.name, d) for d in ('build', 'mirror', 'work'))
+        self.mirror.mkdir()
+        apt = self.build / 'apt'
+        for folder in 'lists/partial', 'cache/archives/partial':
+            (apt / folder).mkdir(parents=True)
+        write(apt / 'status', '')
+        write(apt / 'sources.list', ''.join(
+            f'{kind} [trusted=yes] copy:{self.mirror} ./\n'
+            for kind in ('deb', 'deb-src')))
+        # Newer than tools/apt-isolated, which therefore makes none of its own.
+        write(apt / 'apt.conf', self.CONF.format(apt=apt))
+
+    def add_source(self, version):
+        """Put a source package of QEMU into the mirror."""
+        upstream = version.partition('-')[0]
+        tree = self.work / f'qemu-{upstream}'
+        write(tree / 'VERSION', f'{upstream.partition("+")[0]}\n')
+        with lzma.open(self.mirror / f'qemu_{upstream}.orig.tar.xz', 'w') \
+                as packed, tarfile.open(fileobj=packed, mode='w') as archive:
+            archive.add(tree, tree.name)
+        write(tree / 'debian/source/format', '3.0 (quilt)\n')
+        write(tree / 'debian/control',
+              'Source: qemu\nMaintainer: T <t@t>\n\n'
+              'Package: qemu\nArchitecture: all\nDescription: it\n')
+        write(tree / 'debian/changelog',
+              f'qemu (1:{version}) unstable; urgency=low\n\n  * It.\n\n'
+              ' -- T <t@t>  Sat, 01 Jan 2022 00:00:00 +0000\n')
+        shutil.copy(self.mirror / f'qemu_{upstream}.orig.tar.xz', self.work)
+        self.run_quietly('dpkg-source', '-b', tree.name, cwd=self.work)
+        for path in self.work.glob(f'qemu_{version}.*'):
+            shutil.copy(path, self.mirror)
+
+    def add_package(self, name, files, depends=''):
+        """Put a binary package into the mirror."""
+        top = self.work / name
+        for path in files:
+            write(top / path, f'{path}\n')
+        write(top / 'DEBIAN/control',
+              f'Package: {name}\nVersion: 1\nArchitecture: amd64\n'
+              f'Maintainer: T <t@t>\nDescription: it\n'
+              f'{depends and "Depends: " + depends}\n')
+        self.run_quietly('dpkg-deb', '-b', top, self.mirror / f'{name}.deb')
+
+    @staticmethod
+    def run_quietly(*command, **kwargs):
+        return subprocess.run(command, check=True, text=True,
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL, **kwargs).stdout
+
+    def publish(self, *gone):
+        """Make the index, and then lose the files of some names."""
+        for kind, tool in (('Sources', 'dpkg-scansources'),
+                           ('Packages', 'dpkg-scanpackages')):
+            write(self.mirror / kind,
+                  self.run_quietly(tool, '.', cwd=self.mirror))
+        for pattern in gone:
+            for path in self.mirror.glob(pattern):
+                path.unlink()
+
+    def fetch(self, what, status=0):
+        """Run tools/fetch, return what it says."""
+        env = {**os.environ, 'BUILD': str(self.build)}
+        env.pop('QEMU_SRC', None)
+        run = subprocess.run([FETCH, what], check=False, text=True, env=env,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        self.assertEqual(run.returncode, status, run.stdout)
+        return run.stdout
+
+    def base(self):
+        return (self.build / 'base/VERSION').read_text().strip()
+
+    # The source of QEMU
+
+    def add_sources(self):
+        for version in '10.0.2+ds-1', '10.0.13+ds-1', '11.1.0+ds-1':
+            self.add_source(version)
+
+    def test_newest_of_the_series_is_taken(self):
+        self.add_sources()
+        self.publish()
+        self.fetch('base')
+        self.assertEqual(self.base(), '10.0.13')
+
+    def test_older_one_is_taken_when_the_newest_is_gone(self):
+        self.add_sources()
+        self.publish('qemu_10.0.13*')
+        said = self.fetch('base')
+        self.assertIn('source package qemu 1:10.0.13+ds-1', said)
+        self.assertEqual(self.base(), '10.0.2')
+
+    def test_tarball_alone_is_enough(self):
+        self.add_sources()
+        self.publish('*.dsc', '*.debian.tar.xz', 'qemu_10.0.13*orig*')
+        self.assertIn("upstream's tarball of qemu 1:10.0.2+ds-1 alone",
+                      self.fetch('base'))
+        self.assertEqual(self.base(), '10.0.2')
+
+    def test_tarball_that_is_not_the_listed_one_is_refused(self):
+        self.add_source('10.0.13+ds-1')
+        self.publish('*.dsc', '*.debian.tar.xz')
+        tarball = self.mirror / 'qemu_10.0.13+ds.orig.tar.xz'
+        tarball.write_bytes(tarball.read_bytes() + b'x')
+        self.fetch('base', status=1)
+        self.assertFalse((self.build / 'base').exists())
+
+    def test_all_that_was_tried_is_said(self):
+        self.add_sources()
+        self.publish('qemu_10.0.*')
+        said = self.fetch('base', status=1)
+        self.assertIn('can download neither a source package nor upstream\'s '
+                      'tarball of qemu 1:10.0.13+ds-1 1:10.0.2+ds-1;', said)
+        self.assertIn('QEMU_SRC=DIR', said)
+
+    def test_no_listed_version_is_said(self):
+        self.add_source('11.1.0+ds-1')
+        self.publish()
+        self.assertIn('found no source package qemu 10.0.x',
+                      self.fetch('base', status=1))
+
+    def test_what_was_downloaded_needs_no_mirror(self):
+        self.add_sources()
+        self.publish()
+        self.fetch('base')
+        shutil.rmtree(self.build / 'debian-qemu')
+        (self.build / 'base').unlink()
+        self.publish('*')
+        self.assertIn('downloaded before', self.fetch('base'))
+        self.assertEqual(self.base(), '10.0.13')
+
+    # Kernels
+
+    def add_kernel(self, version, split):
+        """A kernel in one package, or in the parts that Debian makes of it."""
+        image, depends = f'linux-image-{version}', ''
+        modules = f'usr/lib/modules/{version}'
+        if split:
+            self.add_package(f'linux-binary-{version}', [f'{modules}/vmlinuz'])
+            self.add_package(f'linux-modules-{version}',
+                             [f'{modules}/modules.builtin'])
+            self.add_package(image, [f'usr/share/doc/{image}/copyright'],
+                             f'linux-binary-{version} (= 1), '
+                             f'linux-modules-{version} (= 1)')
+        else:
+            self.add_package(image, [f'boot/vmlinuz-{version}',
+                                     f'{modules}/modules.builtin'], depends)
+        self.add_package('linux-image-cloud-amd64', ['usr/share/doc/x'], image)
+        self.add_package('busybox-static', ['usr/bin/busybox'])
+
+    def test_kernel_is_found_in_one_package_and_in_several(self):
+        for split in False, True:
+            with self.subTest(split=split):
+                self.add_kernel('7.2.13-cloud-amd64', split)
+                self.publish()
+                self.fetch('guest')
+                guest = self.build / 'guest'
+                self.assertIn('7.2.13', (guest / 'vmlinuz').read_text())
+                self.assertTrue((guest / 'modules/modules.builtin').exists())
+                self.assertTrue((guest / 'busybox').exists())
+                for folder in 'guest', 'pkg', 'apt/lists', 'download':
+                    shutil.rmtree(self.build / folder)
+                (self.build / 'apt/lists/partial').mkdir(parents=True)
+                (self.build / 'apt/updated').unlink()
+
+    def test_package_without_a_kernel_is_told(self):
+        self.add_kernel('7.2.13-cloud-amd64', split=False)
+        self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
+        (self.work / 'linux-image-7.2.13-cloud-amd64/boot').rename(
+            self.work / 'gone')
+        self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
+        self.publish()
+        self.assertIn('found no kernel in', self.fetch('guest', status=1))
+
+
 class QemuSrc(unittest.TestCase):
+    """QEMU_SRC takes an unpacked QEMU 10.0.x and nothing else."""
 
     def setUp(self):
         tmp = tempfile.TemporaryDirectory()
