@@ -45,9 +45,13 @@ NR_USERFAULTFD = 323 if os.uname().machine == 'x86_64' else 282
 
 
 def part(variable):
-    """Return the path of a part, present or not."""
+    """Return the path of a part, present or not.
+
+    QEMU's own "make check-functional" names the emulator in its way.
+    """
     default, _ = (PARTS | OPTIONAL_PARTS)[variable]
-    return Path(os.environ.get(variable) or TOP / default)
+    return Path(os.environ.get(variable) or
+                os.environ.get(f'QEMU_TEST_{variable}') or TOP / default)
 
 
 def guest_parts(old):
