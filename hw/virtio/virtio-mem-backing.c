@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include <sys/vfs.h>
+#include "qemu/bitmap.h"
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/madvise.h"
@@ -126,14 +127,94 @@ static int virtio_mem_backing_unmap(HostMemoryBackend *memdev, uint64_t offset,
     return qemu_madvise(area + offset, size, QEMU_MADV_DONTNEED) ? -errno : 0;
 }
 
-/* What this process has, and what its reads have added to a file of its own. */
+/*
+ * Where the file of a private copy has no page when the device comes.  On tmpfs
+ * it gets one when the mapping is touched, even to be written: a bitmap of
+ * pages by memdev.  Devices come and go while others are at work.
+ */
+static GHashTable *backing_holes;
+static GMutex backing_holes_lock;
+
+static unsigned long *virtio_mem_backing_find_holes(HostMemoryBackend *memdev)
+{
+    const uint64_t page_size = host_memory_backend_pagesize(memdev);
+    const uint64_t size = memory_region_size(&memdev->mr);
+    const RAMBlock *rb = memdev->mr.ram_block;
+    unsigned long *holes = bitmap_new(size / page_size);
+    off_t hole, data = rb->fd_offset;
+
+    bitmap_set(holes, 0, size / page_size);
+    while ((data = lseek(rb->fd, data, SEEK_DATA)) >= 0 &&
+           data < rb->fd_offset + size) {
+        hole = lseek(rb->fd, data, SEEK_HOLE);
+        hole = MIN(hole < 0 ? INT64_MAX : hole, rb->fd_offset + size);
+        bitmap_clear(holes, (data - rb->fd_offset) / page_size,
+                     DIV_ROUND_UP(hole - rb->fd_offset, page_size) -
+                     (data - rb->fd_offset) / page_size);
+        data = hole;
+    }
+    return holes;
+}
+
+void virtio_mem_backing_realize(HostMemoryBackend *memdev)
+{
+    if (virtio_mem_backing_is_private_copy(memdev)) {
+        g_mutex_lock(&backing_holes_lock);
+        if (!backing_holes) {
+            backing_holes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+        }
+        g_hash_table_insert(backing_holes, memdev,
+                            virtio_mem_backing_find_holes(memdev));
+        g_mutex_unlock(&backing_holes_lock);
+    }
+}
+
+void virtio_mem_backing_unrealize(HostMemoryBackend *memdev)
+{
+    g_mutex_lock(&backing_holes_lock);
+    if (backing_holes) {
+        g_hash_table_remove(backing_holes, memdev);
+    }
+    g_mutex_unlock(&backing_holes_lock);
+}
+
+/* Pages of zeros that were holes become holes again: no content changes. */
+static void virtio_mem_backing_restore_holes(HostMemoryBackend *memdev,
+                                             uint64_t offset, uint64_t size)
+{
+    const uint64_t page_size = host_memory_backend_pagesize(memdev);
+    const RAMBlock *rb = memdev->mr.ram_block;
+    const off_t end = rb->fd_offset + offset + size;
+    g_autofree char *page = g_malloc(page_size);
+    off_t at = rb->fd_offset + offset;
+    unsigned long *holes;
+
+    g_mutex_lock(&backing_holes_lock);
+    holes = backing_holes ? g_hash_table_lookup(backing_holes, memdev) : NULL;
+    g_mutex_unlock(&backing_holes_lock);
+
+    while (holes && (at = lseek(rb->fd, at, SEEK_DATA)) >= 0 && at < end) {
+        if (test_bit((at - rb->fd_offset) / page_size, holes) &&
+            pread(rb->fd, page, page_size, at) == page_size &&
+            buffer_is_zero(page, page_size)) {
+            fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
+                      page_size);
+        }
+        at += page_size;
+    }
+}
+
+/* What this process has, and what its accesses have added to the file. */
 static int virtio_mem_backing_discard_private(HostMemoryBackend *memdev,
                                               uint64_t offset, uint64_t size)
 {
     const RAMBlock *rb = memdev->mr.ram_block;
+    int ret;
 
     if (virtio_mem_backing_has_named_file(memdev)) {
-        return virtio_mem_backing_unmap(memdev, offset, size);
+        ret = virtio_mem_backing_unmap(memdev, offset, size);
+        virtio_mem_backing_restore_holes(memdev, offset, size);
+        return ret;
     }
     if (fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                   rb->fd_offset + offset, size)) {

@@ -43,6 +43,14 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev);
 bool virtio_mem_backing_is_private_copy(HostMemoryBackend *memdev);
 
 /*
+ * A device begins and ends to use @memdev.  Between them, the file of a private
+ * copy gets rid of pages that only this process's accesses have added.  BQL, no
+ * discard under way.
+ */
+void virtio_mem_backing_realize(HostMemoryBackend *memdev);
+void virtio_mem_backing_unrealize(HostMemoryBackend *memdev);
+
+/*
  * Give @size bytes at @offset back to the host; they read as zero afterwards,
  * those of a private copy as the file.  Returns 0, or a negative value; part of
  * it may be given back then.  Needs no lock.

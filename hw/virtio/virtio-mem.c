@@ -17,6 +17,7 @@
 #include "standard-headers/linux/virtio_mem.h"
 #include "system/runstate.h"
 #include "trace.h"
+#include "virtio-mem-backing.h"
 #include "virtio-mem-check.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
@@ -145,6 +146,7 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
         return;
     }
 
+    virtio_mem_backing_realize(vmem->memdev);
     vmem->usable_extent = virtio_mem_unit_usable_extent();
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
 
@@ -177,6 +179,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
     virtio_mem_queue_unrealize(vmem);
     virtio_cleanup(vdev);
 
+    virtio_mem_backing_unrealize(vmem->memdev);
     virtio_mem_protect_unrealize(vmem);
     g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
     ram_block_coordinated_discard_require(false);
