@@ -30,9 +30,9 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
 
 /*
  * Ask the guest for @size bytes: a multiple of the block size, at most that of
- * the region.  The usable region grows with it.  Tells the guest, who MUST get
- * a config notification when the requested or the usable size changes, and MAY
- * get one otherwise (spec: Device configuration layout): as a reminder.
+ * the region.  The usable region grows with it.  Tells the guest, which MUST
+ * get a config notification when the requested or the usable size changes, and
+ * MAY get one otherwise (spec: Device configuration layout): as a reminder.
  */
 void virtio_mem_change_requested_size(VirtIOMEM *vmem, uint64_t size);
 

@@ -10,8 +10,8 @@
 #include "hw/virtio/virtio-mem-state.h"
 
 /*
- * Whoever must have all of the memory, unplugged or not, for a while: what
- * comes there would get lost otherwise, or userfaultfd is theirs.
+ * Why the guard steps aside: memory arrives before we know which blocks are
+ * plugged, or somebody else needs userfaultfd.
  */
 typedef enum VirtIOMEMAside {
     VIRTIO_MEM_ASIDE_LOAD = 1,          /* pages arrive, blocks are not known */
@@ -26,9 +26,9 @@ bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp);
 void virtio_mem_protect_unrealize(VirtIOMEM *vmem);
 
 /*
- * Protect nothing, and later what is unplugged then.  Whatever is there should
- * be discarded after that.  Unless @why was given before, come_back does
- * nothing and returns false.
+ * step_aside: stop protecting.  come_back: protect what is unplugged by then;
+ * the caller then discards what arrived in between.  come_back returns false
+ * and does nothing unless the guard had stepped aside for @why.
  */
 void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why);
 bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why);

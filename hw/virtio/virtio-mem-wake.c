@@ -3,11 +3,11 @@
  *
  * A driver that hears BUSY waits: Linux for 50 seconds, later for 300.  A
  * config interrupt, which the device MAY send at any time (spec: Device
- * configuration layout), makes it retry at once.  So whoever heard BUSY gets
- * one when the cause is over: at the end of the migration (on the destination,
- * when the VM first runs there).  Not every end is announced, though, that of a
- * host's lack of memory never is; so there is also one as soon as no migration
- * is in the way after one second, then two, four and so on to about a minute.
+ * configuration layout), makes it retry at once.  So a guest that heard BUSY
+ * gets one when the cause is over: at the end of the migration (on the
+ * destination, when the VM first runs there).  Some causes end without notice,
+ * such as a lack of host memory.  So we also retry from a timer, after 1, 2, 4
+ * ... 64 seconds, unless a migration is running.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -28,8 +28,8 @@ def slow(case):
 class Loader(unittest.TestLoader):
     """Leaves out what only VIRTIO_MEM_TEST_ALL runs.
 
-    That are the cases that are marked as slow, and of a class with in_ci all
-    that are not named there.
+    These are the cases marked as slow and, of a class with in_ci, all that it
+    does not name.
     """
 
     def getTestCaseNames(self, testCaseClass):

@@ -62,7 +62,7 @@ static void test_in_plugged_block(VirtioMemGuest *vm)
 }
 
 /*
- * Nobody knows what the device reads in an unplugged block, but it can only
+ * It is not defined what the device reads in an unplugged block; it can only
  * be what was written, or zeros: PLUG of nothing at address zero.
  */
 static void memory_check_request_unplugged(VirtioMemGuest *vm, uint64_t block)
@@ -172,7 +172,7 @@ static void test_request_in_block_going(VirtioMemGuest *vm)
 
 /* --- the ring inside a block --- */
 
-/* The ring's memory goes with the request: nobody can say what comes back. */
+/* The ring's memory goes with the request: what comes back is not defined. */
 static void memory_check_ring_goes(VirtioMemGuest *vm, uint16_t type)
 {
     uint64_t gpa = virtio_mem_block_gpa(vm, 0);

@@ -49,7 +49,7 @@ static bool race_in_flight(const Race *race, uint64_t block)
     return block >= race->first && block - race->first < race->nb;
 }
 
-/* Whoever obeys uses plugged blocks, which keep it until they are unplugged. */
+/* A guest that obeys uses plugged blocks; they keep what was written. */
 static void race_obey(Race *race, uint64_t block, int i, uint64_t gpa)
 {
     QTestState *qts = race->vm->qts;

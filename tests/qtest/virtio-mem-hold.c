@@ -98,7 +98,7 @@ void virtio_mem_hold_end(void)
     hold_listener = -1;
 }
 
-/* False if nobody asks within @timeout_ms. */
+/* False if no host call asks within @timeout_ms. */
 static bool hold_accept(VirtioMemHeld *held, int timeout_ms)
 {
     struct pollfd listener = { .fd = hold_listener, .events = POLLIN };

@@ -56,7 +56,10 @@ typedef struct VirtioMemDrained {
 VirtioMemGuest *virtio_mem_hold_start(const VirtioMemOptions *opts);
 VirtioMemGuest *virtio_mem_hold_target(const VirtioMemOptions *opts);
 
-/* From now on, calls wait; from then on, none does, those that did go on. */
+/*
+ * _begin: host calls block until the test releases them.  _end: release the
+ * blocked ones and block no more.
+ */
 void virtio_mem_hold_begin(void);
 void virtio_mem_hold_end(void);
 

@@ -161,7 +161,7 @@ static void test_cycles(VirtioMemGuest *host)
                              "'arguments': { 'id': 'vmem0' } }");
 }
 
-/* A guest may eject what nobody asked it to, blocks and all. */
+/* A guest may eject a device unasked, with blocks plugged. */
 static void test_ejected(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);

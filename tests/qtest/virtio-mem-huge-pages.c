@@ -35,7 +35,7 @@ static void huge_restore(void *unused)
     huge_write(huge_saved);
 }
 
-/* Whoever else changes the pool holds the same lock meanwhile. */
+/* Other tests that change the pool hold the same lock meanwhile. */
 static void huge_take_lock(void)
 {
     huge_lock = open(HUGE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

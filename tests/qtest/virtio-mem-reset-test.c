@@ -285,7 +285,7 @@ static void test_survivors(VirtioMemGuest *vm)
     vm_assert_plugged(vm, 0);
 }
 
-/* RAM that nobody wrote to reads as zero, so anything else is old data. */
+/* RAM that was not written to reads as zero; anything else is old data. */
 static void test_no_old_data(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);

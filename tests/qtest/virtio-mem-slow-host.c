@@ -4,9 +4,9 @@
  *
  * Each such system call on a large range connects to the socket that the
  * environment names, says what it wants and waits for a verdict: an errno, or
- * 0 to go on.  Nobody there means go on.  The main loop is not kept waiting, or
- * it could not tell what it waits for; but its calls take long, too.  See
- * virtio-mem-hold.h for the other side.
+ * 0 to go on.  Without a test at the other end, it goes on.  The main loop is
+ * not kept waiting, or it could not tell what it waits for; but its calls take
+ * long, too.  See virtio-mem-hold.h for the other side.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
