@@ -88,9 +88,7 @@ static bool virtio_mem_settle_inaccessible(VirtIOMEM *vmem, Error **errp)
 {
     const bool zeropage = virtio_mem_backing_has_shared_zeropage(vmem->memdev);
 
-    if (!VIRTIO_MEM_HAS_LEGACY_GUESTS) {
-        vmem->unplugged_inaccessible = ON_OFF_AUTO_ON;
-    } else if (vmem->unplugged_inaccessible == ON_OFF_AUTO_AUTO) {
+    if (vmem->unplugged_inaccessible == ON_OFF_AUTO_AUTO) {
         vmem->unplugged_inaccessible = zeropage ? ON_OFF_AUTO_OFF
                                                 : ON_OFF_AUTO_ON;
     } else if (vmem->unplugged_inaccessible == ON_OFF_AUTO_OFF && !zeropage) {

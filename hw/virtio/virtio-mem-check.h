@@ -13,16 +13,6 @@
 #include "hw/virtio/virtio-mem-state.h"
 
 /*
- * Only x86 has guests that were written before the device could tell them not
- * to read unplugged memory.
- */
-#if defined(TARGET_X86_64) || defined(TARGET_I386)
-#define VIRTIO_MEM_HAS_LEGACY_GUESTS 1
-#else
-#define VIRTIO_MEM_HAS_LEGACY_GUESTS 0
-#endif
-
-/*
  * All that can be wrong with the properties, and the memdev; settles those
  * that the user left to us.  At the begin of realize.
  */

@@ -115,7 +115,11 @@ static const Property virtio_mem_properties[] = {
     DEFINE_PROP_BOOL(VIRTIO_MEM_PREALLOC_PROP, VirtIOMEM, prealloc, false),
     DEFINE_PROP_UINT32(VIRTIO_MEM_PREALLOC_THREADS_PROP, VirtIOMEM,
                        prealloc_threads, 0),
-#if VIRTIO_MEM_HAS_LEGACY_GUESTS
+    /*
+     * Only x86 has guests that were written before the device could tell them
+     * not to read unplugged memory.
+     */
+#if defined(TARGET_X86_64) || defined(TARGET_I386)
     DEFINE_PROP_ON_OFF_AUTO(VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP, VirtIOMEM,
                             unplugged_inaccessible, ON_OFF_AUTO_ON),
 #endif
@@ -136,6 +140,9 @@ void virtio_mem_properties_class_init(ObjectClass *klass)
 void virtio_mem_properties_instance_init(VirtIOMEM *vmem)
 {
     Object *obj = OBJECT(vmem);
+
+    /* Also where that is no property. */
+    vmem->unplugged_inaccessible = ON_OFF_AUTO_ON;
 
     object_property_add(obj, VIRTIO_MEM_BLOCK_SIZE_PROP, "size",
                         virtio_mem_get_block_size,
