@@ -26,7 +26,7 @@
 #include "virtio-mem-work.h"
 
 #define VIRTIO_MEM_SAVEVM_ID "virtio-mem-guard"
-#define VIRTIO_MEM_POSTCOPY_POLL_MS 50
+#define VIRTIO_MEM_POSTCOPY_POLL_MS 10
 
 static const MigMode virtio_mem_migration_modes[] = {
     MIG_MODE_NORMAL, MIG_MODE_CPR_REBOOT, MIG_MODE_CPR_TRANSFER,
@@ -113,20 +113,7 @@ static int virtio_mem_migration_load_setup(QEMUFile *f, void *opaque,
     return 0;
 }
 
-/* At the end, the guard is back already if all was loaded. */
-static int virtio_mem_migration_load_cleanup(void *opaque)
-{
-    if (!migration_in_incoming_postcopy()) {
-        virtio_mem_migration_settle(opaque, VIRTIO_MEM_ASIDE_LOAD, false);
-    }
-    return 0;
-}
-
-static const SaveVMHandlers virtio_mem_migration_handlers = {
-    .load_setup = virtio_mem_migration_load_setup,
-    .load_cleanup = virtio_mem_migration_load_cleanup,
-};
-
+/* Works in any thread. */
 static void virtio_mem_migration_await_postcopy(VirtIOMEM *vmem)
 {
     timer_mod(vmem->migration->postcopy_timer,
@@ -136,8 +123,7 @@ static void virtio_mem_migration_await_postcopy(VirtIOMEM *vmem)
 
 /*
  * Memory of unplugged blocks was filled with zero pages when it was touched.
- * That can only be given back when postcopy does not wait for faults any more,
- * of which the last step is announced to nobody.
+ * That is given back when postcopy does not wait for faults any more.
  */
 static void virtio_mem_migration_poll_postcopy(void *opaque)
 {
@@ -155,10 +141,31 @@ static void virtio_mem_migration_poll_postcopy(void *opaque)
     virtio_mem_wake_if_due(vmem);
 }
 
+/*
+ * At the end of all, also for a device that nothing was loaded for.  That of
+ * postcopy is in the last thread that is left of it, which is about to say
+ * that it is over.
+ */
+static int virtio_mem_migration_load_cleanup(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    if (migration_in_incoming_postcopy()) {
+        virtio_mem_migration_await_postcopy(vmem);
+    } else {
+        virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_LOAD, false);
+    }
+    return 0;
+}
+
+static const SaveVMHandlers virtio_mem_migration_handlers = {
+    .load_setup = virtio_mem_migration_load_setup,
+    .load_cleanup = virtio_mem_migration_load_cleanup,
+};
+
 bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp)
 {
     if (migration_in_incoming_postcopy()) {
-        virtio_mem_migration_await_postcopy(vmem);
         return true;
     }
     if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_LOAD, true)) {
@@ -184,10 +191,8 @@ void virtio_mem_migration_realize(VirtIOMEM *vmem)
                                     virtio_mem_migration_event,
                                     virtio_mem_migration_modes[i]);
     }
-    if (vmem->guard) {
-        register_savevm_live(VIRTIO_MEM_SAVEVM_ID, VMSTATE_INSTANCE_ID_ANY, 1,
-                             &virtio_mem_migration_handlers, vmem);
-    }
+    register_savevm_live(VIRTIO_MEM_SAVEVM_ID, VMSTATE_INSTANCE_ID_ANY, 1,
+                         &virtio_mem_migration_handlers, vmem);
 }
 
 void virtio_mem_migration_unrealize(VirtIOMEM *vmem)
@@ -195,9 +200,7 @@ void virtio_mem_migration_unrealize(VirtIOMEM *vmem)
     VirtIOMEMMigration *migration = vmem->migration;
     size_t i;
 
-    if (vmem->guard) {
-        unregister_savevm(NULL, VIRTIO_MEM_SAVEVM_ID, vmem);
-    }
+    unregister_savevm(NULL, VIRTIO_MEM_SAVEVM_ID, vmem);
     for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
         migration_remove_notifier(&migration->notifiers[i].notifier);
     }

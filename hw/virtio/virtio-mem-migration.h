@@ -16,7 +16,7 @@ void virtio_mem_migration_unrealize(VirtIOMEM *vmem);
 
 /*
  * All of the device was loaded: unplugged memory is protected again, and what
- * loading left there is given back.  Both wait for the end of a postcopy that
+ * loading left there is given back.  Both happen at the end of a postcopy that
  * still runs.  False with an error if the host did not take it back.
  */
 bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp);

@@ -23,10 +23,10 @@ static const VirtioMemOptions memslots = {
 /* --- start and end --- */
 
 /*
- * Both machines are at the switch: the target runs, most of the pages are
- * still missing.  False, and the test skipped, if the host cannot do it.
+ * Both machines are before the switch: most of the pages are still missing.
+ * False, and the test skipped, if the host cannot do it.
  */
-static bool postcopy_begin(VirtioMemGuest *from, VirtioMemGuest *to)
+static bool postcopy_prepare(VirtioMemGuest *from, VirtioMemGuest *to)
 {
     g_autofree char *path = virtio_mem_temp_path("postcopy.sock");
     g_autofree char *uri = g_strdup_printf("unix:%s", path);
@@ -38,10 +38,24 @@ static bool postcopy_begin(VirtioMemGuest *from, VirtioMemGuest *to)
     migrate_set_parameter_int(from->qts, "max-postcopy-bandwidth", 64 * KiB);
     virtio_mem_migrate_listen(to, uri);
     virtio_mem_migrate_hold(from, uri);
+    return true;
+}
+
+static void postcopy_switch(VirtioMemGuest *from, VirtioMemGuest *to)
+{
     qtest_qmp_assert_success(from->qts,
                              "{ 'execute': 'migrate-start-postcopy' }");
     qtest_qmp_eventwait(to->qts, "RESUME");
     virtio_mem_take_over(to, from);
+}
+
+/* The same, and the target runs. */
+static bool postcopy_begin(VirtioMemGuest *from, VirtioMemGuest *to)
+{
+    if (!postcopy_prepare(from, to)) {
+        return false;
+    }
+    postcopy_switch(from, to);
     return true;
 }
 
@@ -179,6 +193,37 @@ static void test_touched(VirtioMemGuest *unused)
     virtio_mem_guest_stop(from);
 }
 
+/*
+ * Nothing arrives for a device that only the target has, which is no reason to
+ * leave it without protection, or to keep what is there.
+ */
+static void test_other_device(VirtioMemGuest *unused)
+{
+    const VirtioMemOptions two = {
+        .region_size = VM_MIGRATE_REGION,
+        .args = "-object memory-backend-ram,id=vmem1,size=1G "
+                "-device virtio-mem-pci,id=vm1,memdev=vmem1,addr=06.0,"
+                "memaddr=0x600000000,protect-unplugged=on",
+    };
+    VirtioMemGuest *from = virtio_mem_guest_start(&plain);
+    VirtioMemGuest *to = virtio_mem_target(&two);
+    VirtioMemGuest other = { .id = "vm1" };
+    const uint64_t gpa = 0x600000000;
+
+    if (postcopy_prepare(from, to)) {
+        other.qts = to->qts;
+        virtio_mem_fill(to, gpa, 0x99, VM_BLOCK);
+        g_assert_false(virtio_mem_is_protected(&other));
+        postcopy_switch(from, to);
+        g_assert_false(virtio_mem_is_protected(&other));
+        postcopy_end(from, to);
+        vm_wait_until(virtio_mem_is_protected(&other));
+        g_assert_true(virtio_mem_is_filled(to, gpa, 0, VM_BLOCK));
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
 static void test_busy(VirtioMemGuest *unused)
 {
     VirtioMemGuest *from = virtio_mem_guest_start(&plain);
@@ -214,6 +259,8 @@ static const VirtioMemTest tests[] = {
       test_ring_beyond_usable, .once = true, .no_guest = true },
     { "R-5", "postcopy/memory-touched-while-unplugged-is-given-back",
       test_touched, .once = true, .no_guest = true },
+    { "P11", "postcopy/device-that-is-not-in-the-stream-is-protected",
+      test_other_device, .once = true, .no_guest = true },
     { "T244 T245", "postcopy/busy-until-its-end", test_busy,
       .once = true, .no_guest = true },
 };
