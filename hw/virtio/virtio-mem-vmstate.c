@@ -22,6 +22,7 @@
 #include "virtio-mem-backing.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-flight.h"
+#include "virtio-mem-guard.h"
 #include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-region.h"
@@ -111,6 +112,8 @@ static int virtio_mem_pre_save(void *opaque)
     VirtIOMEM *vmem = opaque;
 
     assert(!virtio_mem_is_in_flight(vmem));
+    /* The other side may take over the memory itself, as it is. */
+    virtio_mem_guard_take_back(vmem->guard);
     virtio_mem_stream_open(vmem);
     virtio_mem_blocks_save(vmem->blocks, vmem->stream.bitmap);
     vmem->stream.size = virtio_mem_plugged_size(vmem);

@@ -219,6 +219,41 @@ static void test_shared_new_blocks(VirtioMemGuest *unused)
     close(fd);
 }
 
+/*
+ * What a guest wrote to unplugged memory is lent.  It must not be in the file
+ * when the other side takes that over, or a block that is plugged there is not
+ * zero.
+ */
+static void test_shared_lent(VirtioMemGuest *unused)
+{
+    const int fd = memfd_create("shared", MFD_CLOEXEC);
+    g_autofree char *memdev = g_strdup_printf(
+        "memory-backend-file,id=vmem0,share=on,mem-path=/proc/%d/fd/%d,"
+        "size=4G", getpid(), fd);
+    const VirtioMemOptions opts = { .memdev = memdev };
+    VirtioMemGuest *from = virtio_mem_guest_start(&opts);
+    VirtioMemGuest *to = virtio_mem_target(&opts);
+    uint8_t byte;
+
+    if (!virtio_mem_is_protected(from)) {
+        g_test_skip("no protection on this host");
+    } else {
+        migrate_set_capability(from->qts, "x-ignore-shared", true);
+        migrate_set_capability(to->qts, "x-ignore-shared", true);
+        virtio_mem_set_requested(from, VM_REQUESTED);
+        virtio_mem_fill(from, virtio_mem_block_gpa(from, 3), 0x99, 4 * KiB);
+        virtio_mem_migrate(from, to);
+        g_assert_cmpint(pread(fd, &byte, 1, 3 * VM_BLOCK), ==, 1);
+        g_assert_cmphex(byte, ==, 0);
+        vm_assert_plug(to, 3, 1, ACK);
+        g_assert_true(virtio_mem_is_filled(to, virtio_mem_block_gpa(to, 3), 0,
+                                           VM_BLOCK));
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+    close(fd);
+}
+
 /* --- background snapshot --- */
 
 /* The guest runs on, and what it writes then is not in the snapshot. */
@@ -382,6 +417,8 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true },
     { "T240", "migration/ignore-shared-with-prealloc", test_shared_prealloc,
       .once = true, .no_guest = true },
+    { "P12", "migration/ignore-shared-hands-over-nothing-lent",
+      test_shared_lent, .once = true, .no_guest = true },
     { "T240", "background-snapshot/is-of-its-moment", test_background,
       .once = true, .no_guest = true },
     { "T245", "background-snapshot/busy-until-its-end",
