@@ -201,8 +201,7 @@ class VirtioMemOldMachine(VirtioMemMachine):
 
     old_kernel = True
     in_ci = ('test_suspended_guest_keeps_size_and_contents',
-             'test_kexec_starts_over_with_the_requested_size',
-             'test_crash_kernel_reads_what_is_plugged_and_nothing_else')
+             'test_kexec_starts_over_with_the_requested_size')
 
     def test_suspended_guest_keeps_size_and_contents(self):
         """Before Linux 6.10, the driver does not let the guest suspend."""
