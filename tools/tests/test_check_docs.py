@@ -6,8 +6,10 @@ import tempfile
 import unittest
 from pathlib import Path
 
+import program
 import virtio_mem_tap
 
+check_docs = program.load('check-docs')
 TOOL = Path(__file__).resolve().parents[1] / 'check-docs'
 
 
@@ -81,6 +83,25 @@ class CheckDocs(unittest.TestCase):
             '* .. code-block:: console\n\n    ' + 'x' * 80 + '\n\n'
             '  ' + 'y' * 80 + '\n')),
             (1, ['5: column 82: line is too long']))
+
+    def test_picture_of_the_floors(self):
+        floors = [[name for name in line.split()
+                   if check_docs.is_file_of_device(name)]
+                  for line in program.load('check-floors').FLOORS.splitlines()]
+        floors = [floor for floor in floors if floor]
+
+        def picture():
+            text = '\n\n'.join(
+                '\n'.join(f'    {name}  what it is' for name in floor)
+                for floor in floors)
+            return f'above or beside it::\n\n{text}\n\nMore.\n'
+        self.assertEqual(self.check_page('.rst', picture()), (0, []))
+        floors[-1].append('roof')
+        self.assertEqual(self.check_page('.rst', picture()), (1, [
+            '3: state roof: tools/check-floors has: state']))
+        floors.pop()
+        self.assertEqual(self.check_page('.rst', picture()), (1, [
+            '3: : tools/check-floors has: state']))
 
 
 if __name__ == '__main__':
