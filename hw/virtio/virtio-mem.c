@@ -105,10 +105,18 @@ static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
 
 /* --- realize --- */
 
-/*
- * Make sure that memory can be given back, now and as long as the device
- * lives.  The last thing that can fail.
- */
+static void virtio_mem_begin_blocks(VirtIOMEM *vmem)
+{
+    vmem->blocks = virtio_mem_blocks_new(virtio_mem_region_size(vmem) /
+                                         vmem->block_size);
+}
+
+static void virtio_mem_end_blocks(VirtIOMEM *vmem)
+{
+    g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
+}
+
+/* Memory can be given back, now and as long as the device lives. */
 static bool virtio_mem_claim_discards(VirtIOMEM *vmem, Error **errp)
 {
     if (ram_block_coordinated_discard_require(true)) {
@@ -116,73 +124,128 @@ static bool virtio_mem_claim_discards(VirtIOMEM *vmem, Error **errp)
                    " accelerator forbids", TYPE_VIRTIO_MEM);
         return false;
     }
+    return true;
+}
 
-    /* On an incoming migration, the memory may hold content already. */
+static void virtio_mem_yield_discards(VirtIOMEM *vmem)
+{
+    ram_block_coordinated_discard_require(false);
+}
+
+/* On an incoming migration, the memory may hold content already. */
+static bool virtio_mem_begin_empty(VirtIOMEM *vmem, Error **errp)
+{
     if (!runstate_check(RUN_STATE_INMIGRATE) &&
         virtio_mem_discard_unplugged(vmem)) {
         error_setg(errp, "'%s' property specifies a memdev that cannot be"
                    " discarded: '%s'", VIRTIO_MEM_MEMDEV_PROP,
-                   object_get_canonical_path_component(OBJECT(vmem->memdev)));
-        ram_block_coordinated_discard_require(false);
+                   virtio_mem_name(vmem));
         return false;
     }
     return true;
 }
 
-static void virtio_mem_realize(DeviceState *dev, Error **errp)
+static void virtio_mem_begin_backing(VirtIOMEM *vmem)
 {
-    VirtIODevice *vdev = VIRTIO_DEVICE(dev);
-    VirtIOMEM *vmem = VIRTIO_MEM(dev);
-
-    if (!virtio_mem_check_properties(vmem, errp) ||
-        !virtio_mem_protect_realize(vmem, errp)) {
-        return;
-    }
-    vmem->blocks = virtio_mem_blocks_new(virtio_mem_region_size(vmem) /
-                                         vmem->block_size);
-    if (!virtio_mem_claim_discards(vmem, errp)) {
-        g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
-        virtio_mem_protect_unrealize(vmem);
-        return;
-    }
-
     virtio_mem_backing_realize(vmem->memdev);
+    host_memory_backend_set_mapped(vmem->memdev, true);
+}
+
+static void virtio_mem_end_backing(VirtIOMEM *vmem)
+{
+    host_memory_backend_set_mapped(vmem->memdev, false);
+    virtio_mem_backing_unrealize(vmem->memdev);
+}
+
+static void virtio_mem_begin_usable_region(VirtIOMEM *vmem)
+{
     vmem->usable_extent = virtio_mem_unit_usable_extent();
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
+}
 
-    virtio_init(vdev, VIRTIO_ID_MEM, sizeof(struct virtio_mem_config));
-    virtio_mem_queue_realize(vmem);
-    virtio_mem_memslots_realize(vmem);
-    host_memory_backend_set_mapped(vmem->memdev, true);
-    virtio_mem_wake_realize(vmem);
-    virtio_mem_migration_realize(vmem);
-    virtio_mem_vmstate_realize(vmem);
-    virtio_mem_system_reset_realize(vmem);
+static void virtio_mem_begin_virtio(VirtIOMEM *vmem)
+{
+    virtio_init(VIRTIO_DEVICE(vmem), VIRTIO_ID_MEM,
+                sizeof(struct virtio_mem_config));
+}
+
+static void virtio_mem_end_virtio(VirtIOMEM *vmem)
+{
+    virtio_cleanup(VIRTIO_DEVICE(vmem));
+}
+
+static void virtio_mem_begin_rdm(VirtIOMEM *vmem)
+{
     memory_region_set_ram_discard_manager(&vmem->memdev->mr,
                                           RAM_DISCARD_MANAGER(vmem));
 }
 
+static void virtio_mem_end_rdm(VirtIOMEM *vmem)
+{
+    memory_region_set_ram_discard_manager(&vmem->memdev->mr, NULL);
+}
+
+/*
+ * What a device consists of, in the order in which it comes up.  It goes down
+ * in the reverse order, also from the first step that fails.
+ */
+static const struct {
+    bool (*try)(VirtIOMEM *vmem, Error **errp);     /* either this ... */
+    void (*begin)(VirtIOMEM *vmem);                 /* ... or this */
+    void (*end)(VirtIOMEM *vmem);
+} virtio_mem_steps[] = {
+    { .try = virtio_mem_check_properties },
+    { .try = virtio_mem_protect_realize, .end = virtio_mem_protect_unrealize },
+    { .begin = virtio_mem_begin_blocks, .end = virtio_mem_end_blocks },
+    { .try = virtio_mem_claim_discards, .end = virtio_mem_yield_discards },
+    { .try = virtio_mem_begin_empty },
+    { .begin = virtio_mem_begin_backing, .end = virtio_mem_end_backing },
+    { .begin = virtio_mem_begin_usable_region },
+    { .begin = virtio_mem_begin_virtio, .end = virtio_mem_end_virtio },
+    { .begin = virtio_mem_queue_realize, .end = virtio_mem_queue_unrealize },
+    { .begin = virtio_mem_memslots_realize,
+      .end = virtio_mem_memslots_unrealize },
+    { .begin = virtio_mem_wake_realize, .end = virtio_mem_wake_unrealize },
+    { .begin = virtio_mem_migration_realize,
+      .end = virtio_mem_migration_unrealize },
+    { .begin = virtio_mem_vmstate_realize,
+      .end = virtio_mem_vmstate_unrealize },
+    { .begin = virtio_mem_system_reset_realize,
+      .end = virtio_mem_system_reset_unrealize },
+    { .begin = virtio_mem_begin_rdm, .end = virtio_mem_end_rdm },
+};
+
+/* Undo the first @nb_steps steps. */
+static void virtio_mem_undo(VirtIOMEM *vmem, size_t nb_steps)
+{
+    while (nb_steps--) {
+        if (virtio_mem_steps[nb_steps].end) {
+            virtio_mem_steps[nb_steps].end(vmem);
+        }
+    }
+}
+
+static void virtio_mem_realize(DeviceState *dev, Error **errp)
+{
+    VirtIOMEM *vmem = VIRTIO_MEM(dev);
+    size_t i;
+
+    for (i = 0; i < ARRAY_SIZE(virtio_mem_steps); i++) {
+        if (virtio_mem_steps[i].begin) {
+            virtio_mem_steps[i].begin(vmem);
+        } else if (!virtio_mem_steps[i].try(vmem, errp)) {
+            virtio_mem_undo(vmem, i);
+            return;
+        }
+    }
+}
+
 static void virtio_mem_unrealize(DeviceState *dev)
 {
-    VirtIODevice *vdev = VIRTIO_DEVICE(dev);
     VirtIOMEM *vmem = VIRTIO_MEM(dev);
 
     virtio_mem_drain(vmem);
-    memory_region_set_ram_discard_manager(&vmem->memdev->mr, NULL);
-    virtio_mem_system_reset_unrealize(vmem);
-    virtio_mem_vmstate_unrealize(vmem);
-    virtio_mem_migration_unrealize(vmem);
-    virtio_mem_wake_unrealize(vmem);
-    host_memory_backend_set_mapped(vmem->memdev, false);
-    virtio_mem_memslots_unrealize(vmem);
-
-    virtio_mem_queue_unrealize(vmem);
-    virtio_cleanup(vdev);
-
-    virtio_mem_backing_unrealize(vmem->memdev);
-    virtio_mem_protect_unrealize(vmem);
-    g_clear_pointer(&vmem->blocks, virtio_mem_blocks_free);
-    ram_block_coordinated_discard_require(false);
+    virtio_mem_undo(vmem, ARRAY_SIZE(virtio_mem_steps));
 }
 
 /* --- class methods: what a proxy asks --- */
