@@ -1,5 +1,5 @@
 /*
- * Pages that a guard lends to whoever touches memory out of reach.
+ * Pages that the guard lends to threads that access memory out of reach.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,244 +9,322 @@
 #include "qemu/madvise.h"
 #include "qemu/units.h"
 #include "qemu/userfaultfd.h"
-#include "virtio-mem-guard.h"
 #include "virtio-mem-guard-lend.h"
 #include <sys/ioctl.h>
 
 /*
- * More than what the vCPUs' instructions touch at a time, or they would never
- * get on: an instruction starts anew for each page it misses.
+ * Slots and the length of a turn: long enough that a thread that was woken runs
+ * and gets on, also on a busy host; and so short that each of many threads has
+ * its turn soon.  To clear a page of 1 GiB alone takes a good part of a second.
  */
-#define GUARD_MAX_LENT_HUGE 2
+static const struct {
+    uint64_t max_page_size;
+    unsigned int nb_slots;
+    int64_t turn;
+} guard_rings[] = {
+    { 64 * KiB, VIRTIO_MEM_GUARD_MAX_SLOTS, 4000 },
+    { 64 * MiB, 4, 4000 },
+    { UINT64_MAX, 1, 4000000 },
+};
 
-/* Pages for those who read on: a dump of a crashed guest, for instance. */
-#define GUARD_MAX_WINDOW 16
-
-static bool guard_lend_is_huge(const VirtIOMEMGuardLend *lend)
+static bool guard_ring_is_huge(const VirtIOMEMGuardArea *area)
 {
-    return lend->area->page_size > qemu_real_host_page_size();
+    return area->page_size > qemu_real_host_page_size();
 }
 
 /* --- taking back --- */
 
-static void guard_lend_forget_lot(VirtIOMEMGuardLend *lend, unsigned int i)
+static bool guard_ring_has_page(const VirtIOMEMGuardRing *ring,
+                                const VirtIOMEMGuardMap *map, uint64_t first,
+                                uint64_t end)
 {
-    lend->nb_lent -= lend->lots[i].nb_pages;
-    lend->nb_lots--;
-    memmove(&lend->lots[i], &lend->lots[i + 1],
-            (lend->nb_lots - i) * sizeof(lend->lots[0]));
+    unsigned int i, j;
+
+    for (i = 0; i < ring->nb_slots; i++) {
+        const VirtIOMEMGuardSlot *slot = &ring->slots[i];
+
+        for (j = 0; j < slot->nb_pages; j++) {
+            if (slot->pages[j].map == map && slot->pages[j].offset >= first &&
+                slot->pages[j].offset < end) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 /*
- * Page tables go when all that they map goes at once.  Private memory loses
- * its content by that, so only the lot may go.  Shared memory does not, so that
- * lots need not begin where a page table does.
+ * Linux frees a page table (since 6.14, on x86-64) when all that it maps is
+ * given back at once.  Private memory loses its content by that, so only what
+ * is out of reach and not lent may go.  Shared memory keeps its content.
  */
-static void guard_lend_drop_tables(VirtIOMEMGuardLend *lend, uint64_t offset,
-                                   uint64_t size)
+static void guard_ring_drop_table(const VirtIOMEMGuardRing *ring,
+                                  VirtIOMEMGuardMap *map, uint64_t offset)
 {
-    const uintptr_t host = (uintptr_t)lend->area->host;
-    uintptr_t first = host + offset;
-    uintptr_t end = first + size;
+    const VirtIOMEMGuardArea *area = map->area;
+    const uintptr_t host = (uintptr_t)area->host;
+    /* One page table has 8 bytes for each page. */
+    const uint64_t table_size = area->page_size * (area->page_size / 8);
+    const uintptr_t table = QEMU_ALIGN_DOWN(host + offset, table_size);
+    uint64_t first = MAX(table, host) - host;
+    uint64_t end = MIN(table + table_size - host, area->size);
 
-    if (lend->area->shared && !guard_lend_is_huge(lend)) {
-        first = MAX(QEMU_ALIGN_DOWN(first, lend->table_size), host);
-        end = MIN(QEMU_ALIGN_UP(end, lend->table_size),
-                  host + lend->area->size);
+    if (guard_ring_is_huge(area)) {
+        first = offset;
+        end = offset + area->page_size;
+    } else if (guard_ring_has_page(ring, map, first, end)) {
+        return;
+    } else if (!area->shared) {
+        first = virtio_mem_guard_map_find_run(map, offset, first, end, &end);
     }
-    qemu_madvise((void *)first, end - first, QEMU_MADV_DONTNEED);
+    qemu_madvise((uint8_t *)area->host + first, end - first,
+                 QEMU_MADV_DONTNEED);
 }
 
-/* A lot that the host does not take back is no reason to keep others out. */
-static void guard_lend_take_back_lot(VirtIOMEMGuardLend *lend, unsigned int i)
+/* A page that the host does not take back is no reason to keep others out. */
+static void guard_ring_take_back(VirtIOMEMGuardRing *ring,
+                                 VirtIOMEMGuardSlot *slot, unsigned int i)
 {
-    const uint64_t offset = lend->lots[i].offset;
-    const uint64_t size = MIN(lend->lot_size, lend->area->size - offset);
+    const VirtIOMEMGuardPage page = slot->pages[i];
+    const VirtIOMEMGuardArea *area = page.map->area;
 
-    if (lend->area->discard(lend->area->opaque, offset, size)) {
+    assert(i < slot->nb_pages);
+    slot->nb_pages--;
+    memmove(&slot->pages[i], &slot->pages[i + 1],
+            (slot->nb_pages - i) * sizeof(slot->pages[0]));
+    if (area->discard(area->opaque, page.offset, area->page_size)) {
         warn_report_once("virtio-mem: the host did not take back unplugged"
-                         " memory at offset 0x%" PRIx64, offset);
+                         " memory at offset 0x%" PRIx64, page.offset);
     }
-    guard_lend_drop_tables(lend, offset, size);
-    guard_lend_forget_lot(lend, i);
+    guard_ring_drop_table(ring, page.map, page.offset);
 }
 
-void virtio_mem_guard_lend_take_back(VirtIOMEMGuardLend *lend,
+static void guard_ring_empty_slot(VirtIOMEMGuardRing *ring,
+                                  VirtIOMEMGuardSlot *slot)
+{
+    while (slot->nb_pages) {
+        guard_ring_take_back(ring, slot, 0);
+    }
+}
+
+void virtio_mem_guard_ring_take_back(VirtIOMEMGuardRing *ring,
+                                     const VirtIOMEMGuardMap *map,
                                      uint64_t offset, uint64_t size)
 {
-    unsigned int i = 0;
+    unsigned int i, j;
 
-    while (i < lend->nb_lots) {
-        const uint64_t lot = lend->lots[i].offset;
+    for (i = 0; i < ring->nb_slots; i++) {
+        VirtIOMEMGuardSlot *slot = &ring->slots[i];
 
-        if (lot >= offset && lot - offset < size) {
-            guard_lend_take_back_lot(lend, i);
-        } else {
-            i++;
+        for (j = slot->nb_pages; j > 0; j--) {
+            const VirtIOMEMGuardPage *page = &slot->pages[j - 1];
+
+            if (page->map == map && page->offset >= offset &&
+                page->offset - offset < size) {
+                guard_ring_take_back(ring, slot, j - 1);
+            }
         }
     }
 }
 
-void virtio_mem_guard_lend_take_back_all(VirtIOMEMGuardLend *lend)
+/* --- slots --- */
+
+static VirtIOMEMGuardSlot *guard_ring_find_own(VirtIOMEMGuardRing *ring,
+                                               uint32_t thread)
 {
-    virtio_mem_guard_lend_take_back(lend, 0, lend->area->size);
+    unsigned int i;
+
+    for (i = 0; i < ring->nb_slots; i++) {
+        if (ring->slots[i].nb_pages && ring->slots[i].thread == thread) {
+            return &ring->slots[i];
+        }
+    }
+    return NULL;
+}
+
+/* The slot that is free, or of which the turn ends first. */
+static const VirtIOMEMGuardSlot *
+guard_ring_find_next(const VirtIOMEMGuardRing *ring)
+{
+    const VirtIOMEMGuardSlot *next = &ring->slots[0];
+    unsigned int i;
+
+    assert(ring->nb_slots);
+    for (i = 0; i < ring->nb_slots; i++) {
+        const VirtIOMEMGuardSlot *slot = &ring->slots[i];
+
+        if (!slot->nb_pages) {
+            return slot;
+        }
+        if (slot->turn_end < next->turn_end) {
+            next = slot;
+        }
+    }
+    return next;
+}
+
+int64_t virtio_mem_guard_ring_next_turn(const VirtIOMEMGuardRing *ring)
+{
+    const VirtIOMEMGuardSlot *slot = guard_ring_find_next(ring);
+
+    return slot->nb_pages ? slot->turn_end : 0;
+}
+
+VirtIOMEMGuardSlot *virtio_mem_guard_ring_find(VirtIOMEMGuardRing *ring,
+                                               uint32_t thread, int64_t now,
+                                               bool may_begin)
+{
+    VirtIOMEMGuardSlot *slot = guard_ring_find_own(ring, thread);
+
+    if (slot && (now < slot->turn_end || may_begin)) {
+        return slot;
+    }
+    if (!may_begin || virtio_mem_guard_ring_next_turn(ring) > now) {
+        return NULL;
+    }
+    return (VirtIOMEMGuardSlot *)guard_ring_find_next(ring);
 }
 
 /* --- lending --- */
 
-/* Both return how many bytes were provided, or a negative errno. */
-static int64_t guard_lend_zero(VirtIOMEMGuardLend *lend, uint64_t offset,
-                               uint64_t size)
+/* Both are 0 or a negative errno. */
+static int guard_ring_zero(VirtIOMEMGuardRing *ring,
+                           const VirtIOMEMGuardArea *area, uint64_t offset)
 {
     struct uffdio_zeropage arg = {
-        .range.start = (uintptr_t)lend->area->host + offset,
-        .range.len = size,
+        .range.start = (uintptr_t)area->host + offset,
+        .range.len = area->page_size,
     };
 
-    return ioctl(lend->uffd, UFFDIO_ZEROPAGE, &arg) && !arg.zeropage ?
-           -errno : arg.zeropage;
+    return ioctl(ring->uffd, UFFDIO_ZEROPAGE, &arg) ? -errno : 0;
 }
 
-static int64_t guard_lend_copy(VirtIOMEMGuardLend *lend, uint64_t offset,
-                               uint64_t size)
+/* Memory that was never written costs nothing but page tables to read. */
+static int guard_ring_copy(VirtIOMEMGuardRing *ring,
+                           const VirtIOMEMGuardArea *area, uint64_t offset)
 {
+    void *zeros = mmap(NULL, area->page_size, PROT_READ,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     struct uffdio_copy arg = {
-        .dst = (uintptr_t)lend->area->host + offset,
-        .src = (uintptr_t)lend->zeros,
-        .len = size,
+        .dst = (uintptr_t)area->host + offset,
+        .src = (uintptr_t)zeros,
+        .len = area->page_size,
     };
+    int ret;
 
-    return ioctl(lend->uffd, UFFDIO_COPY, &arg) && !arg.copy ?
-           -errno : arg.copy;
+    if (zeros == MAP_FAILED) {
+        return -errno;
+    }
+    qemu_madvise(zeros, area->page_size, QEMU_MADV_HUGEPAGE);
+    ret = ioctl(ring->uffd, UFFDIO_COPY, &arg) ? -errno : 0;
+    munmap(zeros, area->page_size);
+    return ret;
 }
 
-static int64_t guard_lend_provide(VirtIOMEMGuardLend *lend, uint64_t offset,
-                                  uint64_t size)
+static int guard_ring_provide(VirtIOMEMGuardRing *ring,
+                              const VirtIOMEMGuardArea *area, uint64_t offset)
 {
-    int64_t ret;
+    int ret;
 
     do {
-        ret = guard_lend_is_huge(lend) ? guard_lend_copy(lend, offset, size)
-                                       : guard_lend_zero(lend, offset, size);
+        ret = guard_ring_is_huge(area) ? guard_ring_copy(ring, area, offset)
+                                       : guard_ring_zero(ring, area, offset);
     } while (ret == -EAGAIN || ret == -EINTR);
     return ret;
 }
 
-static void guard_lend_account(VirtIOMEMGuardLend *lend, uint64_t offset,
-                               uint64_t size)
+/* One page back may be enough for the host; the oldest turn ends early. */
+static int guard_ring_provide_somehow(VirtIOMEMGuardRing *ring,
+                                      const VirtIOMEMGuardArea *area,
+                                      uint64_t offset)
 {
-    const uint64_t lot = QEMU_ALIGN_DOWN(offset, lend->lot_size);
-    const uint64_t nb_pages = size / lend->area->page_size;
     unsigned int i;
+    int ret = guard_ring_provide(ring, area, offset);
 
-    for (i = 0; i < lend->nb_lots && lend->lots[i].offset != lot; i++) {
-        continue;
+    for (i = 0; ret && ret != -EEXIST && i < ring->nb_slots; i++) {
+        if (ring->slots[i].nb_pages) {
+            guard_ring_empty_slot(ring, &ring->slots[i]);
+            ret = guard_ring_provide(ring, area, offset);
+        }
     }
-    if (i == lend->nb_lots) {
-        lend->lots[lend->nb_lots++] = (VirtIOMEMGuardLot) { .offset = lot };
-    }
-    lend->lots[i].nb_pages += nb_pages;
-    lend->nb_lent += nb_pages;
+    return ret;
 }
 
-/* How much to lend at @offset: more each time to those who read on. */
-static uint64_t guard_lend_window(VirtIOMEMGuardLend *lend, uint64_t offset)
+int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
+                               VirtIOMEMGuardSlot *slot,
+                               VirtIOMEMGuardMap *map, uint64_t offset,
+                               uint32_t thread, int64_t now)
 {
-    const uint64_t page_size = lend->area->page_size;
-    const uint64_t end = MIN(QEMU_ALIGN_DOWN(offset, lend->lot_size) +
-                             lend->lot_size, lend->area->size);
+    const VirtIOMEMGuardArea *area = map->area;
+    const uint64_t page = QEMU_ALIGN_DOWN(offset, area->page_size);
+    int ret;
 
-    lend->window = offset == lend->next && !guard_lend_is_huge(lend) ?
-                   MIN(2 * lend->window, GUARD_MAX_WINDOW * page_size) :
-                   page_size;
-    return MIN(lend->window, end - offset);
+    assert(slot >= ring->slots && slot < ring->slots + ring->nb_slots);
+    assert(page < area->size);
+    if (slot->nb_pages && slot->thread != thread) {
+        guard_ring_empty_slot(ring, slot);
+    }
+    if (slot->nb_pages == VIRTIO_MEM_GUARD_SLOT_PAGES) {
+        guard_ring_take_back(ring, slot, 0);
+    }
+    if (!slot->nb_pages || now >= slot->turn_end) {
+        slot->thread = thread;
+        slot->turn_end = now + ring->turn;
+    }
+
+    ret = guard_ring_provide_somehow(ring, area, page);
+    if (!ret) {
+        slot->pages[slot->nb_pages++] = (VirtIOMEMGuardPage) { map, page };
+    } else if (ret == -EEXIST) {
+        /* A page that came from elsewhere leaves it to us to wake. */
+        uffd_wakeup(ring->uffd, (uint8_t *)area->host + page, area->page_size);
+        ret = 0;
+    }
+    return ret;
 }
 
-/* Only a page that came from elsewhere leaves waking to us. */
-static bool guard_lend_is_there(VirtIOMEMGuardLend *lend, uint64_t offset,
-                                int64_t provided)
+bool virtio_mem_guard_ring_check(const VirtIOMEMGuardRing *ring)
 {
-    if (provided == -EEXIST) {
-        uffd_wakeup(lend->uffd, (uint8_t *)lend->area->host + offset,
-                    lend->area->page_size);
+    unsigned int i, j;
+
+    for (i = 0; i < ring->nb_slots; i++) {
+        const VirtIOMEMGuardSlot *slot = &ring->slots[i];
+
+        if (slot->nb_pages > VIRTIO_MEM_GUARD_SLOT_PAGES) {
+            return false;
+        }
+        for (j = 0; j < slot->nb_pages; j++) {
+            const VirtIOMEMGuardPage *page = &slot->pages[j];
+
+            if (!virtio_mem_guard_map_is_active(page->map) ||
+                !virtio_mem_guard_map_is_guarded(page->map, page->offset /
+                                                 page->map->area->block_size)) {
+                return false;
+            }
+        }
+        for (j = 0; j < i; j++) {
+            if (slot->nb_pages && ring->slots[j].nb_pages &&
+                slot->thread == ring->slots[j].thread) {
+                return false;
+            }
+        }
     }
-    return provided > 0 || provided == -EEXIST;
-}
-
-bool virtio_mem_guard_lend_page(VirtIOMEMGuardLend *lend, uint64_t offset)
-{
-    const uint64_t page_size = lend->area->page_size;
-    uint64_t size;
-    int64_t ret;
-
-    offset = QEMU_ALIGN_DOWN(offset, page_size);
-    size = guard_lend_window(lend, offset);
-    while (lend->nb_lent + size / page_size > lend->max_lent) {
-        guard_lend_take_back_lot(lend, 0);
-    }
-
-    ret = guard_lend_provide(lend, offset, size);
-    if (ret < 0 && ret != -EEXIST && lend->nb_lots) {
-        virtio_mem_guard_lend_take_back_all(lend);
-        ret = guard_lend_provide(lend, offset, page_size);
-    }
-    if (ret > 0) {
-        guard_lend_account(lend, offset, ret);
-        lend->next = offset + ret;
-    }
-    return guard_lend_is_there(lend, offset, ret);
-}
-
-bool virtio_mem_guard_lend_for_good(VirtIOMEMGuardLend *lend, uint64_t offset)
-{
-    const uint64_t page_size = lend->area->page_size;
-
-    offset = QEMU_ALIGN_DOWN(offset, page_size);
-    return guard_lend_is_there(lend, offset,
-                               guard_lend_provide(lend, offset, page_size));
+    return true;
 }
 
 /* --- life --- */
 
-/* Reading memory that was never written costs nothing but page tables. */
-static bool guard_lend_init_zeros(VirtIOMEMGuardLend *lend)
+void virtio_mem_guard_ring_init(VirtIOMEMGuardRing *ring, int uffd,
+                                uint64_t page_size)
 {
-    void *zeros = mmap(NULL, lend->area->page_size, PROT_READ,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    unsigned int i = 0;
 
-    if (zeros == MAP_FAILED) {
-        return false;
+    while (page_size > guard_rings[i].max_page_size) {
+        i++;
     }
-    qemu_madvise(zeros, lend->area->page_size, QEMU_MADV_HUGEPAGE);
-    lend->zeros = zeros;
-    return true;
-}
-
-bool virtio_mem_guard_lend_init(VirtIOMEMGuardLend *lend, int uffd,
-                                const VirtIOMEMGuardArea *area)
-{
-    const uint64_t page_size = area->page_size;
-
-    *lend = (VirtIOMEMGuardLend) {
+    *ring = (VirtIOMEMGuardRing) {
         .uffd = uffd,
-        .area = area,
-        .max_lent = VIRTIO_MEM_GUARD_MAX_LENT,
-        /* One page table has 8 bytes for each page. */
-        .table_size = page_size * (page_size / 8),
-        .next = UINT64_MAX,
+        .nb_slots = guard_rings[i].nb_slots,
+        .turn = guard_rings[i].turn,
     };
-    lend->lot_size = MIN(area->block_size, lend->table_size);
-    if (!guard_lend_is_huge(lend)) {
-        return true;
-    }
-    lend->max_lent = GUARD_MAX_LENT_HUGE;
-    lend->lot_size = page_size;
-    return guard_lend_init_zeros(lend);
-}
-
-void virtio_mem_guard_lend_cleanup(VirtIOMEMGuardLend *lend)
-{
-    if (lend->zeros) {
-        munmap(lend->zeros, lend->area->page_size);
-    }
 }

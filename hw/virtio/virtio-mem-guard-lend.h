@@ -1,12 +1,14 @@
 /*
- * Pages that a guard lends to whoever touches memory out of reach.
+ * Pages that the guard lends to threads that access memory out of reach.
  *
- * They are accounted for by lots: areas of the size that one page table maps,
- * or huge pages.  What is lent in a lot is taken back at once, the lots one
- * after the other in the order in which the first page was lent there.  That
- * returns page tables, too, and needs one system call for many pages.
+ * A ring is cut into slots of 4 pages: as many as one access touches at most.
+ * A slot belongs to the thread that faulted, for one turn at least, and all
+ * that this thread needs is lent inside of it: nothing that other threads do
+ * takes those pages away meanwhile.  A thread that needs more than 4 pages
+ * gives its own oldest one back.  A slot whose turn is over goes to the next
+ * thread that needs one.
  *
- * No lock: that of the guard.
+ * No lock: that of the guard.  Times are in microseconds, monotonic.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,44 +16,60 @@
 #ifndef HW_VIRTIO_MEM_GUARD_LEND_H
 #define HW_VIRTIO_MEM_GUARD_LEND_H
 
-#define VIRTIO_MEM_GUARD_MAX_LENT 96
+#include "virtio-mem-guard-map.h"
 
-typedef struct VirtIOMEMGuardLot {
+#define VIRTIO_MEM_GUARD_SLOT_PAGES 4
+#define VIRTIO_MEM_GUARD_MAX_SLOTS 24
+
+typedef struct VirtIOMEMGuardPage {
+    VirtIOMEMGuardMap *map;
     uint64_t offset;
-    uint64_t nb_pages;
-} VirtIOMEMGuardLot;
+} VirtIOMEMGuardPage;
 
-typedef struct VirtIOMEMGuardLend {
+typedef struct VirtIOMEMGuardSlot {
+    uint32_t thread;            /* valid if there are pages */
+    int64_t turn_end;
+    unsigned int nb_pages;
+    VirtIOMEMGuardPage pages[VIRTIO_MEM_GUARD_SLOT_PAGES];  /* oldest first */
+} VirtIOMEMGuardSlot;
+
+typedef struct VirtIOMEMGuardRing {
     int uffd;
-    const VirtIOMEMGuardArea *area;
-    uint64_t table_size;        /* what one page table maps */
-    uint64_t lot_size;
-    uint64_t max_lent;          /* pages */
-    uint64_t nb_lent;           /* pages */
-    unsigned int nb_lots;
-    VirtIOMEMGuardLot lots[VIRTIO_MEM_GUARD_MAX_LENT];      /* oldest first */
-    void *zeros;                /* one huge page of them */
-    uint64_t next;              /* where somebody who reads on would fault */
-    uint64_t window;            /* bytes lent at once to those */
-} VirtIOMEMGuardLend;
+    unsigned int nb_slots;
+    int64_t turn;               /* how long a thread keeps its slot at least */
+    VirtIOMEMGuardSlot slots[VIRTIO_MEM_GUARD_MAX_SLOTS];
+} VirtIOMEMGuardRing;
 
-/* False with errno set.  @area stays the caller's and must live as long. */
-bool virtio_mem_guard_lend_init(VirtIOMEMGuardLend *lend, int uffd,
-                                const VirtIOMEMGuardArea *area);
-void virtio_mem_guard_lend_cleanup(VirtIOMEMGuardLend *lend);
+/* For pages of @page_size bytes, or others of about that size. */
+void virtio_mem_guard_ring_init(VirtIOMEMGuardRing *ring, int uffd,
+                                uint64_t page_size);
 
 /*
- * Answer the fault at @offset, which is out of reach, with a page of zeros.
- * False if the host has none: whoever waits there has to be told to retry.
+ * The slot in which @thread may be lent a page at the time @now: its own if its
+ * turn is not over.  If @may_begin, or else one whose turn may begin.  NULL if
+ * there is none before virtio_mem_guard_ring_next_turn().
  */
-bool virtio_mem_guard_lend_page(VirtIOMEMGuardLend *lend, uint64_t offset);
+VirtIOMEMGuardSlot *virtio_mem_guard_ring_find(VirtIOMEMGuardRing *ring,
+                                               uint32_t thread, int64_t now,
+                                               bool may_begin);
+int64_t virtio_mem_guard_ring_next_turn(const VirtIOMEMGuardRing *ring);
 
-/* The same for a page that is within reach, and stays. */
-bool virtio_mem_guard_lend_for_good(VirtIOMEMGuardLend *lend, uint64_t offset);
+/*
+ * Answer the fault of @thread at @offset, which is out of reach, with a page of
+ * zeros in @slot.  0; or a negative errno if the host has none: the thread that
+ * waits there has to be told to retry.
+ */
+int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
+                               VirtIOMEMGuardSlot *slot,
+                               VirtIOMEMGuardMap *map, uint64_t offset,
+                               uint32_t thread, int64_t now);
 
-/* Take back all that is lent in a range, or everywhere. */
-void virtio_mem_guard_lend_take_back(VirtIOMEMGuardLend *lend,
+/* Take back all that is lent in a range of @map. */
+void virtio_mem_guard_ring_take_back(VirtIOMEMGuardRing *ring,
+                                     const VirtIOMEMGuardMap *map,
                                      uint64_t offset, uint64_t size);
-void virtio_mem_guard_lend_take_back_all(VirtIOMEMGuardLend *lend);
+
+/* Whether all invariants hold; for tests. */
+bool virtio_mem_guard_ring_check(const VirtIOMEMGuardRing *ring);
 
 #endif

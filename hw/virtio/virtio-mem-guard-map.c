@@ -1,361 +1,372 @@
 /*
- * Which blocks a guard keeps out of reach, and where userfaultfd watches.
+ * Which blocks of an area are kept out of reach, and what that costs.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#include "qemu/atomic.h"
 #include "qemu/bitmap.h"
 #include "qemu/madvise.h"
 #include "qemu/userfaultfd.h"
 #include "virtio-mem-guard-map.h"
 
-/* Chunks: not so many that watching all as a whole exceeds the budget. */
-#define GUARD_MAX_CHUNKS 4096
-#define GUARD_MIN_CHUNK_BLOCKS 64
-
-/*
- * A quarter of what Linux allows a process by default (vm.max_map_count), for
- * all guards together: each has its share.
- */
-#define GUARD_MAX_MAPPINGS 16384
-static unsigned int guard_map_nb;   /* atomic */
-
-/* A chunk that is watched as a whole ends its neighbours' mappings. */
-#define GUARD_WHOLE_CHUNK_EDGES 2
+bool virtio_mem_guard_map_is_active(const VirtIOMEMGuardMap *map)
+{
+    return qatomic_read(&map->active);
+}
 
 bool virtio_mem_guard_map_is_guarded(const VirtIOMEMGuardMap *map,
                                      uint64_t block)
 {
+    assert(block < map->nb_blocks);
     return test_bit(block, map->guarded);
 }
 
-bool virtio_mem_guard_map_is_armed(const VirtIOMEMGuardMap *map,
-                                   uint64_t block)
+uint64_t virtio_mem_guard_map_find_run(const VirtIOMEMGuardMap *map,
+                                       uint64_t offset, uint64_t min,
+                                       uint64_t max, uint64_t *end)
 {
-    return test_bit(block, map->armed);
+    const uint64_t block_size = map->area->block_size;
+    uint64_t first = offset / block_size;
+    uint64_t last = first;
+
+    assert(virtio_mem_guard_map_is_guarded(map, first));
+    assert(min <= offset && offset < max && max <= map->area->size);
+    while (first * block_size > min && test_bit(first - 1, map->guarded)) {
+        first--;
+    }
+    while ((last + 1) * block_size < max && test_bit(last + 1, map->guarded)) {
+        last++;
+    }
+    *end = MIN((last + 1) * block_size, max);
+    return MAX(first * block_size, min);
 }
 
-/* --- registration follows what is wanted --- */
+/* --- borders --- */
 
-static bool guard_map_wants(const VirtIOMEMGuardMap *map, uint64_t block)
+/* Borders inside of the blocks from @first to @end. */
+static uint64_t guard_map_count_borders(const VirtIOMEMGuardMap *map,
+                                        uint64_t first, uint64_t end)
 {
-    return !map->disarmed &&
-           (test_bit(block, map->guarded) ||
-            (map->nb_whole && test_bit(block / map->chunk_blocks, map->whole)));
+    uint64_t nb_borders = 0;
+
+    assert(first < end && end <= map->nb_blocks);
+    while (true) {
+        first = test_bit(first, map->guarded)
+                ? find_next_zero_bit(map->guarded, end, first)
+                : find_next_bit(map->guarded, end, first);
+        if (first >= end) {
+            return nb_borders;
+        }
+        nb_borders++;
+    }
 }
+
+/* Whether block @at begins where a mapping does when it is (not) guarded. */
+static bool guard_map_will_be_border(const VirtIOMEMGuardMap *map, uint64_t at,
+                                     uint64_t outside, bool guard)
+{
+    return at && at < map->nb_blocks &&
+           test_bit(outside, map->guarded) != guard;
+}
+
+int64_t virtio_mem_guard_map_cost(const VirtIOMEMGuardMap *map, uint64_t first,
+                                  uint64_t nb_blocks, bool guard)
+{
+    const uint64_t end = first + nb_blocks;
+    const bool low = guard_map_will_be_border(map, first, first - 1, guard);
+    const bool high = guard_map_will_be_border(map, end, end, guard);
+
+    assert(nb_blocks && end <= map->nb_blocks);
+    if (!map->active) {
+        return 0;
+    }
+    if (map->cut) {
+        return (low && !test_bit(first, map->cut)) +
+               (high && !test_bit(end, map->cut));
+    }
+    return low + high -
+           (int64_t)guard_map_count_borders(map, MAX(first, 1) - 1,
+                                            MIN(end + 1, map->nb_blocks));
+}
+
+/* The blocks were (not) guarded: where the kernel had to cut a mapping. */
+static void guard_map_cut(VirtIOMEMGuardMap *map, uint64_t first, uint64_t end,
+                          bool guard)
+{
+    if (guard_map_will_be_border(map, first, first - 1, guard)) {
+        set_bit(first, map->cut);
+    }
+    if (guard_map_will_be_border(map, end, end, guard)) {
+        set_bit(end, map->cut);
+    }
+}
+
+/* --- registration --- */
 
 static int guard_map_register(VirtIOMEMGuardMap *map, uint64_t first,
-                              uint64_t nb_blocks)
+                              uint64_t end)
 {
-    return uffd_register_memory(map->uffd, map->host + first * map->block_size,
-                                nb_blocks * map->block_size,
-                                UFFDIO_REGISTER_MODE_MISSING, NULL);
+    const VirtIOMEMGuardArea *area = map->area;
+
+    assert(first < end && end <= map->nb_blocks);
+    return uffd_register_memory(map->uffd,
+                                (uint8_t *)area->host +
+                                first * area->block_size,
+                                (end - first) * area->block_size,
+                                UFFDIO_REGISTER_MODE_MISSING, NULL) ?
+           -errno : 0;
 }
 
-/* Also has everybody retry who waits there for an answer. */
+/* Also has each thread retry that waits there for an answer. */
 static int guard_map_unregister(VirtIOMEMGuardMap *map, uint64_t first,
-                                uint64_t nb_blocks)
+                                uint64_t end)
 {
+    const VirtIOMEMGuardArea *area = map->area;
+
+    assert(first < end && end <= map->nb_blocks);
     return uffd_unregister_memory(map->uffd,
-                                  map->host + first * map->block_size,
-                                  nb_blocks * map->block_size);
+                                  (uint8_t *)area->host +
+                                  first * area->block_size,
+                                  (end - first) * area->block_size) ?
+           -errno : 0;
 }
 
-static int guard_map_arm(VirtIOMEMGuardMap *map, uint64_t first,
-                         uint64_t nb_blocks, bool arm)
+/* The next run of blocks that are (not) guarded; false if there is none. */
+static bool guard_map_next_run(const VirtIOMEMGuardMap *map, bool guarded,
+                               uint64_t limit, uint64_t *first, uint64_t *end)
 {
-    const int ret = arm ? guard_map_register(map, first, nb_blocks)
-                        : guard_map_unregister(map, first, nb_blocks);
-    const int err = errno;
-
-    /* Without memory for mappings, the host may stop halfway. */
-    if (ret && err == ENOMEM) {
-        if (arm) {
-            guard_map_unregister(map, first, nb_blocks);
-        } else {
-            guard_map_register(map, first, nb_blocks);
-        }
+    *first = guarded ? find_next_bit(map->guarded, limit, *end)
+                     : find_next_zero_bit(map->guarded, limit, *end);
+    if (*first >= limit) {
+        return false;
     }
-    if (ret) {
-        return -err;
-    }
-    if (arm) {
-        bitmap_set(map->armed, first, nb_blocks);
-    } else {
-        bitmap_clear(map->armed, first, nb_blocks);
-    }
-    return 0;
-}
-
-/* Arm and disarm, in runs as long as possible, until one fails. */
-static int guard_map_sync(VirtIOMEMGuardMap *map, uint64_t first, uint64_t end)
-{
-    uint64_t next;
-    int ret;
-
-    for (; first < end; first = next) {
-        const bool want = guard_map_wants(map, first);
-
-        next = first + 1;
-        if (want == test_bit(first, map->armed)) {
-            continue;
-        }
-        while (next < end && guard_map_wants(map, next) == want &&
-               test_bit(next, map->armed) != want) {
-            next++;
-        }
-        ret = guard_map_arm(map, first, next - first, want);
-        if (ret) {
-            return ret;
-        }
-    }
-    return 0;
-}
-
-static int guard_map_sync_chunk(VirtIOMEMGuardMap *map, uint64_t chunk)
-{
-    const uint64_t first = chunk * map->chunk_blocks;
-
-    return guard_map_sync(map, first,
-                          MIN(first + map->chunk_blocks, map->nb_blocks));
-}
-
-/* --- the budget of mappings --- */
-
-static uint64_t guard_map_budget(const VirtIOMEMGuardMap *map)
-{
-    return map->max_mappings ?:
-           GUARD_MAX_MAPPINGS / qatomic_read(&guard_map_nb);
-}
-
-static uint32_t guard_map_chunk_cost(const VirtIOMEMGuardMap *map,
-                                     uint64_t chunk)
-{
-    return test_bit(chunk, map->whole) ? GUARD_WHOLE_CHUNK_EDGES
-                                       : map->edges[chunk];
-}
-
-/* A border belongs to the chunk of the block above it. */
-static uint32_t guard_map_count_edges(const VirtIOMEMGuardMap *map,
-                                      uint64_t chunk)
-{
-    uint64_t block = MAX(chunk * map->chunk_blocks, 1) - 1;
-    const uint64_t end = MIN((chunk + 1) * map->chunk_blocks, map->nb_blocks);
-    bool guarded = test_bit(block, map->guarded);
-    uint32_t edges = 0;
-
-    while (true) {
-        block = guarded ? find_next_zero_bit(map->guarded, end, block)
-                        : find_next_bit(map->guarded, end, block);
-        if (block == end) {
-            return edges;
-        }
-        guarded = !guarded;
-        edges++;
-    }
-}
-
-static void guard_map_update_edges(VirtIOMEMGuardMap *map, uint64_t first,
-                                   uint64_t end)
-{
-    const uint64_t last = MIN(end, map->nb_blocks - 1) / map->chunk_blocks;
-    uint64_t chunk;
-
-    for (chunk = first / map->chunk_blocks; chunk <= last; chunk++) {
-        map->mappings -= guard_map_chunk_cost(map, chunk);
-        map->edges[chunk] = guard_map_count_edges(map, chunk);
-        map->mappings += guard_map_chunk_cost(map, chunk);
-    }
-}
-
-static void guard_map_set_whole(VirtIOMEMGuardMap *map, uint64_t chunk,
-                                bool whole)
-{
-    map->mappings -= guard_map_chunk_cost(map, chunk);
-    if (whole) {
-        set_bit(chunk, map->whole);
-        map->nb_whole++;
-    } else {
-        clear_bit(chunk, map->whole);
-        map->nb_whole--;
-    }
-    map->mappings += guard_map_chunk_cost(map, chunk);
-}
-
-/* Of the chunks that are (not) watched as a whole, the one most worth it. */
-static bool guard_map_pick_chunk(const VirtIOMEMGuardMap *map, bool whole,
-                                 uint64_t *chunk)
-{
-    bool found = false;
-    uint64_t i;
-
-    for (i = 0; i < map->nb_chunks; i++) {
-        if (test_bit(i, map->whole) != whole) {
-            continue;
-        }
-        if (!found || (whole ? map->edges[i] < map->edges[*chunk]
-                             : map->edges[i] >= map->edges[*chunk])) {
-            *chunk = i;
-            found = true;
-        }
-    }
-    return found;
-}
-
-/* Watch less exactly until the budget is kept, or the host refuses. */
-static void guard_map_coarsen(VirtIOMEMGuardMap *map)
-{
-    const uint64_t budget = guard_map_budget(map);
-    uint64_t chunk;
-
-    while (map->mappings > budget &&
-           guard_map_pick_chunk(map, false, &chunk) &&
-           map->edges[chunk] > GUARD_WHOLE_CHUNK_EDGES) {
-        guard_map_set_whole(map, chunk, true);
-        if (guard_map_sync_chunk(map, chunk)) {
-            return;
-        }
-    }
+    *end = guarded ? find_next_zero_bit(map->guarded, limit, *first)
+                   : find_next_bit(map->guarded, limit, *first);
+    return true;
 }
 
 /*
- * Watch more exactly when that costs nothing, or not much compared with what
- * is left.  If the host refuses, all goes on as it is.
+ * (Un)register the runs of guarded blocks between @from and @to; nothing else,
+ * which may be registered with another userfaultfd.  Stops at the first one
+ * that fails, which begins at @stopped, and of which a part may be done.
  */
-static void guard_map_refine(VirtIOMEMGuardMap *map)
+static int guard_map_apply(VirtIOMEMGuardMap *map, uint64_t from, uint64_t to,
+                           bool reg, uint64_t *stopped)
 {
-    const uint64_t enough = guard_map_budget(map) / 4 * 3;
-    uint64_t chunk;
+    uint64_t first, end = from;
+    int ret = 0;
 
-    while (map->nb_whole && guard_map_pick_chunk(map, true, &chunk) &&
-           (map->edges[chunk] <= GUARD_WHOLE_CHUNK_EDGES ||
-            map->mappings + map->edges[chunk] <= enough)) {
-        guard_map_set_whole(map, chunk, false);
-        if (guard_map_sync_chunk(map, chunk)) {
-            guard_map_set_whole(map, chunk, true);
-            guard_map_sync_chunk(map, chunk);
-            return;
-        }
-    }
-}
-
-/* --- changes --- */
-
-/* Bit by bit: QEMU's copy to an offset clears what follows in the word. */
-static void guard_map_restore(VirtIOMEMGuardMap *map,
-                              const unsigned long *before, uint64_t first,
-                              uint64_t nb_blocks)
-{
-    uint64_t i;
-
-    bitmap_clear(map->guarded, first, nb_blocks);
-    for (i = find_first_bit(before, nb_blocks); i < nb_blocks;
-         i = find_next_bit(before, nb_blocks, i + 1)) {
-        set_bit(first + i, map->guarded);
-    }
-}
-
-int virtio_mem_guard_map_guard(VirtIOMEMGuardMap *map, uint64_t first,
-                               uint64_t nb_blocks)
-{
-    g_autofree unsigned long *before = bitmap_new(nb_blocks);
-    int ret;
-
-    bitmap_copy_with_src_offset(before, map->guarded, first, nb_blocks);
-    bitmap_set(map->guarded, first, nb_blocks);
-    ret = guard_map_sync(map, first, first + nb_blocks);
-    if (ret) {
-        guard_map_restore(map, before, first, nb_blocks);
-        guard_map_sync(map, first, first + nb_blocks);
-        return ret;
-    }
-    guard_map_update_edges(map, first, first + nb_blocks);
-    guard_map_coarsen(map);
-    guard_map_refine(map);
-    return 0;
-}
-
-/* Where the host refuses to disarm, faults are answered for good. */
-void virtio_mem_guard_map_release(VirtIOMEMGuardMap *map, uint64_t first,
-                                  uint64_t nb_blocks)
-{
-    bitmap_clear(map->guarded, first, nb_blocks);
-    guard_map_update_edges(map, first, first + nb_blocks);
-    guard_map_coarsen(map);
-    guard_map_sync(map, first, first + nb_blocks);
-    guard_map_refine(map);
-}
-
-int virtio_mem_guard_map_rearm(VirtIOMEMGuardMap *map)
-{
-    int ret;
-
-    qatomic_set(&map->disarmed, false);
-    ret = guard_map_sync(map, 0, map->nb_blocks);
-    if (ret) {
-        virtio_mem_guard_map_disarm(map);
+    while (!ret && guard_map_next_run(map, true, to, &first, &end)) {
+        ret = reg ? guard_map_register(map, first, end)
+                  : guard_map_unregister(map, first, end);
+        *stopped = ret == -ENOMEM ? end : first;
     }
     return ret;
 }
 
-void virtio_mem_guard_map_disarm(VirtIOMEMGuardMap *map)
+/*
+ * What is guarded already, in between, is registered already: the kernel skips
+ * it, and one call does for all, as UNPLUG ALL needs it.
+ */
+static int guard_map_add(VirtIOMEMGuardMap *map, uint64_t first, uint64_t end)
 {
-    /* Others may watch this memory since. */
-    if (map->disarmed) {
-        return;
+    uint64_t from, to = first;
+    int ret;
+
+    first = find_next_zero_bit(map->guarded, end, first);
+    while (end > first && test_bit(end - 1, map->guarded)) {
+        end--;
     }
-    qatomic_set(&map->disarmed, true);
-    /* One call for all, which needs no new mapping and so cannot fail. */
-    guard_map_arm(map, 0, map->nb_blocks, false);
+    if (first >= end) {
+        return 0;
+    }
+    ret = guard_map_register(map, first, end);
+    if (!ret) {
+        bitmap_set(map->guarded, first, end - first);
+        return 0;
+    }
+    /* Without memory for mappings, the kernel may stop halfway. */
+    to = first;
+    while (ret == -ENOMEM &&
+           guard_map_next_run(map, false, end, &from, &to)) {
+        if (guard_map_unregister(map, from, to)) {
+            virtio_mem_guard_map_pause(map);
+            break;
+        }
+    }
+    return ret;
 }
 
-bool virtio_mem_guard_map_populate(VirtIOMEMGuardMap *map, uint64_t block)
+static int guard_map_remove(VirtIOMEMGuardMap *map, uint64_t first,
+                            uint64_t end)
 {
-    void *host = map->host + block * map->block_size;
+    uint64_t stopped = end;
+    const int ret = guard_map_apply(map, first, end, false, &stopped);
 
-    if (guard_map_arm(map, block, 1, false)) {
-        return false;
+    if (!ret) {
+        bitmap_clear(map->guarded, first, end - first);
+    } else if (stopped > first &&
+               guard_map_apply(map, first, stopped, true, &stopped)) {
+        virtio_mem_guard_map_pause(map);
     }
-    /*
-     * If there is no memory, who touches the block shall hear of it, as from
-     * any other memory.  So do not arm it again before its next change.
-     */
-    if (!qemu_madvise(host, map->block_size, QEMU_MADV_POPULATE_WRITE)) {
-        guard_map_sync(map, block, block + 1);
+    return ret;
+}
+
+/* --- changes --- */
+
+static void guard_map_set_paused(VirtIOMEMGuardMap *map, uint64_t first,
+                                 uint64_t nb_blocks, bool guard)
+{
+    if (guard) {
+        bitmap_set(map->guarded, first, nb_blocks);
+    } else {
+        bitmap_clear(map->guarded, first, nb_blocks);
     }
-    return true;
+}
+
+int virtio_mem_guard_map_set(VirtIOMEMGuardMap *map, uint64_t first,
+                             uint64_t nb_blocks, bool guard)
+{
+    const int64_t cost = virtio_mem_guard_map_cost(map, first, nb_blocks,
+                                                   guard);
+    const uint64_t end = first + nb_blocks;
+    int ret;
+
+    if (!map->active) {
+        guard_map_set_paused(map, first, nb_blocks, guard);
+        return 0;
+    }
+    ret = guard ? guard_map_add(map, first, end)
+                : guard_map_remove(map, first, end);
+    if (ret) {
+        return ret;
+    }
+    if (map->cut) {
+        guard_map_cut(map, first, end, guard);
+    }
+    assert(cost >= 0 || map->nb_borders >= -cost);
+    map->nb_borders += cost;
+    return 0;
+}
+
+void virtio_mem_guard_map_pause(VirtIOMEMGuardMap *map)
+{
+    uint64_t stopped;
+
+    if (!map->active) {
+        return;
+    }
+    qatomic_set(&map->active, false);
+    /* Whole mappings, so that none has to be split and nothing can fail. */
+    guard_map_apply(map, 0, map->nb_blocks, false, &stopped);
+    if (!map->cut) {
+        map->nb_borders = 0;
+    }
+}
+
+/* After all has been registered. */
+static void guard_map_count_all(VirtIOMEMGuardMap *map)
+{
+    uint64_t first, end = 0;
+
+    if (!map->cut) {
+        map->nb_borders = guard_map_count_borders(map, 0, map->nb_blocks);
+        return;
+    }
+    while (guard_map_next_run(map, true, map->nb_blocks, &first, &end)) {
+        guard_map_cut(map, first, end, true);
+    }
+    map->nb_borders = bitmap_count_one(map->cut, map->nb_blocks);
+}
+
+int virtio_mem_guard_map_resume(VirtIOMEMGuardMap *map)
+{
+    uint64_t stopped = 0;
+    int ret;
+
+    if (map->active) {
+        return 0;
+    }
+    ret = guard_map_apply(map, 0, map->nb_blocks, true, &stopped);
+    if (ret && stopped) {
+        guard_map_apply(map, 0, stopped, false, &stopped);
+    }
+    if (!ret) {
+        guard_map_count_all(map);
+        qatomic_set(&map->active, true);
+    }
+    return ret;
+}
+
+bool virtio_mem_guard_map_check(const VirtIOMEMGuardMap *map)
+{
+    uint64_t first, end = 0;
+
+    if (!map->cut) {
+        return map->nb_borders ==
+               (map->active ? guard_map_count_borders(map, 0, map->nb_blocks)
+                            : 0);
+    }
+    while (map->active &&
+           guard_map_next_run(map, true, map->nb_blocks, &first, &end)) {
+        if ((first && !test_bit(first, map->cut)) ||
+            (end < map->nb_blocks && !test_bit(end, map->cut))) {
+            return false;
+        }
+    }
+    return !test_bit(0, map->cut) &&
+           map->nb_borders == bitmap_count_one(map->cut, map->nb_blocks);
 }
 
 /* --- life --- */
 
-void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd, void *host,
-                               uint64_t size, uint64_t block_size,
-                               uint64_t max_mappings)
+/*
+ * The kernel merges mappings of private memory only if they have the same
+ * anon_vma.  A mapping gets one when it is first written to.  So let all of the
+ * area, which is one mapping now, have one, before it is in pieces: pieces
+ * inherit it.  The page that this takes is the caller's to discard.
+ *
+ * False where the kernel does not merge.
+ */
+static bool guard_map_let_merge(const VirtIOMEMGuardArea *area)
 {
-    map->uffd = uffd;
-    map->host = host;
-    map->block_size = block_size;
-    map->nb_blocks = size / block_size;
-    map->max_mappings = max_mappings;
-    map->disarmed = true;
-    map->guarded = bitmap_new(map->nb_blocks);
-    map->armed = bitmap_new(map->nb_blocks);
-    bitmap_set(map->guarded, 0, map->nb_blocks);
+    if (area->page_size != qemu_real_host_page_size()) {
+        return false;
+    }
+    if (area->shared ||
+        !qemu_madvise(area->host, area->page_size, QEMU_MADV_POPULATE_WRITE)) {
+        return true;
+    }
+    /* Before Linux 5.14: write what is there. */
+    if (errno == EINVAL) {
+        qatomic_fetch_add((uint8_t *)area->host, 0);
+        return true;
+    }
+    return false;
+}
 
-    map->chunk_blocks = MAX(GUARD_MIN_CHUNK_BLOCKS,
-                            DIV_ROUND_UP(map->nb_blocks, GUARD_MAX_CHUNKS));
-    map->nb_chunks = DIV_ROUND_UP(map->nb_blocks, map->chunk_blocks);
-    map->whole = bitmap_new(map->nb_chunks);
-    map->edges = g_new0(uint32_t, map->nb_chunks);
-    qatomic_inc(&guard_map_nb);
+void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd,
+                               const VirtIOMEMGuardArea *area)
+{
+    assert(QEMU_IS_ALIGNED(area->size, area->block_size));
+    assert(QEMU_IS_ALIGNED(area->block_size, area->page_size));
+    *map = (VirtIOMEMGuardMap) {
+        .area = area,
+        .uffd = uffd,
+        .nb_blocks = area->size / area->block_size,
+    };
+    map->guarded = bitmap_new(map->nb_blocks);
+    bitmap_set(map->guarded, 0, map->nb_blocks);
+    if (!guard_map_let_merge(area)) {
+        map->cut = bitmap_new(map->nb_blocks);
+    }
 }
 
 void virtio_mem_guard_map_cleanup(VirtIOMEMGuardMap *map)
 {
-    qatomic_dec(&guard_map_nb);
+    assert(!map->active);
     g_free(map->guarded);
-    g_free(map->armed);
-    g_free(map->whole);
-    g_free(map->edges);
+    g_free(map->cut);
 }

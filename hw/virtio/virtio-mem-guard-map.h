@@ -1,12 +1,16 @@
 /*
- * Which blocks a guard keeps out of reach, and where userfaultfd watches.
+ * Which blocks of an area are kept out of reach, and what that costs.
  *
- * A block is "guarded" if it is to be kept out of reach, "armed" if missing
- * pages in it are reported.  Armed are the guarded blocks and, to save
- * mappings, all blocks of some chunks (runs of blocks at fixed places) with
- * many borders.  Guarded implies armed, unless all is disarmed.
+ * A block is "guarded" if it is to be kept out of reach.  While the map is
+ * active, exactly the guarded blocks are registered with userfaultfd, so that
+ * the kernel reports missing pages there; while it is paused, none is.
  *
- * No lock: that of the guard.
+ * The kernel has a mapping of its own for each run of blocks that are alike:
+ * one, and one more for each border between guarded and other blocks.  It
+ * merges mappings again when the border between them goes.  Mappings of huge
+ * pages it never merges (VM_DONTEXPAND): a border there stays, "cut", for good.
+ *
+ * No lock: that of the guard.  Blocks count from the start of the area.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -14,48 +18,56 @@
 #ifndef HW_VIRTIO_MEM_GUARD_MAP_H
 #define HW_VIRTIO_MEM_GUARD_MAP_H
 
-typedef struct VirtIOMEMGuardMap {
-    int uffd;
-    uint8_t *host;
-    uint64_t block_size;
-    uint64_t nb_blocks;
-    uint64_t max_mappings;      /* 0: a share of what all guards have */
-    bool disarmed;
-    unsigned long *guarded;
-    unsigned long *armed;
+#include "virtio-mem-guard-area.h"
 
-    uint64_t chunk_blocks;
-    uint64_t nb_chunks;
-    uint64_t nb_whole;
-    unsigned long *whole;       /* chunks of which all blocks are armed */
-    uint32_t *edges;            /* by chunk: borders of guarded blocks */
-    uint64_t mappings;          /* what all chunks need, at most */
+typedef struct VirtIOMEMGuardMap {
+    const VirtIOMEMGuardArea *area;
+    int uffd;
+    uint64_t nb_blocks;
+    bool active;                /* written under the lock, read without */
+    unsigned long *guarded;
+    unsigned long *cut;         /* at the start of a block; NULL: all merge */
+    uint64_t nb_borders;        /* the area's mappings beyond the first one */
 } VirtIOMEMGuardMap;
 
-/* All of the area is guarded, none of it armed: virtio_mem_guard_map_rearm() */
-void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd, void *host,
-                               uint64_t size, uint64_t block_size,
-                               uint64_t max_mappings);
+/*
+ * All of @area is guarded, and the map is paused.  @area stays the caller's and
+ * must live as long.  Touches the first page of private memory, without
+ * changing its content: see guard_map_let_merge().
+ */
+void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd,
+                               const VirtIOMEMGuardArea *area);
 void virtio_mem_guard_map_cleanup(VirtIOMEMGuardMap *map);
 
-/* 0, or a negative errno, and nothing changed. */
-int virtio_mem_guard_map_guard(VirtIOMEMGuardMap *map, uint64_t first,
-                               uint64_t nb_blocks);
-void virtio_mem_guard_map_release(VirtIOMEMGuardMap *map, uint64_t first,
-                                  uint64_t nb_blocks);
-
-int virtio_mem_guard_map_rearm(VirtIOMEMGuardMap *map);
-void virtio_mem_guard_map_disarm(VirtIOMEMGuardMap *map);
+/* How many mappings more there are when these blocks are (not) guarded. */
+int64_t virtio_mem_guard_map_cost(const VirtIOMEMGuardMap *map, uint64_t first,
+                                  uint64_t nb_blocks, bool guard);
 
 /*
- * Provide memory for a block that is armed but not guarded, for good: it can
- * report nothing any more.  False if the host refuses to disarm it.
+ * Guard these blocks, or no longer.  0; or a negative errno when the kernel
+ * refuses, and nothing changed, unless it did not let us go back: then the map
+ * is paused.
  */
-bool virtio_mem_guard_map_populate(VirtIOMEMGuardMap *map, uint64_t block);
+int virtio_mem_guard_map_set(VirtIOMEMGuardMap *map, uint64_t first,
+                             uint64_t nb_blocks, bool guard);
 
+/* Register nothing, until resumed; 0, or a negative errno and still paused. */
+void virtio_mem_guard_map_pause(VirtIOMEMGuardMap *map);
+int virtio_mem_guard_map_resume(VirtIOMEMGuardMap *map);
+
+bool virtio_mem_guard_map_is_active(const VirtIOMEMGuardMap *map);
 bool virtio_mem_guard_map_is_guarded(const VirtIOMEMGuardMap *map,
                                      uint64_t block);
-bool virtio_mem_guard_map_is_armed(const VirtIOMEMGuardMap *map,
-                                   uint64_t block);
+
+/*
+ * The guarded bytes around @offset, which is guarded, between @min and @max:
+ * the first one, and in @end where they end.
+ */
+uint64_t virtio_mem_guard_map_find_run(const VirtIOMEMGuardMap *map,
+                                       uint64_t offset, uint64_t min,
+                                       uint64_t max, uint64_t *end);
+
+/* Whether all that can be computed anew is as it should be; for tests. */
+bool virtio_mem_guard_map_check(const VirtIOMEMGuardMap *map);
 
 #endif

@@ -1,134 +1,94 @@
 /*
  * The guard: unplugged memory stays out of reach.
  *
- * A thread answers the faults of all others.  It must never wait for somebody
- * who may wait for it: so it neither takes the BQL nor touches memory that is
- * watched, and nobody does with the guard's lock held.
+ * What callers ask for.  The faults are answered in virtio-mem-guard-faults.c.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "qemu/event_notifier.h"
-#include "qemu/lockable.h"
-#include "qemu/thread.h"
 #include "qemu/userfaultfd.h"
 #include "qapi/error.h"
-#include "virtio-mem-guard.h"
-#include "virtio-mem-guard-lend.h"
-#include "virtio-mem-guard-map.h"
-#include <poll.h>
+#include "virtio-mem-guard-faults.h"
 
-/* How many faults are looked at, at a time. */
-#define GUARD_FAULTS 16
+VirtIOMEMGuardShared virtio_mem_guard_shared;
+static VirtIOMEMGuardShared *const guard_shared = &virtio_mem_guard_shared;
 
-/* When the host has no page to lend. */
-#define GUARD_RETRY_US 10000
-
-struct VirtIOMEMGuard {
-    VirtIOMEMGuardArea area;
-    int uffd;
-    QemuThread thread;
-    EventNotifier quit;
-
-    QemuMutex lock;             /* of all below */
-    VirtIOMEMGuardMap map;
-    VirtIOMEMGuardLend lend;
-    VirtIOMEMGuardAccess access;
-    bool accessed;              /* since the last fetch */
-};
-
-/* --- faults --- */
-
-static void guard_note_access(VirtIOMEMGuard *guard, uint64_t offset,
-                              bool write)
+static void __attribute__((__constructor__)) guard_init_locks(void)
 {
-    guard->access.count++;
-    if (!guard->accessed) {
-        guard->access.offset = offset;
-        guard->access.write = write;
-        guard->accessed = true;
-    }
+    qemu_mutex_init(&guard_shared->turn);
+    qemu_mutex_init(&guard_shared->lock);
 }
 
-static void guard_wake(VirtIOMEMGuard *guard, uint64_t offset)
-{
-    const uint64_t page = QEMU_ALIGN_DOWN(offset, guard->area.page_size);
+/* --- what callers ask for; all with the lock held --- */
 
-    uffd_wakeup(guard->uffd, (uint8_t *)guard->area.host + page,
-                guard->area.page_size);
+static uint64_t guard_count_mappings(void)
+{
+    VirtIOMEMGuard *guard;
+    uint64_t nb = 0;
+
+    QLIST_FOREACH(guard, &guard_shared->guards, next) {
+        nb += guard->map.nb_borders;
+    }
+    return nb;
 }
 
-/*
- * Much may have happened since the fault: the block may be within reach now,
- * or the page be there already.  Whoever waits is woken in any case, and the
- * fault is repeated if there is still a reason.  Returns false if the host has
- * no page, so that this had better not be at once.
- */
-static bool guard_answer(VirtIOMEMGuard *guard, uint64_t offset, bool write,
-                         bool *notify)
+static bool guard_may_cost(VirtIOMEMGuard *guard, int64_t cost)
 {
-    const uint64_t block = offset / guard->area.block_size;
-    bool answered = true;
+    const uint64_t max = guard->area.max_mappings;
 
-    QEMU_LOCK_GUARD(&guard->lock);
-    if (!virtio_mem_guard_map_is_armed(&guard->map, block)) {
-        guard_wake(guard, offset);
-    } else if (!virtio_mem_guard_map_is_guarded(&guard->map, block)) {
-        if (virtio_mem_guard_map_populate(&guard->map, block)) {
-            guard_wake(guard, offset);
-        } else {
-            answered = virtio_mem_guard_lend_for_good(&guard->lend, offset);
-        }
-    } else {
-        guard_note_access(guard, offset, write);
-        *notify = true;
-        answered = virtio_mem_guard_lend_page(&guard->lend, offset);
+    if (cost <= 0) {
+        return true;
     }
-    return answered;
+    if (max && guard->map.nb_borders + cost > max) {
+        return false;
+    }
+    return virtio_mem_guard_budget_allows(&guard_shared->budget,
+                                          guard_count_mappings(), cost);
 }
 
-static void guard_handle_fault(VirtIOMEMGuard *guard,
-                               const struct uffd_msg *msg)
+static void guard_take_back(VirtIOMEMGuard *guard, uint64_t offset,
+                            uint64_t size)
 {
-    const uint64_t offset = msg->arg.pagefault.address -
-                            (uintptr_t)guard->area.host;
-    bool notify = false;
-
-    if (msg->event != UFFD_EVENT_PAGEFAULT || offset >= guard->area.size) {
-        return;
-    }
-    if (!guard_answer(guard, offset,
-                      msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
-                      &notify)) {
-        g_usleep(GUARD_RETRY_US);
-        guard_wake(guard, offset);
-    }
-    if (notify) {
-        guard->area.notify(guard->area.opaque);
-    }
+    virtio_mem_guard_ring_take_back(&virtio_mem_guard_desk(&guard->area)->ring,
+                                    &guard->map, offset, size);
 }
 
-static void *guard_thread(void *opaque)
+static void guard_pause(VirtIOMEMGuard *guard)
 {
-    VirtIOMEMGuard *guard = opaque;
-    struct pollfd fds[] = {
-        { .fd = guard->uffd, .events = POLLIN },
-        { .fd = event_notifier_get_fd(&guard->quit), .events = POLLIN },
-    };
-    struct uffd_msg msgs[GUARD_FAULTS];
-    int i, n;
+    guard_take_back(guard, 0, guard->area.size);
+    virtio_mem_guard_map_pause(&guard->map);
+}
 
-    while (!fds[1].revents) {
-        if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
-            continue;
-        }
-        n = uffd_read_events(guard->uffd, msgs, ARRAY_SIZE(msgs));
-        for (i = 0; i < n; i++) {
-            guard_handle_fault(guard, &msgs[i]);
-        }
+/* The kernel does not let us do as we must: pause, and tell. */
+static void guard_lose(VirtIOMEMGuard *guard)
+{
+    guard_pause(guard);
+    guard->area.notify(guard->area.opaque);
+}
+
+static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
+                        bool protect, bool force)
+{
+    const uint64_t first = offset / guard->area.block_size;
+    const uint64_t nb_blocks = size / guard->area.block_size;
+    const bool was_active = virtio_mem_guard_map_is_active(&guard->map);
+    int ret;
+
+    assert(QEMU_IS_ALIGNED(offset | size, guard->area.block_size));
+    if (!force &&
+        !guard_may_cost(guard, virtio_mem_guard_map_cost(&guard->map, first,
+                                                         nb_blocks, protect))) {
+        return -ENOSPC;
     }
-    return NULL;
+    if (!protect) {
+        guard_take_back(guard, offset, size);
+    }
+    ret = virtio_mem_guard_map_set(&guard->map, first, nb_blocks, protect);
+    if (ret && was_active && !virtio_mem_guard_map_is_active(&guard->map)) {
+        guard_lose(guard);
+    }
+    return ret;
 }
 
 /* --- what callers ask for --- */
@@ -136,26 +96,43 @@ static void *guard_thread(void *opaque)
 int virtio_mem_guard_protect(VirtIOMEMGuard *guard, uint64_t offset,
                              uint64_t size)
 {
+    int ret;
+
     if (!guard) {
         return 0;
     }
-    QEMU_LOCK_GUARD(&guard->lock);
-    return virtio_mem_guard_map_guard(&guard->map,
-                                      offset / guard->area.block_size,
-                                      size / guard->area.block_size);
+    virtio_mem_guard_lock();
+    ret = guard_change(guard, offset, size, true, false);
+    virtio_mem_guard_unlock();
+    return ret;
 }
 
-void virtio_mem_guard_release(VirtIOMEMGuard *guard, uint64_t offset,
-                              uint64_t size)
+int virtio_mem_guard_release(VirtIOMEMGuard *guard, uint64_t offset,
+                             uint64_t size)
+{
+    int ret;
+
+    if (!guard) {
+        return 0;
+    }
+    virtio_mem_guard_lock();
+    ret = guard_change(guard, offset, size, false, false);
+    virtio_mem_guard_unlock();
+    return ret;
+}
+
+void virtio_mem_guard_force(VirtIOMEMGuard *guard, uint64_t offset,
+                            uint64_t size, bool protect)
 {
     if (!guard) {
         return;
     }
-    QEMU_LOCK_GUARD(&guard->lock);
-    virtio_mem_guard_lend_take_back(&guard->lend, offset, size);
-    virtio_mem_guard_map_release(&guard->map,
-                                 offset / guard->area.block_size,
-                                 size / guard->area.block_size);
+    virtio_mem_guard_lock();
+    if (guard_change(guard, offset, size, protect, true)) {
+        guard_lose(guard);
+        guard_change(guard, offset, size, protect, true);
+    }
+    virtio_mem_guard_unlock();
 }
 
 void virtio_mem_guard_take_back(VirtIOMEMGuard *guard)
@@ -163,59 +140,93 @@ void virtio_mem_guard_take_back(VirtIOMEMGuard *guard)
     if (!guard) {
         return;
     }
-    QEMU_LOCK_GUARD(&guard->lock);
-    virtio_mem_guard_lend_take_back_all(&guard->lend);
+    virtio_mem_guard_lock();
+    guard_take_back(guard, 0, guard->area.size);
+    virtio_mem_guard_unlock();
 }
 
-void virtio_mem_guard_step_aside(VirtIOMEMGuard *guard)
+void virtio_mem_guard_pause(VirtIOMEMGuard *guard)
 {
     if (!guard) {
         return;
     }
-    QEMU_LOCK_GUARD(&guard->lock);
-    virtio_mem_guard_lend_take_back_all(&guard->lend);
-    virtio_mem_guard_map_disarm(&guard->map);
+    virtio_mem_guard_lock();
+    guard_pause(guard);
+    virtio_mem_guard_unlock();
 }
 
-int virtio_mem_guard_come_back(VirtIOMEMGuard *guard)
+int virtio_mem_guard_resume(VirtIOMEMGuard *guard)
 {
+    int ret;
+
     if (!guard) {
         return 0;
     }
-    QEMU_LOCK_GUARD(&guard->lock);
-    return virtio_mem_guard_map_rearm(&guard->map);
+    if (!virtio_mem_guard_faults_start()) {
+        return -EAGAIN;
+    }
+    virtio_mem_guard_lock();
+    ret = virtio_mem_guard_map_resume(&guard->map);
+    virtio_mem_guard_unlock();
+    return ret;
 }
 
 bool virtio_mem_guard_is_active(VirtIOMEMGuard *guard)
 {
     /* Without the lock: who looks must not wait for a page. */
-    return guard && !qatomic_read(&guard->map.disarmed);
+    return guard && virtio_mem_guard_map_is_active(&guard->map);
 }
 
 bool virtio_mem_guard_fetch(VirtIOMEMGuard *guard,
                             VirtIOMEMGuardAccess *access)
 {
-    QEMU_LOCK_GUARD(&guard->lock);
-    if (!guard->accessed) {
-        return false;
+    bool accessed;
+
+    virtio_mem_guard_lock();
+    accessed = guard->accessed;
+    if (accessed) {
+        guard->accessed = false;
+        *access = guard->access;
     }
-    guard->accessed = false;
-    *access = guard->access;
-    return true;
+    virtio_mem_guard_unlock();
+    return accessed;
+}
+
+void virtio_mem_guard_query_mappings(VirtIOMEMGuardMappings *mappings)
+{
+    virtio_mem_guard_lock();
+    *mappings = (VirtIOMEMGuardMappings) {
+        .nb = guard_count_mappings(),
+        .max = virtio_mem_guard_budget_max(&guard_shared->budget),
+        .is_short = guard_shared->budget.is_short,
+    };
+    virtio_mem_guard_unlock();
+}
+
+bool virtio_mem_guard_check(VirtIOMEMGuard *guard)
+{
+    const VirtIOMEMGuardDesk *desk = virtio_mem_guard_desk(&guard->area);
+    bool ok;
+
+    virtio_mem_guard_lock();
+    ok = virtio_mem_guard_map_check(&guard->map) &&
+         virtio_mem_guard_ring_check(&desk->ring);
+    virtio_mem_guard_unlock();
+    return ok;
 }
 
 /* --- life --- */
 
-static int guard_open(Error **errp)
+static int guard_open_uffd(uint64_t *features, Error **errp)
 {
-    uint64_t features = 0;
     int fd;
 
-    /* Where the host can tell the address, and not only the page. */
-    if (!uffd_query_features(&features)) {
-        features &= UFFD_FEATURE_EXACT_ADDRESS;
+    /* Where the host can tell the address, and not only the page; and who. */
+    if (uffd_query_features(features)) {
+        *features = 0;
     }
-    fd = uffd_create_fd(features, true);
+    *features &= UFFD_FEATURE_EXACT_ADDRESS | UFFD_FEATURE_THREAD_ID;
+    fd = uffd_create_fd(*features, true);
     if (fd < 0 && errno == EPERM) {
         error_setg_errno(errp, errno, "this process may not use userfaultfd"
                          " for faults of the kernel: let it open"
@@ -229,11 +240,50 @@ static int guard_open(Error **errp)
     return fd;
 }
 
-/* Guard all, if only to see whether that is possible. */
-static bool guard_start(VirtIOMEMGuard *guard, bool aside, Error **errp)
+/* For the first guard. */
+static bool guard_open(Error **errp)
 {
-    const int ret = virtio_mem_guard_map_rearm(&guard->map);
+    uint64_t features = 0;
 
+    if (!QLIST_EMPTY(&guard_shared->guards)) {
+        return true;
+    }
+    guard_shared->uffd = guard_open_uffd(&features, errp);
+    if (guard_shared->uffd < 0) {
+        return false;
+    }
+    if (event_notifier_init(&guard_shared->quit, 0)) {
+        error_setg_errno(errp, errno, "no file descriptor for the guard");
+        uffd_close_fd(guard_shared->uffd);
+        return false;
+    }
+    guard_shared->has_thread_ids = features & UFFD_FEATURE_THREAD_ID;
+    guard_shared->budget = (VirtIOMEMGuardBudget) { 0 };
+    virtio_mem_guard_faults_init();
+    return true;
+}
+
+/* After the last guard. */
+static void guard_close(void)
+{
+    if (QLIST_EMPTY(&guard_shared->guards)) {
+        virtio_mem_guard_faults_cleanup();
+        event_notifier_cleanup(&guard_shared->quit);
+        uffd_close_fd(guard_shared->uffd);
+    }
+}
+
+/* Guard all, if only to see whether that is possible. */
+static bool guard_start(VirtIOMEMGuard *guard, bool paused, Error **errp)
+{
+    const VirtIOMEMGuardArea *area = &guard->area;
+    int ret;
+
+    if (!paused && !virtio_mem_guard_faults_start()) {
+        error_setg(errp, "cannot create a thread for the guard");
+        return false;
+    }
+    ret = virtio_mem_guard_map_resume(&guard->map);
     if (ret) {
         error_setg_errno(errp, -ret, "userfaultfd cannot watch this memory: it"
                          " has to be anonymous memory, shared memory (memfd,"
@@ -241,61 +291,55 @@ static bool guard_start(VirtIOMEMGuard *guard, bool aside, Error **errp)
                          " it");
         return false;
     }
-    if (aside) {
-        virtio_mem_guard_map_disarm(&guard->map);
+    if (paused) {
+        virtio_mem_guard_map_pause(&guard->map);
+    } else if (!area->shared && !guard->map.cut) {
+        /* The page that was touched, which may be a transparent huge page. */
+        area->discard(area->opaque, 0, area->size);
     }
     return true;
 }
 
-static void guard_cleanup(VirtIOMEMGuard *guard)
-{
-    virtio_mem_guard_lend_cleanup(&guard->lend);
-    virtio_mem_guard_map_cleanup(&guard->map);
-    qemu_mutex_destroy(&guard->lock);
-    event_notifier_cleanup(&guard->quit);
-    uffd_close_fd(guard->uffd);
-    g_free(guard);
-}
-
 VirtIOMEMGuard *virtio_mem_guard_new(const VirtIOMEMGuardArea *area,
-                                     bool aside, Error **errp)
+                                     bool paused, Error **errp)
 {
-    const int uffd = guard_open(errp);
     VirtIOMEMGuard *guard;
+    bool ok;
 
-    if (uffd < 0) {
+    if (!guard_open(errp)) {
         return NULL;
     }
     guard = g_new0(VirtIOMEMGuard, 1);
     guard->area = *area;
-    guard->uffd = uffd;
-    qemu_mutex_init(&guard->lock);
-    virtio_mem_guard_map_init(&guard->map, uffd, area->host, area->size,
-                              area->block_size, area->max_mappings);
-    if (event_notifier_init(&guard->quit, 0) ||
-        !virtio_mem_guard_lend_init(&guard->lend, uffd, &guard->area)) {
-        error_setg_errno(errp, errno, "no file descriptor or no memory for"
-                         " the guard");
-        guard_cleanup(guard);
+
+    virtio_mem_guard_lock();
+    virtio_mem_guard_map_init(&guard->map, guard_shared->uffd, &guard->area);
+    ok = guard_start(guard, paused, errp);
+    if (ok) {
+        virtio_mem_guard_budget_count(&guard_shared->budget,
+                                      guard_count_mappings());
+    }
+    QLIST_INSERT_HEAD(&guard_shared->guards, guard, next);
+    virtio_mem_guard_unlock();
+
+    if (!ok) {
+        virtio_mem_guard_free(guard);
         return NULL;
     }
-    if (!guard_start(guard, aside, errp)) {
-        guard_cleanup(guard);
-        return NULL;
-    }
-    qemu_thread_create(&guard->thread, "mem-guard", guard_thread,
-                       guard, QEMU_THREAD_JOINABLE);
     return guard;
 }
 
-/* Takes back what is lent; whoever waits for an answer goes on. */
+/* Takes back what is lent; each thread that waits for an answer goes on. */
 void virtio_mem_guard_free(VirtIOMEMGuard *guard)
 {
     if (!guard) {
         return;
     }
-    virtio_mem_guard_step_aside(guard);
-    event_notifier_set(&guard->quit);
-    qemu_thread_join(&guard->thread);
-    guard_cleanup(guard);
+    virtio_mem_guard_lock();
+    guard_pause(guard);
+    QLIST_REMOVE(guard, next);
+    virtio_mem_guard_unlock();
+    guard_close();
+    virtio_mem_guard_map_cleanup(&guard->map);
+    g_free(guard);
 }

@@ -44,24 +44,21 @@ static int virtio_mem_range_protect(VirtIOMEM *vmem, VirtIOMEMRange range)
                                     virtio_mem_range_size(vmem, range));
 }
 
-static void virtio_mem_range_release(VirtIOMEM *vmem, VirtIOMEMRange range)
+static int virtio_mem_range_release(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
-    virtio_mem_guard_release(vmem->guard, virtio_mem_range_offset(vmem, range),
-                             virtio_mem_range_size(vmem, range));
+    return virtio_mem_guard_release(vmem->guard,
+                                    virtio_mem_range_offset(vmem, range),
+                                    virtio_mem_range_size(vmem, range));
 }
 
-/* What was released for nothing. */
-static void virtio_mem_range_protect_again(VirtIOMEM *vmem,
-                                           VirtIOMEMRange range)
+/* What has to be so, whatever it costs: see virtio_mem_guard_force(). */
+static void virtio_mem_range_force(VirtIOMEM *vmem, VirtIOMEMRange range,
+                                   bool protect)
 {
-    const int ret = virtio_mem_range_protect(vmem, range);
-
-    if (ret) {
+    virtio_mem_guard_force(vmem->guard, virtio_mem_range_offset(vmem, range),
+                           virtio_mem_range_size(vmem, range), protect);
+    if (!virtio_mem_guard_is_active(vmem->guard)) {
         vmem->unplugged_is_clean = false;
-        warn_report("virtio-mem '%s': %" PRIu64 " unplugged blocks from block"
-                    " %" PRIu64 " are not protected until they are plugged and"
-                    " unplugged: %s", virtio_mem_name(vmem), range.nb_blocks,
-                    range.first, strerror(-ret));
     }
 }
 
@@ -71,7 +68,7 @@ static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMParts parts)
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
                                   run) {
-        virtio_mem_range_release(vmem, run);
+        virtio_mem_range_force(vmem, run, false);
     }
 }
 
@@ -169,19 +166,21 @@ static int virtio_mem_announce_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
                                              VirtIOMEMRange range)
 {
-    int ret;
+    int ret = virtio_mem_clean(vmem, range);
 
-    ret = virtio_mem_clean(vmem, range);
     if (ret) {
         return ret;
     }
-    virtio_mem_range_release(vmem, range);
+    ret = virtio_mem_range_release(vmem, range);
+    if (ret) {
+        return ret;
+    }
     ret = virtio_mem_plug_memory(vmem, range);
     if (!ret) {
         ret = virtio_mem_announce_plug(vmem, range);
     }
     if (ret) {
-        virtio_mem_range_protect_again(vmem, range);
+        virtio_mem_range_force(vmem, range, true);
         /* Populated by us, or by a listener that pinned it before another. */
         if (virtio_mem_work_discard(vmem, virtio_mem_all_of(range))) {
             vmem->unplugged_is_clean = false;
@@ -252,10 +251,10 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
                                   run) {
         int ret;
 
-        virtio_mem_range_release(vmem, run);
+        virtio_mem_range_force(vmem, run, false);
         ret = virtio_mem_announce_plug(vmem, run);
         if (ret) {
-            virtio_mem_range_protect_again(vmem, run);
+            virtio_mem_range_force(vmem, run, true);
             error_setg_errno(errp, -ret, "a user of the memory refused %"
                              PRIu64 " plugged blocks from block %" PRIu64,
                              run.nb_blocks, run.first);

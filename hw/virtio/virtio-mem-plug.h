@@ -24,16 +24,18 @@
 /*
  * Plug @range, all of which is unplugged.  It reads as zero then, whatever was
  * written there before.  Returns 0; or a negative errno, and nothing changed,
- * when the host did not take that back, when it has no memory ('prealloc'),
- * when the device is drained before it has (-ECANCELED), or when a listener
- * refused.
+ * when the host did not take that back, when protection would need more
+ * mappings than it may have (-ENOSPC), when the host has no memory
+ * ('prealloc'), when the device is drained before it has (-ECANCELED), or when
+ * a listener refused.
  */
 int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
                                              VirtIOMEMRange range);
 
 /*
  * Unplug @range, all of which is plugged.  Returns 0; or a negative errno when
- * the host did not take the memory back: all blocks stay plugged then.
+ * protection would need more mappings than it may have (-ENOSPC), or when the
+ * host did not take the memory back: all blocks stay plugged then.
  */
 int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
                                                VirtIOMEMRange range);

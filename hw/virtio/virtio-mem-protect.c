@@ -41,7 +41,7 @@ void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
     trace_virtio_mem_guard_aside(why);
     vmem->protection->aside |= why;
     vmem->unplugged_is_clean = false;
-    virtio_mem_guard_step_aside(vmem->guard);
+    virtio_mem_guard_pause(vmem->guard);
 }
 
 bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
@@ -52,7 +52,7 @@ bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
     trace_virtio_mem_guard_back(why);
     vmem->protection->aside &= ~why;
     if (!vmem->protection->aside) {
-        const int ret = virtio_mem_guard_come_back(vmem->guard);
+        const int ret = virtio_mem_guard_resume(vmem->guard);
 
         if (ret) {
             warn_report("virtio-mem '%s': unplugged memory is not protected any"

@@ -277,7 +277,7 @@ static void test_aside(const void *opaque)
     block_size = scene->area.block_size;
     before = guard_scene_memory(scene);
     write64(scene, 0, ROGUE);
-    virtio_mem_guard_step_aside(scene->guard);
+    virtio_mem_guard_pause(scene->guard);
     g_assert_false(virtio_mem_guard_is_active(scene->guard));
     /* Nothing is lent any more. */
     g_assert_cmphex(read64(scene, 0), ==, 0);
@@ -288,7 +288,7 @@ static void test_aside(const void *opaque)
     write64(scene, 2 * block_size, 2);
     g_assert_cmpint(guard_scene_count(scene), ==, 1);
 
-    g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, 0);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
     g_assert_true(virtio_mem_guard_is_active(scene->guard));
     g_assert_cmpint(guard_scene_discard(scene, 0, block_size), ==, 0);
     g_assert_cmpint(guard_scene_discard(scene, 2 * block_size, block_size),
@@ -312,7 +312,7 @@ static void test_begin_aside(void)
     if (guard_scene_start(scene, true)) {
         write64(scene, 0, 1);
         g_assert_cmpint(guard_scene_count(scene), ==, 0);
-        g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, 0);
+        g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
         g_assert_cmphex(read64(scene, 0), ==, 1);
         write64(scene, 4 * MiB, 1);
         g_assert_cmpint(guard_scene_count(scene), ==, 1);
@@ -333,15 +333,47 @@ static void test_aside_is_free_for_others(void)
     g_assert_cmpint(uffd_register_memory(fd, scene->host, 64 * MiB,
                                          UFFDIO_REGISTER_MODE_MISSING, NULL),
                     ==, -1);
-    virtio_mem_guard_step_aside(scene->guard);
+    virtio_mem_guard_pause(scene->guard);
     g_assert_cmpint(uffd_register_memory(fd, scene->host, 64 * MiB,
                                          UFFDIO_REGISTER_MODE_MISSING, NULL),
                     ==, 0);
-    /* Who comes back too early hears of it and stays aside. */
-    g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, -EBUSY);
+    /* Who resumes too early hears of it and stays paused. */
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, -EBUSY);
     g_assert_false(virtio_mem_guard_is_active(scene->guard));
+    g_assert_cmpint(uffd_zero_page(fd, scene->host, 4096, false), ==, 0);
     uffd_close_fd(fd);
-    g_assert_cmpint(virtio_mem_guard_come_back(scene->guard), ==, 0);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    guard_scene_free(scene);
+}
+
+/* A part of it is watched by others: theirs stays theirs, at all times. */
+static void test_others_keep_theirs(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[0], 64 * MiB);
+    const uint64_t at = 33 * MiB;
+    int fd;
+
+    if (!scene) {
+        return;
+    }
+    guard_scene_plug(scene, 4, 1);
+    guard_scene_plug(scene, 16, 1);
+    fd = uffd_create_fd(0, true);
+    g_assert_cmpint(fd, >=, 0);
+    g_assert_cmpint(uffd_register_memory(fd, scene->host + 32 * MiB, 2 * MiB,
+                                         UFFDIO_REGISTER_MODE_MISSING, NULL),
+                    ==, 0);
+    virtio_mem_guard_pause(scene->guard);
+    g_assert_cmpint(uffd_zero_page(fd, scene->host + at, 4096, false), ==, 0);
+    g_assert_cmpint(virtio_mem_guard_protect(scene->guard, 32 * MiB, 2 * MiB),
+                    ==, 0);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, -EBUSY);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    /* It would fail if that were not registered any more. */
+    g_assert_cmpint(uffd_zero_page(fd, scene->host + at + 4096, 4096, false),
+                    ==, 0);
+    uffd_close_fd(fd);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
     guard_scene_free(scene);
 }
 
@@ -372,10 +404,11 @@ static void test_free_leaves_nobody_waiting(void)
 static void test_no_guard_is_a_guard_that_is_off(void)
 {
     g_assert_cmpint(virtio_mem_guard_protect(NULL, 0, 4096), ==, 0);
-    virtio_mem_guard_release(NULL, 0, 4096);
-    g_assert_cmpint(virtio_mem_guard_come_back(NULL), ==, 0);
+    g_assert_cmpint(virtio_mem_guard_release(NULL, 0, 4096), ==, 0);
+    virtio_mem_guard_force(NULL, 0, 4096, true);
+    g_assert_cmpint(virtio_mem_guard_resume(NULL), ==, 0);
     g_assert_false(virtio_mem_guard_is_active(NULL));
-    virtio_mem_guard_step_aside(NULL);
+    virtio_mem_guard_pause(NULL);
     virtio_mem_guard_take_back(NULL);
     virtio_mem_guard_free(NULL);
 }
@@ -467,6 +500,8 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/guard/begin-aside", test_begin_aside);
     g_test_add_func("/virtio-mem/guard/aside-is-free-for-others",
                     test_aside_is_free_for_others);
+    g_test_add_func("/virtio-mem/guard/others-keep-theirs",
+                    test_others_keep_theirs);
     g_test_add_func("/virtio-mem/guard/free-leaves-nobody-waiting",
                     test_free_leaves_nobody_waiting);
     g_test_add_func("/virtio-mem/guard/no-guard",

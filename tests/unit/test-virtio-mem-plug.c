@@ -91,7 +91,7 @@ static const Operation operations[] = {
         .run = plug_two_slots,
         .guard = true,
         .log = "release 4+6, map 4+6, ask 4+6, ask 4+6, ask 4+6, size 13, ",
-        .nb_fallible = FAKE_LISTENERS,
+        .nb_fallible = 1 + FAKE_LISTENERS,
         .after = ".##.######....#####...",
     }, {
         .name = "plug-guarded-prealloc",
@@ -100,7 +100,7 @@ static const Operation operations[] = {
         .prealloc = true,
         .log = "release 4+6, populate 4+6, map 4+6, ask 4+6, ask 4+6, "
                "ask 4+6, size 13, ",
-        .nb_fallible = 1 + FAKE_LISTENERS,
+        .nb_fallible = 2 + FAKE_LISTENERS,
         .after = ".##.######....#####...",
     }, {
         .name = "plug-guarded-stale",
@@ -109,7 +109,7 @@ static const Operation operations[] = {
         .stale = true,
         .log = "discard 4+6, release 4+6, map 4+6, "
                "ask 4+6, ask 4+6, ask 4+6, size 13, ",
-        .nb_fallible = 1 + FAKE_LISTENERS,
+        .nb_fallible = 2 + FAKE_LISTENERS,
         .after = ".##.######....#####...",
     }, {
         .name = "unplug-guarded",

@@ -143,16 +143,34 @@ int virtio_mem_guard_protect(VirtIOMEMGuard *guard, uint64_t offset,
     return 0;
 }
 
-void virtio_mem_guard_release(VirtIOMEMGuard *guard, uint64_t offset,
-                              uint64_t size)
+int virtio_mem_guard_release(VirtIOMEMGuard *guard, uint64_t offset,
+                             uint64_t size)
+{
+    FakeHost *host = (FakeHost *)guard;
+    VirtIOMEMRange range;
+
+    if (!host) {
+        return 0;
+    }
+    range = fake_host_range(host, offset, size);
+    fake_host_log(host, "release", range);
+    if (fake_host_refuses(host)) {
+        return -ENOSPC;
+    }
+    fake_fill(host->books.guarded, range, false);
+    return 0;
+}
+
+void virtio_mem_guard_force(VirtIOMEMGuard *guard, uint64_t offset,
+                            uint64_t size, bool protect)
 {
     FakeHost *host = (FakeHost *)guard;
 
     if (host) {
         const VirtIOMEMRange range = fake_host_range(host, offset, size);
 
-        fake_host_log(host, "release", range);
-        fake_fill(host->books.guarded, range, false);
+        fake_host_log(host, protect ? "guard" : "release", range);
+        fake_fill(host->books.guarded, range, protect);
     }
 }
 

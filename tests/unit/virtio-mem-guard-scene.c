@@ -24,11 +24,11 @@ const GuardKind guard_kinds[] = {
     { "memfd-skewed", true, 4 * KiB, 2 * MiB, 64 * KiB, 0, 1200 * KiB },
     { "memfd-private", false, 4 * KiB, 2 * MiB, 0, 0, 1 * MiB },
     { "hugetlb-2m", true, 2 * MiB, 2 * MiB, 0,
-      MFD_HUGETLB | 21 << MFD_HUGE_SHIFT, 2 * 2 * MiB + 64 * KiB },
+      MFD_HUGETLB | 21 << MFD_HUGE_SHIFT, 16 * 2 * MiB + 64 * KiB },
     { "hugetlb-2m-private", false, 2 * MiB, 2 * MiB, 0,
-      MFD_HUGETLB | 21 << MFD_HUGE_SHIFT, 2 * 2 * MiB + 64 * KiB },
+      MFD_HUGETLB | 21 << MFD_HUGE_SHIFT, 16 * 2 * MiB + 64 * KiB },
     { "hugetlb-1g", true, 1 * GiB, 1 * GiB, 0,
-      MFD_HUGETLB | 30U << MFD_HUGE_SHIFT, 2 * GiB + 4 * MiB },
+      MFD_HUGETLB | 30U << MFD_HUGE_SHIFT, 4 * GiB + 4 * MiB },
 };
 const size_t nb_guard_kinds = ARRAY_SIZE(guard_kinds);
 
@@ -228,8 +228,9 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
 
     scene->kind = kind;
     scene->pool_lock = -1;
-    if (kind->memfd_flags && !guard_pool_get(scene, 3)) {
-        g_test_skip("this host has no 3 huge pages of that size to give");
+    if (kind->memfd_flags &&
+        !guard_pool_get(scene, kind->page_size > 2 * MiB ? 3 : 24)) {
+        g_test_skip("this host has too few huge pages of that size to give");
         scene->fd = -1;
         guard_scene_free(scene);
         return NULL;
@@ -296,20 +297,34 @@ void guard_scene_free(GuardScene *scene)
     g_free(scene);
 }
 
+int guard_scene_try_plug(GuardScene *scene, uint64_t first, uint64_t nb_blocks)
+{
+    return virtio_mem_guard_release(scene->guard,
+                                    first * scene->area.block_size,
+                                    nb_blocks * scene->area.block_size);
+}
+
+int guard_scene_try_unplug(GuardScene *scene, uint64_t first,
+                           uint64_t nb_blocks)
+{
+    const uint64_t offset = first * scene->area.block_size;
+    const uint64_t size = nb_blocks * scene->area.block_size;
+    const int ret = virtio_mem_guard_protect(scene->guard, offset, size);
+
+    if (!ret) {
+        g_assert_cmpint(guard_scene_discard(scene, offset, size), ==, 0);
+    }
+    return ret;
+}
+
 void guard_scene_plug(GuardScene *scene, uint64_t first, uint64_t nb_blocks)
 {
-    virtio_mem_guard_release(scene->guard, first * scene->area.block_size,
-                             nb_blocks * scene->area.block_size);
+    g_assert_cmpint(guard_scene_try_plug(scene, first, nb_blocks), ==, 0);
 }
 
 void guard_scene_unplug(GuardScene *scene, uint64_t first, uint64_t nb_blocks)
 {
-    const uint64_t offset = first * scene->area.block_size;
-    const uint64_t size = nb_blocks * scene->area.block_size;
-
-    g_assert_cmpint(virtio_mem_guard_protect(scene->guard, offset, size), ==,
-                    0);
-    g_assert_cmpint(guard_scene_discard(scene, offset, size), ==, 0);
+    g_assert_cmpint(guard_scene_try_unplug(scene, first, nb_blocks), ==, 0);
 }
 
 uint64_t guard_scene_count(GuardScene *scene)

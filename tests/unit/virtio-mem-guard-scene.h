@@ -46,7 +46,13 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size);
 bool guard_scene_start(GuardScene *scene, bool aside);
 void guard_scene_free(GuardScene *scene);
 
-/* As the device does it: block numbers. */
+/*
+ * As the device does it: block numbers.  The first two are 0 or a negative
+ * errno, the others must succeed.
+ */
+int guard_scene_try_plug(GuardScene *scene, uint64_t first, uint64_t nb_blocks);
+int guard_scene_try_unplug(GuardScene *scene, uint64_t first,
+                           uint64_t nb_blocks);
 void guard_scene_plug(GuardScene *scene, uint64_t first, uint64_t nb_blocks);
 void guard_scene_unplug(GuardScene *scene, uint64_t first, uint64_t nb_blocks);
 int guard_scene_discard(void *scene, uint64_t offset, uint64_t size);

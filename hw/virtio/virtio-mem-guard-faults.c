@@ -1,0 +1,317 @@
+/*
+ * The guard's thread: it answers the faults of all others.
+ *
+ * It must never wait for a thread that may wait for it: so it neither takes the
+ * BQL nor touches memory that is watched, and no thread does with the guard's
+ * lock held.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+#include "qemu/userfaultfd.h"
+#include "virtio-mem-guard-faults.h"
+#include <poll.h>
+
+/* How many faults are looked at, at a time. */
+#define GUARD_FAULTS 16
+
+/* When the host has no page to lend. */
+#define GUARD_RETRY_US 10000
+
+typedef struct GuardFault {
+    uint64_t address;           /* of the host */
+    uint32_t thread;
+} GuardFault;
+
+static VirtIOMEMGuardShared *const guard_shared = &virtio_mem_guard_shared;
+
+/* --- desks --- */
+
+/* By the smallest page of each. */
+static const uint64_t guard_desk_pages[VIRTIO_MEM_GUARD_DESKS] = {
+    4 * KiB, 2 * MiB, 1 * GiB,
+};
+
+VirtIOMEMGuardDesk *virtio_mem_guard_desk(const VirtIOMEMGuardArea *area)
+{
+    unsigned int i = 0;
+
+    while (i < VIRTIO_MEM_GUARD_DESKS - 1 &&
+           area->page_size >= guard_desk_pages[i + 1]) {
+        i++;
+    }
+    return &guard_shared->desks[i];
+}
+
+void virtio_mem_guard_faults_init(void)
+{
+    unsigned int i;
+
+    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        virtio_mem_guard_ring_init(&guard_shared->desks[i].ring,
+                                   guard_shared->uffd, guard_desk_pages[i]);
+        g_queue_init(&guard_shared->desks[i].waiting);
+    }
+}
+
+void virtio_mem_guard_faults_cleanup(void)
+{
+    unsigned int i;
+
+    if (guard_shared->thread) {
+        event_notifier_set(&guard_shared->quit);
+        g_thread_join(g_steal_pointer(&guard_shared->thread));
+    }
+    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        g_queue_clear_full(&guard_shared->desks[i].waiting, g_free);
+    }
+}
+
+/* --- faults --- */
+
+static VirtIOMEMGuard *guard_find(uint64_t address)
+{
+    VirtIOMEMGuard *guard;
+
+    QLIST_FOREACH(guard, &guard_shared->guards, next) {
+        if (address - (uintptr_t)guard->area.host < guard->area.size) {
+            return guard;
+        }
+    }
+    return NULL;
+}
+
+static void guard_note_access(VirtIOMEMGuard *guard, uint64_t offset,
+                              bool write)
+{
+    guard->access.count++;
+    if (!guard->accessed) {
+        guard->access.offset = offset;
+        guard->access.write = write;
+        guard->access.any_write = false;
+        guard->accessed = true;
+    }
+    guard->access.any_write |= write;
+}
+
+static void guard_wake(const VirtIOMEMGuard *guard, uint64_t address)
+{
+    uffd_wakeup(guard_shared->uffd,
+                (void *)QEMU_ALIGN_DOWN(address, guard->area.page_size),
+                guard->area.page_size);
+}
+
+/*
+ * Much may have happened since the fault: the block may be within reach now.
+ * The thread that waits is woken then, and the fault is repeated if there is
+ * still a reason.
+ */
+static bool guard_is_guarded(const VirtIOMEMGuard *guard, uint64_t address)
+{
+    const uint64_t offset = address - (uintptr_t)guard->area.host;
+
+    return virtio_mem_guard_map_is_active(&guard->map) &&
+           virtio_mem_guard_map_is_guarded(&guard->map,
+                                           offset / guard->area.block_size);
+}
+
+/* A thread waits for one page at a time, so what it waited for is over. */
+static void guard_wait(VirtIOMEMGuardDesk *desk, const GuardFault *fault)
+{
+    GList *link;
+
+    for (link = desk->waiting.head; link; link = link->next) {
+        GuardFault *waiting = link->data;
+
+        if (waiting->thread == fault->thread) {
+            waiting->address = fault->address;
+            return;
+        }
+    }
+    g_queue_push_tail(&desk->waiting, g_memdup2(fault, sizeof(*fault)));
+}
+
+typedef enum GuardAnswer {
+    GUARD_ANSWERED,
+    GUARD_WAITS_FOR_TURN,
+    GUARD_NO_PAGE,              /* the thread has to be woken, later */
+} GuardAnswer;
+
+static GuardAnswer guard_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
+                                bool is_first)
+{
+    VirtIOMEMGuardDesk *desk = virtio_mem_guard_desk(&guard->area);
+    const int64_t now = g_get_monotonic_time();
+    VirtIOMEMGuardSlot *slot;
+
+    if (!guard_is_guarded(guard, fault->address)) {
+        guard_wake(guard, fault->address);
+        return GUARD_ANSWERED;
+    }
+    slot = virtio_mem_guard_ring_find(&desk->ring, fault->thread, now,
+                                      is_first);
+    if (!slot) {
+        return GUARD_WAITS_FOR_TURN;
+    }
+    return virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map,
+                                      fault->address -
+                                      (uintptr_t)guard->area.host,
+                                      fault->thread, now) ? GUARD_NO_PAGE
+                                                          : GUARD_ANSWERED;
+}
+
+/* After the thread could do something about it. */
+static void guard_retry_later(uint64_t address)
+{
+    VirtIOMEMGuard *guard;
+
+    g_usleep(GUARD_RETRY_US);
+    virtio_mem_guard_lock();
+    guard = guard_find(address);
+    if (guard) {
+        guard_wake(guard, address);
+    }
+    virtio_mem_guard_unlock();
+}
+
+/* Without thread numbers (before Linux 4.14), each page has its own turn. */
+static uint32_t guard_fault_thread(const struct uffd_msg *msg)
+{
+    return guard_shared->has_thread_ids
+           ? msg->arg.pagefault.feat.ptid
+           : msg->arg.pagefault.address / qemu_real_host_page_size();
+}
+
+static void guard_handle_fault(const struct uffd_msg *msg)
+{
+    const GuardFault fault = {
+        .address = msg->arg.pagefault.address,
+        .thread = guard_fault_thread(msg),
+    };
+    GuardAnswer answer = GUARD_ANSWERED;
+    VirtIOMEMGuard *guard;
+    VirtIOMEMGuardDesk *desk;
+
+    if (msg->event != UFFD_EVENT_PAGEFAULT) {
+        return;
+    }
+    virtio_mem_guard_lock();
+    guard = guard_find(fault.address);
+    if (guard) {
+        desk = virtio_mem_guard_desk(&guard->area);
+        if (guard_is_guarded(guard, fault.address)) {
+            guard_note_access(guard, fault.address -
+                              (uintptr_t)guard->area.host,
+                              msg->arg.pagefault.flags &
+                              UFFD_PAGEFAULT_FLAG_WRITE);
+            guard->area.notify(guard->area.opaque);
+        }
+        answer = guard_answer(guard, &fault,
+                              g_queue_is_empty(&desk->waiting));
+        if (answer == GUARD_WAITS_FOR_TURN) {
+            guard_wait(desk, &fault);
+        }
+    }
+    virtio_mem_guard_unlock();
+    if (answer == GUARD_NO_PAGE) {
+        guard_retry_later(fault.address);
+    }
+}
+
+/* Whoever waits first, if it is its turn; false if not. */
+static bool guard_serve_waiting(VirtIOMEMGuardDesk *desk)
+{
+    GuardAnswer answer = GUARD_WAITS_FOR_TURN;
+    GuardFault *fault;
+    VirtIOMEMGuard *guard;
+    uint64_t address = 0;
+
+    virtio_mem_guard_lock();
+    fault = g_queue_peek_head(&desk->waiting);
+    if (fault) {
+        guard = guard_find(fault->address);
+        address = fault->address;
+        answer = guard ? guard_answer(guard, fault, true) : GUARD_ANSWERED;
+        if (answer != GUARD_WAITS_FOR_TURN) {
+            g_free(g_queue_pop_head(&desk->waiting));
+        }
+    }
+    virtio_mem_guard_unlock();
+    if (answer == GUARD_NO_PAGE) {
+        guard_retry_later(address);
+    }
+    return answer != GUARD_WAITS_FOR_TURN;
+}
+
+/* Until when the next of the threads that wait has its turn, or -1. */
+static int guard_poll_timeout(void)
+{
+    const int64_t now = g_get_monotonic_time();
+    int64_t next = INT64_MAX;
+    int i;
+
+    virtio_mem_guard_lock();
+    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        VirtIOMEMGuardDesk *desk = &guard_shared->desks[i];
+
+        if (!g_queue_is_empty(&desk->waiting)) {
+            next = MIN(next, virtio_mem_guard_ring_next_turn(&desk->ring));
+        }
+    }
+    virtio_mem_guard_unlock();
+    return next == INT64_MAX ? -1 : DIV_ROUND_UP(MAX(next - now, 0), 1000);
+}
+
+static void *guard_thread(void *opaque)
+{
+    struct pollfd fds[] = {
+        { .fd = guard_shared->uffd, .events = POLLIN },
+        { .fd = event_notifier_get_fd(&guard_shared->quit), .events = POLLIN },
+    };
+    struct uffd_msg msgs[GUARD_FAULTS];
+    int i, n;
+
+    while (!fds[1].revents) {
+        if (poll(fds, ARRAY_SIZE(fds), guard_poll_timeout()) < 0) {
+            assert(errno == EINTR);
+            continue;
+        }
+        if (fds[0].revents & ~POLLIN) {
+            /* Nobody waits for us any more: that unregistered all. */
+            error_report("virtio-mem: the guard's userfaultfd was closed,"
+                         " unplugged memory is not protected any more");
+            fds[0].fd = -1;
+            continue;
+        }
+        n = fds[0].revents ? uffd_read_events(guard_shared->uffd, msgs,
+                                              ARRAY_SIZE(msgs)) : 0;
+        for (i = 0; i < n; i++) {
+            guard_handle_fault(&msgs[i]);
+        }
+        for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+            while (guard_serve_waiting(&guard_shared->desks[i])) {
+                continue;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* A new thread must not take the signals of the main loop. */
+bool virtio_mem_guard_faults_start(void)
+{
+    sigset_t all, before;
+
+    if (guard_shared->thread) {
+        return true;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    guard_shared->thread = g_thread_try_new("mem-guard", guard_thread, NULL,
+                                           NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return guard_shared->thread;
+}

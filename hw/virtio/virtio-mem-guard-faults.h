@@ -1,0 +1,77 @@
+/*
+ * The guard's thread: it answers the faults of all others.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_GUARD_FAULTS_H
+#define HW_VIRTIO_MEM_GUARD_FAULTS_H
+
+#include "qemu/event_notifier.h"
+#include "qemu/queue.h"
+#include "qemu/thread.h"
+#include "virtio-mem-guard.h"
+#include "virtio-mem-guard-budget.h"
+#include "virtio-mem-guard-lend.h"
+#include "virtio-mem-guard-map.h"
+
+struct VirtIOMEMGuard {
+    VirtIOMEMGuardArea area;
+    VirtIOMEMGuardMap map;
+    VirtIOMEMGuardAccess access;
+    bool accessed;              /* since the last fetch */
+    QLIST_ENTRY(VirtIOMEMGuard) next;
+};
+
+/* Pages that are lent, and the threads that wait for their turn, in order. */
+typedef struct VirtIOMEMGuardDesk {
+    VirtIOMEMGuardRing ring;
+    GQueue waiting;             /* one fault for a thread */
+} VirtIOMEMGuardDesk;
+
+/* For base pages, huge pages and pages of 1 GiB. */
+#define VIRTIO_MEM_GUARD_DESKS 3
+
+/* What all guards of the process share. */
+typedef struct VirtIOMEMGuardShared {
+    /* While there are guards; changes with the BQL. */
+    int uffd;
+    bool has_thread_ids;
+    EventNotifier quit;
+    GThread *thread;            /* from the first time one is active */
+
+    QemuMutex turn;             /* see virtio_mem_guard_lock() */
+    QemuMutex lock;             /* of all below, and of all guards */
+    QLIST_HEAD(, VirtIOMEMGuard) guards;
+    VirtIOMEMGuardBudget budget;
+    VirtIOMEMGuardDesk desks[VIRTIO_MEM_GUARD_DESKS];
+} VirtIOMEMGuardShared;
+
+extern VirtIOMEMGuardShared virtio_mem_guard_shared;
+
+/*
+ * The lock of all guards.  The guard's thread takes it again and again, so
+ * those who want it queue for it: nobody waits for more than one fault.
+ */
+static inline void virtio_mem_guard_lock(void)
+{
+    qemu_mutex_lock(&virtio_mem_guard_shared.turn);
+    qemu_mutex_lock(&virtio_mem_guard_shared.lock);
+    qemu_mutex_unlock(&virtio_mem_guard_shared.turn);
+}
+
+static inline void virtio_mem_guard_unlock(void)
+{
+    qemu_mutex_unlock(&virtio_mem_guard_shared.lock);
+}
+
+VirtIOMEMGuardDesk *virtio_mem_guard_desk(const VirtIOMEMGuardArea *area);
+
+/* Before the first guard, with the userfaultfd; and after the last one. */
+void virtio_mem_guard_faults_init(void);
+void virtio_mem_guard_faults_cleanup(void);
+
+/* Have the thread run; false if the host refuses to create it.  BQL. */
+bool virtio_mem_guard_faults_start(void);
+
+#endif
