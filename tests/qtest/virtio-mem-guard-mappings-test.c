@@ -1,0 +1,205 @@
+/*
+ * virtio-mem: a guest that fragments its memory takes no more of the host's
+ * mappings than half of what the host allows QEMU, and all else goes on
+ *
+ * With "-m slow", by as many devices and blocks as it takes; otherwise by some
+ * hundred, which shows that each mapping is counted, and given back.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "virtio-mem-migrate.h"
+
+/* QEMU starts threads, and allocates, while it works. */
+#define MAPPINGS_NOISE 60
+
+static uint64_t count_mappings(VirtioMemGuest *vm)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/maps",
+                                            qtest_pid(vm->qts));
+    g_autofree char *content = NULL;
+    uint64_t nb = 0;
+
+    g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
+    for (const char *c = content; *c; c++) {
+        nb += *c == '\n';
+    }
+    return nb;
+}
+
+static uint64_t max_mappings(void)
+{
+    g_autofree char *content = NULL;
+
+    g_assert_true(g_file_get_contents("/proc/sys/vm/max_map_count", &content,
+                                      NULL, NULL));
+    return g_ascii_strtoull(content, NULL, 10);
+}
+
+/* Half of what is left, and no more. */
+static void assert_mappings(VirtioMemGuest *vm, uint64_t before)
+{
+    const uint64_t nb = count_mappings(vm);
+
+    g_test_message("%" PRIu64 " mappings", nb);
+    g_assert_cmpuint(nb, <=, before + MAPPINGS_NOISE +
+                     (max_mappings() - before) / 2);
+}
+
+/* What needs mappings or threads: none of it may end QEMU. */
+static void assert_all_goes_on(VirtioMemGuest *vm, bool was_busy)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
+                                 " 'arguments': { 'qom-type': 'iothread',"
+                                 " 'id': %s } }",
+                                 (const char *[]) { "a", "b", "c", "d" }[i]);
+    }
+    g_assert_true(virtio_mem_is_protected(vm));
+    virtio_mem_begin_busy(vm);
+    virtio_mem_end_busy(vm);
+    if (was_busy) {
+        virtio_mem_wait_config_irq(vm);
+    }
+}
+
+static uint64_t nb_blocks_to_plug(VirtioMemGuest *vm)
+{
+    return g_test_slow() ? vm->region_size / vm->block_size : 600;
+}
+
+/* Every second block, until the guest has to wait, if it has to. */
+static uint64_t plug_every_second(VirtioMemGuest *vm)
+{
+    const uint64_t nb_blocks = nb_blocks_to_plug(vm);
+
+    for (uint64_t i = 1; i < nb_blocks; i += 2) {
+        const uint16_t answer = virtio_mem_plug(vm, i, 1);
+
+        if (answer == VIRTIO_MEM_RESP_BUSY) {
+            return i;
+        }
+        g_assert_cmpuint(answer, ==, VIRTIO_MEM_RESP_ACK);
+        qtest_writeb(vm->qts, virtio_mem_block_gpa(vm, i), 1);
+    }
+    return nb_blocks;
+}
+
+static void test_every_second(VirtioMemGuest *vm)
+{
+    const uint64_t before = count_mappings(vm);
+    uint64_t end;
+
+    virtio_mem_set_requested(vm, vm->region_size);
+    end = plug_every_second(vm);
+    assert_mappings(vm, before);
+    g_assert_cmpuint(count_mappings(vm), >=, before + end - 2);
+    if (end == nb_blocks_to_plug(vm)) {
+        /* This host allows so many that the region is too small. */
+        g_assert_cmpuint((max_mappings() - before) / 2, >=, end);
+    }
+    assert_all_goes_on(vm, end < nb_blocks_to_plug(vm));
+
+    /* At the end of a run, it costs nothing; in its middle, it might. */
+    vm_assert_plug(vm, 2, 1, ACK);
+    vm_assert_unplug(vm, 1, 1, ACK);
+    vm_assert_unplug(vm, 3, 1, ACK);
+    vm_assert_unplug(vm, 2, 1, ACK);
+    vm_assert_unplug_all(vm, ACK);
+    g_assert_cmpuint(count_mappings(vm), <=, before + MAPPINGS_NOISE);
+    vm_assert_plug(vm, 1, 1, ACK);
+}
+
+/* A few blocks are plugged at a time, all over a large region. */
+static void test_window(VirtioMemGuest *vm)
+{
+    const uint64_t before = count_mappings(vm);
+    const uint64_t nb_blocks = vm->region_size / vm->block_size;
+    const uint64_t window = g_test_slow() ? 4000 : 100;
+    uint64_t base, i, nb_rounds = 0;
+
+    virtio_mem_set_requested(vm, vm->region_size);
+    for (base = 0; base + 2 * window < nb_blocks; base += 2 * window) {
+        for (i = base; i < base + 2 * window; i += 2) {
+            vm_assert_plug(vm, i, 1, ACK);
+            qtest_writeb(vm->qts, virtio_mem_block_gpa(vm, i), 1);
+        }
+        for (i = base; i < base + 2 * window - 2; i += 2) {
+            vm_assert_unplug(vm, i, 1, ACK);
+        }
+        nb_rounds++;
+        g_assert_cmpuint(count_mappings(vm), <=,
+                         before + MAPPINGS_NOISE + 2 * nb_rounds);
+        if (!g_test_slow() && nb_rounds == 4) {
+            break;
+        }
+    }
+    g_assert_true(virtio_mem_is_protected(vm));
+    vm_assert_plugged(vm, nb_rounds);
+    vm_assert_unplug_all(vm, ACK);
+}
+
+/* Several devices, most of them added while the others have their share. */
+static void test_devices(VirtioMemGuest *unused)
+{
+    const unsigned nb_devices = g_test_slow() ? 8 : 2;
+    const VirtioMemOptions opts = {
+        .args = "-m 256M,slots=1,maxmem=2T -cpu max,phys-bits=46",
+        .memdev = "memory-backend-memfd,id=vmem0,size=40G,reserve=off",
+        .region_size = 40 * GiB,
+    };
+    VirtioMemGuest *vm = virtio_mem_guest_start(&opts);
+    const uint64_t before = count_mappings(vm);
+    VirtioMemGuest *others[8];
+
+    virtio_mem_set_requested(vm, vm->region_size);
+    plug_every_second(vm);
+    for (unsigned i = 1; i < nb_devices; i++) {
+        g_autofree char *id = g_strdup_printf("vm%u", i);
+        g_autofree char *mem = g_strdup_printf("vmem%u", i);
+        g_autofree char *addr = g_strdup_printf("%u", 8 + i);
+
+        qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
+                                 " 'arguments': { 'qom-type':"
+                                 " 'memory-backend-memfd', 'id': %s, 'size':"
+                                 " %" PRIu64 ", 'reserve': false } }", mem,
+                                 40 * (uint64_t)GiB);
+        qtest_qmp_device_add(vm->qts, "virtio-mem-pci", id, "{ 'memdev': %s,"
+                             " 'addr': %s, 'block-size': %u,"
+                             " 'protect-unplugged': 'on' }", mem, addr,
+                             (unsigned)(2 * MiB));
+        others[i] = virtio_mem_guest_attach(vm, id, QPCI_DEVFN(8 + i, 0));
+        virtio_mem_set_requested(others[i], others[i]->region_size);
+        plug_every_second(others[i]);
+        assert_mappings(vm, before);
+    }
+    assert_all_goes_on(vm, false);
+    for (unsigned i = 1; i < nb_devices; i++) {
+        vm_assert_unplug_all(others[i], ACK);
+        virtio_mem_guest_stop(others[i]);
+    }
+    vm_assert_unplug_all(vm, ACK);
+    g_assert_cmpuint(count_mappings(vm), <=, before + MAPPINGS_NOISE);
+    virtio_mem_guest_stop(vm);
+}
+
+static const VirtioMemOptions large = {
+    .region_size = 80 * GiB, .device = "protect-unplugged=on",
+};
+
+static const VirtioMemTest tests[] = {
+    { "T227", "guard/mappings/every-second-block", test_every_second, &large,
+      .once = true, .guard = true },
+    { "T227", "guard/mappings/window", test_window, &large, .once = true,
+      .guard = true },
+    { "T227", "guard/mappings/several-devices", test_devices, .once = true,
+      .no_guest = true, .guard = true },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virtio_mem_add_tests(tests, ARRAY_SIZE(tests));
+    return g_test_run();
+}
