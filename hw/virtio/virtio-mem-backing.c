@@ -237,8 +237,8 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
     }
     /*
      * Linux locks a file while it punches a hole, and unmaps each page then.
-     * Pages that are unmapped already, which several threads can do at a time,
-     * save it a third of the time.
+     * Unmapping the pages first, which several threads can do in parallel,
+     * makes the punch a third faster.
      */
     if (has_file && virtio_mem_backing_uses_base_pages(memdev)) {
         virtio_mem_backing_unmap(memdev, offset, size);

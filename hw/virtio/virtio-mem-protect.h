@@ -11,7 +11,7 @@
 
 /*
  * Why the guard steps aside: memory arrives before we know which blocks are
- * plugged, or somebody else needs userfaultfd.
+ * plugged, or QEMU uses userfaultfd itself.
  */
 typedef enum VirtIOMEMAside {
     VIRTIO_MEM_ASIDE_LOAD = 1,          /* pages arrive, blocks are not known */

@@ -169,10 +169,10 @@ fail:
 }
 
 /*
- * For 'prealloc': make sure that the host has memory for what was plugged.
- * That was only a test for postcopy, which needs faults, and so no memory.
- * Nothing else may be discarded here, pages may have been loaded already
- * (mapped-ram).
+ * For 'prealloc': make sure that the host has memory for what was plugged.  For
+ * postcopy this only tests that the memory exists; it is given back, because
+ * postcopy needs the page faults.  Nothing else may be discarded here, pages
+ * may have been loaded already (mapped-ram).
  */
 static bool virtio_mem_prealloc_loaded(VirtIOMEM *vmem,
                                        const VirtIOMEMBlocks *loaded,
@@ -192,8 +192,8 @@ static bool virtio_mem_prealloc_loaded(VirtIOMEM *vmem,
 }
 
 /*
- * Plug what was plugged on the source.  Anything but the state after a system
- * reset is in the way of that.
+ * Plug what was plugged on the source.  This needs a device in its reset state:
+ * nothing plugged.
  */
 static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
                                       bool prealloc, Error **errp)
@@ -230,7 +230,10 @@ static int virtio_mem_early_post_load(void *opaque, int version_id)
                                    prealloc, &err)) {
         return virtio_mem_refuse_load(vmem, err);
     }
-    /* Should what comes late be refused, all blocks are usable anyway. */
+    /*
+     * Until the late section is accepted, treat the whole region as usable, so
+     * that every plugged block lies in it.
+     */
     virtio_mem_config_load(vmem, virtio_mem_region_size(vmem),
                            vmem->requested_size);
     virtio_mem_stream_close(vmem);
