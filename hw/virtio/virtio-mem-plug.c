@@ -17,22 +17,22 @@
 #include "virtio-mem-work.h"
 
 /* The blocks of @range that are (un)plugged now. */
-static VirtIOMEMParts virtio_mem_parts(const VirtIOMEM *vmem,
+static VirtIOMEMRuns virtio_mem_parts(const VirtIOMEM *vmem,
                                        VirtIOMEMRange range, bool plugged)
 {
-    return (VirtIOMEMParts) { vmem->blocks, range, plugged };
+    return (VirtIOMEMRuns) { vmem->blocks, range, plugged };
 }
 
 /* All of @range, whatever is plugged of it. */
-static VirtIOMEMParts virtio_mem_all_of(VirtIOMEMRange range)
+static VirtIOMEMRuns virtio_mem_all_of(VirtIOMEMRange range)
 {
-    return (VirtIOMEMParts) { NULL, range };
+    return (VirtIOMEMRuns) { NULL, range };
 }
 
-static VirtIOMEMParts virtio_mem_all_parts(const VirtIOMEMBlocks *blocks,
+static VirtIOMEMRuns virtio_mem_all_parts(const VirtIOMEMBlocks *blocks,
                                            bool plugged)
 {
-    return (VirtIOMEMParts) { blocks, virtio_mem_blocks_all(blocks), plugged };
+    return (VirtIOMEMRuns) { blocks, virtio_mem_blocks_all(blocks), plugged };
 }
 
 /* --- out of reach, within reach --- */
@@ -62,7 +62,7 @@ static void virtio_mem_range_force(VirtIOMEM *vmem, VirtIOMEMRange range,
     }
 }
 
-static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMParts parts)
+static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMRuns parts)
 {
     VirtIOMEMRange run;
 

@@ -6,14 +6,15 @@
 
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
-#include "qemu/thread-context.h"
+#include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "block/thread-pool.h"
+#include "system/replay.h"
 #include "trace.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-flight.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-threads.h"
 #include "virtio-mem-work.h"
 
 /*
@@ -33,60 +34,63 @@
 #define VIRTIO_MEM_LONG_CALL_US 1000
 
 /*
- * A trip through the thread pool costs more than to discard memory of which
+ * To wake a thread and to wait costs more than to discard memory of which
  * little is populated, or which is in huge pages.  Nobody knows beforehand, so
  * to discard a few slices is tried in place for that long.
  */
 #define VIRTIO_MEM_TRY_US 500
 
-#define VIRTIO_MEM_WORK_MAX_THREADS 16
-
 typedef int (*VirtIOMEMWorkFn)(HostMemoryBackend *memdev, uint64_t offset,
                                uint64_t size, Error **errp);
 
+/*
+ * What is to be done, and how far it is.  Threads may come late, when all is
+ * done: so each holds a reference.
+ */
 typedef struct VirtIOMEMWork {
-    /* The task: constant while it runs. */
+    VirtIOMEMJob job;           /* the first member: it is the reference */
+
+    /* Constant while anybody works. */
     VirtIOMEM *vmem;
-    VirtIOMEMParts parts;
+    GThreadPool *threads;
+    VirtIOMEMRuns runs;
     VirtIOMEMWorkFn fn;
-    bool is_long;               /* for sure; and may be given up halfway */
-    uint64_t size;              /* of all parts, in bytes */
+    bool can_cancel;            /* a drain may end it halfway */
+    bool try_here;              /* it may take no time at all */
+    bool away;                  /* a coroutine waits, not a thread */
+    uint64_t size;              /* of all runs, in bytes */
     uint64_t min_slice;
     uint64_t max_slice;
     unsigned int nb_threads;
 
-    /* How far it is. */
-    QemuMutex lock;
+    Coroutine *co;              /* that waits; with the BQL */
+    QemuEvent over;
+
+    QemuMutex lock;             /* of all below */
     VirtIOMEMRange run;         /* of blocks, being handed out */
     uint64_t offset;            /* of the next slice in it */
     uint64_t end;
     uint64_t slice;             /* how large it is, min_slice to max_slice */
+    unsigned int nb_working;    /* threads in a slice */
+    bool is_handed_out;         /* no slice is left */
+    bool is_over;               /* and none is worked on */
     int ret;                    /* the first failure ends the work */
     Error *err;
 } VirtIOMEMWork;
 
-/*
- * The pool may be busy, or wait for the main loop to start a thread.  So
- * whoever cannot wait for it does the work instead.
- */
-typedef struct VirtIOMEMTask {
-    VirtIOMEMWork *work;        /* lives as long as co waits */
-    Coroutine *co;              /* NULL when it does not any more */
-    bool taken;                 /* somebody does it, or did; atomic */
-    QemuEvent done;
-} VirtIOMEMTask;
+/* --- slices --- */
 
-static bool virtio_mem_work_next_run(VirtIOMEMWork *work)
+static bool work_next_run(VirtIOMEMWork *work)
 {
-    const VirtIOMEMParts *parts = &work->parts;
+    const VirtIOMEMRuns *runs = &work->runs;
 
-    if (!parts->blocks) {
+    if (!runs->blocks) {
         if (work->run.nb_blocks) {
             return false;
         }
-        work->run = parts->within;
-    } else if (!virtio_mem_blocks_next_run(parts->blocks, parts->within,
-                                           parts->plugged, &work->run)) {
+        work->run = runs->within;
+    } else if (!virtio_mem_blocks_next_run(runs->blocks, runs->within,
+                                           runs->plugged, &work->run)) {
         return false;
     }
     work->offset = virtio_mem_range_offset(work->vmem, work->run);
@@ -95,32 +99,38 @@ static bool virtio_mem_work_next_run(VirtIOMEMWork *work)
 }
 
 /* Hand out the next slice, if there is one. */
-static bool virtio_mem_work_next(VirtIOMEMWork *work, uint64_t *offset,
+static bool work_next(VirtIOMEMWork *work, uint64_t *offset,
                                  uint64_t *size)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
-    if (work->is_long && !work->ret &&
+    if (work->is_over) {
+        /* This thread came too late: neither device nor blocks may be left. */
+        return false;
+    }
+    if (work->can_cancel && !work->ret &&
         virtio_mem_is_draining(work->vmem)) {
         work->ret = -ECANCELED;
         error_setg(&work->err, "canceled");
     }
-    if (work->ret || (work->offset == work->end &&
-                      !virtio_mem_work_next_run(work))) {
+    if (work->ret || (work->offset == work->end && !work_next_run(work))) {
+        work->is_handed_out = true;
         return false;
     }
     *offset = work->offset;
     *size = MIN(work->slice, work->end - work->offset);
     work->offset += *size;
+    work->nb_working++;
     return true;
 }
 
 /* A slice took so long; the first failure is what counts. */
-static void virtio_mem_work_note(VirtIOMEMWork *work, int64_t us, int ret,
-                                 Error *err)
+static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
+    assert(work->nb_working);
+    work->nb_working--;
     if (us > VIRTIO_MEM_LONG_CALL_US) {
         work->slice = work->min_slice;
     } else if (us < VIRTIO_MEM_SHORT_CALL_US) {
@@ -130,33 +140,33 @@ static void virtio_mem_work_note(VirtIOMEMWork *work, int64_t us, int ret,
     error_propagate(&work->err, err);
 }
 
-static bool virtio_mem_work_do_slice(VirtIOMEMWork *work)
+/*
+ * False if there is no slice left for this thread; or if, @in_turns, a thread
+ * will go on with it after other jobs that wait.
+ */
+static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
 {
     uint64_t offset, size;
     Error *err = NULL;
-    int64_t start;
+    bool is_passed_on;
+    int64_t start, us;
     int ret;
 
-    if (!virtio_mem_work_next(work, &offset, &size)) {
+    if (!work_next(work, &offset, &size)) {
         return false;
     }
     start = g_get_monotonic_time();
     ret = work->fn(work->vmem->memdev, offset, size, &err);
-    virtio_mem_work_note(work, g_get_monotonic_time() - start, ret, err);
-    return true;
-}
-
-static void *virtio_mem_work_take_part(void *opaque)
-{
-    while (virtio_mem_work_do_slice(opaque)) {
-        /* A vCPU or the monitor may be waiting for this processor. */
-        g_thread_yield();
-    }
-    return NULL;
+    us = g_get_monotonic_time() - start;
+    /* Now: when the slice ends, the threads may, too. */
+    is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
+                   virtio_mem_threads_push(work->threads, &work->job);
+    work_note(work, us, ret, err);
+    return !is_passed_on;
 }
 
 /* Do what can be done in a short time.  False if something is left. */
-static bool virtio_mem_work_try(VirtIOMEMWork *work)
+static bool work_try(VirtIOMEMWork *work)
 {
     const int64_t end = g_get_monotonic_time() + VIRTIO_MEM_TRY_US;
     bool left = true;
@@ -165,79 +175,103 @@ static bool virtio_mem_work_try(VirtIOMEMWork *work)
         return false;
     }
     while (left && g_get_monotonic_time() < end) {
-        left = virtio_mem_work_do_slice(work);
+        left = work_do_slice(work, false);
     }
     return !left;
 }
 
-static void virtio_mem_work_start_thread(VirtIOMEMWork *work,
-                                         QemuThread *thread)
-{
-    ThreadContext *tc = work->vmem->memdev->prealloc_context;
+/* --- by threads --- */
 
-    if (tc) {
-        thread_context_create_thread(tc, thread, "virtio-mem",
-                                     virtio_mem_work_take_part, work,
-                                     QEMU_THREAD_JOINABLE);
-    } else {
-        qemu_thread_create(thread, "virtio-mem", virtio_mem_work_take_part,
-                           work, QEMU_THREAD_JOINABLE);
-    }
+static void work_go_on(VirtIOMEMWork *work)
+{
+    qemu_coroutine_enter(g_steal_pointer(&work->co));
 }
 
-/* In this thread and as many others as the task deserves. */
-static void virtio_mem_work_do(VirtIOMEMWork *work)
+/* A drain may have been faster. */
+static void work_over_bh(void *opaque)
 {
-    QemuThread threads[VIRTIO_MEM_WORK_MAX_THREADS];
-    unsigned int i;
+    VirtIOMEMWork *work = opaque;
 
-    for (i = 1; i < work->nb_threads; i++) {
-        virtio_mem_work_start_thread(work, &threads[i]);
+    if (work->co) {
+        work_go_on(work);
     }
-    virtio_mem_work_take_part(work);
-    for (i = 1; i < work->nb_threads; i++) {
-        qemu_thread_join(&threads[i]);
-    }
+    virtio_mem_job_release(&work->job);
 }
 
-/* --- through the thread pool --- */
-
-static int virtio_mem_task_do(void *opaque)
+/* This thread does no more.  The last one of all tells that. */
+static void work_leave(VirtIOMEMWork *work)
 {
-    VirtIOMEMTask *task = opaque;
-
-    if (!qatomic_xchg(&task->taken, true)) {
-        virtio_mem_work_do(task->work);
-        qemu_event_set(&task->done);
+    WITH_QEMU_LOCK_GUARD(&work->lock) {
+        if (!work->is_handed_out || work->nb_working || work->is_over) {
+            return;
+        }
+        work->is_over = true;
     }
-    return 0;
-}
-
-/* Enter the coroutine at once, even inside of another: somebody waits. */
-static void virtio_mem_task_go_on(VirtIOMEMTask *task)
-{
-    qemu_coroutine_enter(g_steal_pointer(&task->co));
-}
-
-static void virtio_mem_task_end(void *opaque, int ret)
-{
-    VirtIOMEMTask *task = opaque;
-
-    if (task->co) {
-        virtio_mem_task_go_on(task);
+    if (work->away) {
+        aio_bh_schedule_oneshot(qemu_get_aio_context(), work_over_bh,
+                                g_atomic_rc_box_acquire(work));
     }
-    qemu_event_destroy(&task->done);
-    g_free(task);
+    qemu_event_set(&work->over);
 }
 
-/*
- * Have the end of @task, which a request waits for, and go on with the request.
- */
-static void virtio_mem_work_finish(VirtIOMEMTask *task)
+/* Do what is left of it, and wait for what others do. */
+static void work_wait(VirtIOMEMWork *work)
 {
-    virtio_mem_task_do(task);
-    qemu_event_wait(&task->done);
-    virtio_mem_task_go_on(task);
+    while (work_do_slice(work, false)) {
+        /* A vCPU or the monitor may be waiting for this processor. */
+        g_thread_yield();
+    }
+    work_leave(work);
+    qemu_event_wait(&work->over);
+}
+
+/* In a thread that others want, too: after a slice, it is their turn. */
+static void work_run_job(VirtIOMEMJob *job)
+{
+    VirtIOMEMWork *work = container_of(job, VirtIOMEMWork, job);
+
+    while (work_do_slice(work, true)) {
+        g_thread_yield();
+    }
+    work_leave(work);
+}
+
+/* Have so many threads take part.  False if none will. */
+static bool work_recruit(VirtIOMEMWork *work, unsigned int nb_threads)
+{
+    bool any = false;
+
+    while (nb_threads--) {
+        any |= virtio_mem_threads_push(work->threads, &work->job);
+    }
+    return any;
+}
+
+static void work_do_here(VirtIOMEMWork *work)
+{
+    work_recruit(work, work->nb_threads - 1);
+    work_wait(work);
+}
+
+/* While threads work, the BQL is free.  Without a thread, it is done here. */
+static void coroutine_fn work_do_away(VirtIOMEMWork *work)
+{
+    VirtIOMEM *vmem = work->vmem;
+    const bool of_request = virtio_mem_is_own_flight(vmem);
+
+    work->away = true;
+    if (!work_recruit(work, work->nb_threads)) {
+        work_wait(work);
+        return;
+    }
+    work->co = qemu_coroutine_self();
+    if (of_request) {
+        vmem->request_work = work;
+    }
+    qemu_coroutine_yield();
+    if (of_request) {
+        vmem->request_work = NULL;
+    }
 }
 
 void virtio_mem_drain(VirtIOMEM *vmem)
@@ -247,7 +281,7 @@ void virtio_mem_drain(VirtIOMEM *vmem)
      * device, or of one that writes there.  That resets it while its request
      * does nothing but end.
      */
-    if (!vmem->request_task) {
+    if (!vmem->request_work) {
         return;
     }
 
@@ -257,117 +291,132 @@ void virtio_mem_drain(VirtIOMEM *vmem)
      */
     trace_virtio_mem_drain();
     qatomic_inc(&vmem->nb_drains);
-    virtio_mem_work_finish(vmem->request_task);
+    work_wait(vmem->request_work);
+    /* At once, even inside of another coroutine. */
+    work_go_on(vmem->request_work);
     qatomic_dec(&vmem->nb_drains);
     assert(!vmem->request_co);
 }
 
-static void coroutine_fn virtio_mem_work_do_in_pool(VirtIOMEMWork *work)
-{
-    VirtIOMEM *vmem = work->vmem;
-    const bool of_request = virtio_mem_is_own_flight(vmem);
-    VirtIOMEMTask *task = g_new(VirtIOMEMTask, 1);
+/* --- all of it --- */
 
-    *task = (VirtIOMEMTask) { .work = work, .co = qemu_coroutine_self() };
-    qemu_event_init(&task->done, false);
-    if (of_request) {
-        vmem->request_task = task;
-    }
-    thread_pool_submit_aio(virtio_mem_task_do, task, virtio_mem_task_end, task);
-    qemu_coroutine_yield();
-    if (of_request) {
-        vmem->request_task = NULL;
-    }
-}
-
-static uint64_t virtio_mem_parts_size(const VirtIOMEM *vmem,
-                                      const VirtIOMEMParts *parts)
+static uint64_t work_size(const VirtIOMEM *vmem,
+                                      const VirtIOMEMRuns *runs)
 {
     VirtIOMEMRange run;
     uint64_t size = 0;
 
-    if (!parts->blocks) {
-        return virtio_mem_range_size(vmem, parts->within);
+    if (!runs->blocks) {
+        return virtio_mem_range_size(vmem, runs->within);
     }
-    VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts->blocks, parts->within,
-                                  parts->plugged, run) {
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(runs->blocks, runs->within,
+                                  runs->plugged, run) {
         size += virtio_mem_range_size(vmem, run);
     }
     return size;
 }
 
-static unsigned int virtio_mem_work_count_threads(const VirtIOMEMWork *work)
+static unsigned int work_max_threads(const VirtIOMEM *vmem)
 {
-    const uint64_t nb_slices = DIV_ROUND_UP(work->size, work->min_slice);
-    const uint64_t max = MIN(g_get_num_processors(),
-                             VIRTIO_MEM_WORK_MAX_THREADS);
-
-    return MAX(1, MIN(nb_slices, MIN(max, work->vmem->prealloc_threads)));
+    return MAX(1, MIN(vmem->prealloc_threads,
+                      MIN(g_get_num_processors(), VIRTIO_MEM_THREADS_MAX)));
 }
 
-static int coroutine_mixed_fn virtio_mem_work_run(VirtIOMEMWork *work)
+static unsigned int work_count_threads(const VirtIOMEMWork *work)
 {
-    /*
-     * Who cleans up after a migration in its coroutine must not yield there:
-     * others would go on with what is half destroyed.  Nor who is drained:
-     * somebody waits for all of it.
-     */
-    const bool may_yield = qemu_in_coroutine() &&
-        !virtio_mem_is_draining(work->vmem) &&
-        (work->is_long || virtio_mem_is_in_flight(work->vmem));
+    return MIN(DIV_ROUND_UP(work->size, work->min_slice) ?: 1,
+               work_max_threads(work->vmem));
+}
 
-    if (!may_yield && !work->is_long) {
+static void work_clear(VirtIOMEMJob *job)
+{
+    VirtIOMEMWork *work = container_of(job, VirtIOMEMWork, job);
+
+    assert(!work->co && !work->nb_working);
+    qemu_mutex_destroy(&work->lock);
+    qemu_event_destroy(&work->over);
+    error_free(work->err);
+}
+
+static VirtIOMEMWork *work_new(VirtIOMEM *vmem, VirtIOMEMRuns runs,
+                               VirtIOMEMWorkFn fn)
+{
+    VirtIOMEMWork *work = g_atomic_rc_box_new0(VirtIOMEMWork);
+
+    work->job = (VirtIOMEMJob) { .run = work_run_job, .clear = work_clear };
+    work->vmem = vmem;
+    work->threads = vmem->threads;
+    work->runs = runs;
+    work->fn = fn;
+    work->size = work_size(vmem, &runs);
+    work->run = (VirtIOMEMRange) { runs.within.first, 0 };
+    qemu_mutex_init(&work->lock);
+    qemu_event_init(&work->over, false);
+    return work;
+}
+
+/*
+ * Who cleans up after a migration in its coroutine must not yield there:
+ * others would go on with what is half destroyed.  Nor who is drained: somebody
+ * waits for all of it.  Nor may the host's speed decide when a request ends
+ * that is recorded or replayed.
+ */
+static bool work_may_yield(const VirtIOMEMWork *work)
+{
+    return qemu_in_coroutine() && replay_mode == REPLAY_MODE_NONE &&
+           !virtio_mem_is_draining(work->vmem) &&
+           (work->can_cancel || virtio_mem_is_in_flight(work->vmem));
+}
+
+static void coroutine_mixed_fn work_do(VirtIOMEMWork *work)
+{
+    const bool may_yield = work_may_yield(work);
+
+    if (!may_yield && work->try_here) {
         /* Everybody waits for the end, whatever happens in between. */
         work->min_slice = MAX(work->min_slice, VIRTIO_MEM_DISCARD_SLICE);
     }
     work->max_slice = MAX(work->max_slice, work->min_slice);
     work->slice = work->min_slice;
-    work->run = (VirtIOMEMRange) { work->parts.within.first, 0 };
-    qemu_mutex_init(&work->lock);
-
-    if (!may_yield || work->is_long || !virtio_mem_work_try(work)) {
-        work->nb_threads = virtio_mem_work_count_threads(work);
-        trace_virtio_mem_work_begin(work->size, work->nb_threads, may_yield);
-        if (may_yield) {
-            virtio_mem_work_do_in_pool(work);
-        } else {
-            virtio_mem_work_do(work);
-        }
-        trace_virtio_mem_work_end(work->ret);
+    if (may_yield && work->try_here && work_try(work)) {
+        return;
     }
 
-    qemu_mutex_destroy(&work->lock);
-    return work->ret;
+    work->nb_threads = work_count_threads(work);
+    trace_virtio_mem_work_begin(work->size, work->nb_threads, may_yield);
+    if (may_yield) {
+        work_do_away(work);
+    } else {
+        work_do_here(work);
+    }
+    trace_virtio_mem_work_end(work->ret);
 }
 
 int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
-                                                VirtIOMEMParts parts,
+                                                VirtIOMEMRuns runs,
                                                 Error **errp)
 {
-    VirtIOMEMWork work = {
-        .vmem = vmem,
-        .parts = parts,
-        .fn = virtio_mem_backing_populate,
-        .is_long = true,
-        .size = virtio_mem_parts_size(vmem, &parts),
-        .min_slice = ROUND_UP(VIRTIO_MEM_POPULATE_SLICE,
-                              host_memory_backend_pagesize(vmem->memdev)),
-    };
-    const int ret = virtio_mem_work_run(&work);
+    VirtIOMEMWork *work = work_new(vmem, runs, virtio_mem_backing_populate);
+    int ret;
 
-    error_propagate(errp, work.err);
+    work->can_cancel = true;
+    work->min_slice = ROUND_UP(VIRTIO_MEM_POPULATE_SLICE,
+                               host_memory_backend_pagesize(vmem->memdev));
+    work_do(work);
+    ret = work->ret;
+    error_propagate(errp, g_steal_pointer(&work->err));
+    virtio_mem_job_release(&work->job);
     return ret;
 }
 
-static int virtio_mem_work_discard_slice(HostMemoryBackend *memdev,
-                                         uint64_t offset, uint64_t size,
-                                         Error **errp)
+static int work_discard_slice(HostMemoryBackend *memdev, uint64_t offset,
+                              uint64_t size, Error **errp)
 {
     return virtio_mem_backing_discard(memdev, offset, size);
 }
 
 /* What slices are multiples of. */
-static uint64_t virtio_mem_discard_unit(HostMemoryBackend *memdev)
+static uint64_t work_discard_unit(HostMemoryBackend *memdev)
 {
     return ROUND_UP(memdev->share ? VIRTIO_MEM_DISCARD_SHARED_SLICE
                                   : VIRTIO_MEM_DISCARD_SLICE,
@@ -375,19 +424,33 @@ static uint64_t virtio_mem_discard_unit(HostMemoryBackend *memdev)
 }
 
 int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
-                                               VirtIOMEMParts parts)
+                                               VirtIOMEMRuns runs)
 {
-    const uint64_t size = virtio_mem_parts_size(vmem, &parts);
-    const uint64_t unit = virtio_mem_discard_unit(vmem->memdev);
-    VirtIOMEMWork work = {
-        .vmem = vmem,
-        .parts = parts,
-        .fn = virtio_mem_work_discard_slice,
-        .size = size,
-        .min_slice = ROUND_UP(MAX(size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1),
-                              unit),
-        .max_slice = ROUND_UP(size / VIRTIO_MEM_DISCARD_SLICES_MIN, unit),
-    };
+    VirtIOMEMWork *work = work_new(vmem, runs, work_discard_slice);
+    const uint64_t unit = work_discard_unit(vmem->memdev);
+    int ret;
 
-    return virtio_mem_work_run(&work);
+    work->try_here = true;
+    work->min_slice = ROUND_UP(
+        MAX(work->size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1), unit);
+    work->max_slice = ROUND_UP(work->size / VIRTIO_MEM_DISCARD_SLICES_MIN,
+                               unit);
+    work_do(work);
+    ret = work->ret;
+    virtio_mem_job_release(&work->job);
+    return ret;
+}
+
+/* --- life --- */
+
+bool virtio_mem_work_realize(VirtIOMEM *vmem, Error **errp)
+{
+    vmem->threads = virtio_mem_threads_new(vmem->memdev->prealloc_context,
+                                           work_max_threads(vmem), errp);
+    return vmem->threads;
+}
+
+void virtio_mem_work_unrealize(VirtIOMEM *vmem)
+{
+    g_clear_pointer(&vmem->threads, virtio_mem_threads_free);
 }

@@ -4,9 +4,10 @@
  * The work is cut into slices, which several threads take one after the other:
  * no system call is long, and whoever waits for an end need not wait for all
  * of it.  Called in a request's coroutine, work that may take long is done by
- * QEMU's thread pool while the coroutine waits, so that the BQL is free for
- * everybody else; so is populating in any coroutine.  Called elsewhere, or
- * while somebody drains the device, it is done when the function returns.
+ * threads (virtio-mem-threads.h) while the coroutine waits, so that the BQL is
+ * free for everybody else; so is populating in any coroutine.  Called elsewhere
+ * or while a drain waits, or when the host has no thread, or when execution is
+ * recorded or replayed, it is done when the function returns.
  *
  * In both cases the caller holds the BQL, and sees to it that nothing is
  * plugged or unplugged meanwhile.
@@ -24,27 +25,27 @@
  * What to work on: the blocks inside @within that are (un)plugged in @blocks;
  * or, without @blocks, all inside @within.
  */
-typedef struct VirtIOMEMParts {
+typedef struct VirtIOMEMRuns {
     const VirtIOMEMBlocks *blocks;
     VirtIOMEMRange within;
     bool plugged;
-} VirtIOMEMParts;
+} VirtIOMEMRuns;
 
 /*
- * Have the host provide memory for @parts; content that is there stays.
+ * Have the host provide memory for @runs; content that is there stays.
  * Returns 0; or a negative errno with an error, and part of it may be there:
  * -ENOMEM, or -ECANCELED when somebody drains the device (virtio_mem_drain()).
  */
 int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
-                                                VirtIOMEMParts parts,
+                                                VirtIOMEMRuns runs,
                                                 Error **errp);
 
 /*
- * Give the memory of @parts back to the host.  Returns 0; or a negative value
+ * Give the memory of @runs back to the host.  Returns 0; or a negative value
  * with an error reported, and part of it may be given back.
  */
 int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
-                                               VirtIOMEMParts parts);
+                                               VirtIOMEMRuns runs);
 
 /*
  * Wait until no request is in flight, and serve none meanwhile.  Whatever was
@@ -52,5 +53,12 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
  * back, and the guest hears BUSY.  With the BQL, in any thread and coroutine.
  */
 void virtio_mem_drain(VirtIOMEM *vmem);
+
+/*
+ * The threads of the device; before any of the above.  False with an error if
+ * those of the memdev's 'prealloc-context' cannot be created.
+ */
+bool virtio_mem_work_realize(VirtIOMEM *vmem, Error **errp);
+void virtio_mem_work_unrealize(VirtIOMEM *vmem);
 
 #endif

@@ -195,6 +195,7 @@ static const struct {
     void (*end)(VirtIOMEM *vmem);
 } virtio_mem_steps[] = {
     { .try = virtio_mem_check_properties },
+    { .try = virtio_mem_work_realize, .end = virtio_mem_work_unrealize },
     { .try = virtio_mem_protect_realize, .end = virtio_mem_protect_unrealize },
     { .begin = virtio_mem_begin_blocks, .end = virtio_mem_end_blocks },
     { .try = virtio_mem_claim_discards, .end = virtio_mem_yield_discards },

@@ -13,6 +13,8 @@
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "block/aio-wait.h"
+#include "system/replay.h"
+#include <dlfcn.h>
 #include "hw/virtio/virtio-mem-backing.h"
 #include "hw/virtio/virtio-mem-flight.h"
 #include "hw/virtio/virtio-mem-work.h"
@@ -40,12 +42,31 @@ typedef struct FakeWork {
     QemuCond changed;
 } FakeWork;
 
+/* The host has no more threads; atomic. */
+static bool no_threads;
+
 static FakeWork *fake_work_of(HostMemoryBackend *memdev)
 {
     return container_of(memdev, FakeWork, memdev);
 }
 
 /* --- what work.c needs --- */
+
+/* In the place of the C library's, for GLib, too. */
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                   void *(*start)(void *), void *arg)
+{
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
+                       void *);
+
+    if (qatomic_read(&no_threads)) {
+        return EAGAIN;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "pthread_create");
+    }
+    return real(thread, attr, start, arg);
+}
 
 size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
 {
@@ -130,20 +151,32 @@ static void fake_work_init(FakeWork *fake, unsigned int nb_threads)
     };
     qemu_mutex_init(&fake->lock);
     qemu_cond_init(&fake->changed);
+    g_assert_true(virtio_mem_work_realize(&fake->vmem, &error_abort));
+}
+
+/* With threads of a context that nobody has after that. */
+static void fake_work_use_context(FakeWork *fake)
+{
+    virtio_mem_work_unrealize(&fake->vmem);
+    fake->memdev.prealloc_context = (ThreadContext *)fake;
+    g_assert_true(virtio_mem_work_realize(&fake->vmem, &error_abort));
+    fake->memdev.prealloc_context = NULL;
+    g_assert_cmpuint(fake->nb_contexts, ==, 1);
 }
 
 static void fake_work_destroy(FakeWork *fake)
 {
     g_assert_cmpuint(fake->nb_working, ==, 0);
+    virtio_mem_work_unrealize(&fake->vmem);
     virtio_mem_blocks_free(fake->vmem.blocks);
     qemu_cond_destroy(&fake->changed);
     qemu_mutex_destroy(&fake->lock);
 }
 
-static VirtIOMEMParts fake_work_parts(FakeWork *fake, VirtIOMEMRange within,
+static VirtIOMEMRuns fake_work_parts(FakeWork *fake, VirtIOMEMRange within,
                                       bool plugged)
 {
-    return (VirtIOMEMParts) { fake->vmem.blocks, within, plugged };
+    return (VirtIOMEMRuns) { fake->vmem.blocks, within, plugged };
 }
 
 static void fake_work_plug(FakeWork *fake, uint64_t first, uint64_t nb_blocks)
@@ -262,7 +295,7 @@ static void test_parallel(void)
     g_assert_cmpuint(fake.nb_contexts, ==, 0);
 
     fake.wait_for = 2;
-    fake.memdev.prealloc_context = (ThreadContext *)&fake;
+    fake_work_use_context(&fake);
     g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
     g_assert_cmpuint(fake.nb_contexts, ==, 1);
     fake_work_destroy(&fake);
@@ -274,11 +307,10 @@ static void test_one_thread(void)
     FakeWork fake;
 
     fake_work_init(&fake, 8);
-    fake.memdev.prealloc_context = (ThreadContext *)&fake;
     g_assert_cmpint(populate(&fake, (VirtIOMEMRange) { 1, 1 }), ==, 0);
     fake.vmem.prealloc_threads = 1;
     g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
-    g_assert_cmpuint(fake.nb_contexts, ==, 0);
+    g_assert_cmpuint(fake.max_working, ==, 1);
     fake_work_destroy(&fake);
 }
 
@@ -365,16 +397,17 @@ static void test_coroutine_yields(void)
     fake_work_destroy(&request.fake);
 }
 
+/* What a drain does. */
 static void request_finish(Request *request)
 {
     g_assert_false(request->done);
     virtio_mem_drain(&request->fake.vmem);
     g_assert_true(request->done);
-    g_assert_null(request->fake.vmem.request_task);
+    g_assert_null(request->fake.vmem.request_work);
     assert_touched(&request->fake, EVERYTHING, false);
 }
 
-/* Nobody polls, so at first the pool cannot even start a thread. */
+/* No thread has begun yet, or some have. */
 static void test_finish_first(void)
 {
     Request request = { .range = EVERYTHING };
@@ -382,7 +415,10 @@ static void test_finish_first(void)
     fake_work_init(&request.fake, 1);
     request.fake.held = true;
     request_start(&request);
-    request.fake.held = false;
+    WITH_QEMU_LOCK_GUARD(&request.fake.lock) {
+        request.fake.held = false;
+        qemu_cond_broadcast(&request.fake.changed);
+    }
     request_finish(&request);
     fake_work_destroy(&request.fake);
 }
@@ -453,6 +489,56 @@ static void test_coroutine_short(void)
     do_test_coroutine_short(true, 4 * MiB);
 }
 
+/* --- without threads --- */
+
+static void test_no_threads(void)
+{
+    Request request = { .range = EVERYTHING };
+    FakeWork *fake = &request.fake;
+
+    fake_work_init(fake, 2);
+    fake->memdev.share = true;
+    /* Those that idle would do it, too. */
+    g_thread_pool_stop_unused_threads();
+    while (g_thread_pool_get_num_threads(fake->vmem.threads) ||
+           g_thread_pool_get_num_unused_threads()) {
+        g_usleep(1000);
+        g_thread_pool_stop_unused_threads();
+    }
+    qatomic_set(&no_threads, true);
+    for (int i = 0; i < 100; i++) {
+        memset(fake->touched, 0, sizeof(fake->touched));
+        request.done = false;
+        request_start(&request);
+        g_assert_true(request.done);
+        assert_touched(fake, EVERYTHING, false);
+    }
+    g_assert_cmpuint(fake->max_working, ==, 1);
+    /* What waits for a thread that may never come has a limit. */
+    g_assert_cmpuint(g_thread_pool_unprocessed(fake->vmem.threads), <, 100);
+
+    qatomic_set(&no_threads, false);
+    memset(fake->touched, 0, sizeof(fake->touched));
+    g_assert_cmpint(populate(fake, EVERYTHING), ==, 0);
+    assert_touched(fake, EVERYTHING, false);
+    fake_work_destroy(fake);
+}
+
+/* How fast the host is must not show in what is recorded. */
+static void test_replay(void)
+{
+    Request request = { .range = EVERYTHING };
+
+    fake_work_init(&request.fake, 1);
+    request.fake.memdev.share = true;
+    replay_mode = REPLAY_MODE_RECORD;
+    request_start(&request);
+    replay_mode = REPLAY_MODE_NONE;
+    g_assert_true(request.done);
+    assert_touched(&request.fake, EVERYTHING, false);
+    fake_work_destroy(&request.fake);
+}
+
 /* A migration's coroutine, that cleans up. */
 static void test_coroutine_of_others(void)
 {
@@ -489,5 +575,8 @@ int main(int argc, char **argv)
                     test_coroutine_short);
     g_test_add_func("/virtio-mem/work/coroutine/of-others-does-not-yield",
                     test_coroutine_of_others);
+    g_test_add_func("/virtio-mem/work/no-threads/the-caller-does-it",
+                    test_no_threads);
+    g_test_add_func("/virtio-mem/work/replay/does-not-yield", test_replay);
     return g_test_run();
 }

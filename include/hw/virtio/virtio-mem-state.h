@@ -90,8 +90,9 @@ struct VirtIOMEM {
      * migration; nothing changes them then.
      */
     struct VirtIOMEMQueue *queue;
+    GThreadPool *threads;           /* that work for the device */
     Coroutine *request_co;          /* serves the queue now */
-    struct VirtIOMEMTask *request_task;     /* what it waits for, if anything */
+    struct VirtIOMEMWork *request_work;     /* what it waits for, if anything */
     unsigned int nb_drains;         /* wait for that; atomic */
     uint64_t usable_extent;         /* of the usable region over the request */
     uint64_t usable_region_size;

@@ -1,0 +1,120 @@
+/*
+ * The threads that work for virtio-mem devices.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "virtio-mem-threads.h"
+
+/* Jobs that wait while there is not even one thread. */
+#define THREADS_MAX_STRANDED 64
+
+static GThreadPool *threads_common;
+
+static void threads_clear(void *opaque)
+{
+    VirtIOMEMJob *job = opaque;
+
+    job->clear(job);
+}
+
+void virtio_mem_job_release(VirtIOMEMJob *job)
+{
+    g_atomic_rc_box_release_full(job, threads_clear);
+}
+
+static void threads_run(void *data, void *unused)
+{
+    VirtIOMEMJob *job = data;
+
+    job->run(job);
+    virtio_mem_job_release(job);
+}
+
+bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job)
+{
+    if (!g_thread_pool_get_num_threads(pool) &&
+        g_thread_pool_unprocessed(pool) >= THREADS_MAX_STRANDED) {
+        /* It tries to start threads, as a push would. */
+        g_thread_pool_set_max_threads(pool, VIRTIO_MEM_THREADS_MAX, NULL);
+        return false;
+    }
+    /* A job stays in the queue, even if no thread could be started for it. */
+    g_thread_pool_push(pool, g_atomic_rc_box_acquire(job), NULL);
+    return g_thread_pool_get_num_threads(pool);
+}
+
+bool virtio_mem_threads_are_wanted(GThreadPool *pool)
+{
+    return g_thread_pool_unprocessed(pool);
+}
+
+/* --- life --- */
+
+typedef struct ThreadsNew {
+    unsigned int nb_threads;
+    bool exclusive;
+    GThreadPool *pool;
+    GError *err;
+} ThreadsNew;
+
+/* Threads of GLib inherit the signals and processors of who creates a pool. */
+static void *threads_create(void *opaque)
+{
+    ThreadsNew *new = opaque;
+    sigset_t all, before;
+
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    new->pool = g_thread_pool_new(threads_run, NULL, new->nb_threads,
+                                  new->exclusive, &new->err);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return NULL;
+}
+
+static GThreadPool *threads_get_common(void)
+{
+    ThreadsNew new = { .nb_threads = VIRTIO_MEM_THREADS_MAX };
+
+    if (!threads_common) {
+        threads_create(&new);
+        threads_common = new.pool;
+    }
+    return threads_common;
+}
+
+GThreadPool *virtio_mem_threads_new(ThreadContext *context,
+                                    unsigned int nb_threads, Error **errp)
+{
+    ThreadsNew new = { .nb_threads = nb_threads, .exclusive = true };
+    QemuThread thread;
+
+    assert(nb_threads && nb_threads <= VIRTIO_MEM_THREADS_MAX);
+
+    if (!context) {
+        return threads_get_common();
+    }
+    thread_context_create_thread(context, &thread, "virtio-mem",
+                                 threads_create, &new, QEMU_THREAD_JOINABLE);
+    qemu_thread_join(&thread);
+    if (new.err) {
+        error_setg(errp, "cannot create %u threads of the memdev's"
+                   " 'prealloc-context': %s", nb_threads, new.err->message);
+        g_error_free(new.err);
+        g_thread_pool_free(new.pool, true, true);
+        return NULL;
+    }
+    return new.pool;
+}
+
+void virtio_mem_threads_free(GThreadPool *pool)
+{
+    if (pool && pool != threads_common) {
+        g_thread_pool_free(pool, false, true);
+    }
+}

@@ -1,0 +1,58 @@
+/*
+ * The threads that work for virtio-mem devices.
+ *
+ * One pool serves all devices of the process.  It starts threads when there is
+ * something to do, a fixed number at most, and they end when there was nothing
+ * for some seconds.  A device whose memory backend has a 'prealloc-context' has
+ * a pool of its own, whose threads are there as long as the device: they are
+ * created by the context, when the user creates the device, so that they run
+ * on the processors that the context names.
+ *
+ * A guest can have work done whenever it likes.  That the host has no thread
+ * for it is no error: fewer threads do it then, or the caller alone.
+ *
+ * This layer knows no device.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_THREADS_H
+#define HW_VIRTIO_MEM_THREADS_H
+
+#include "qemu/thread-context.h"
+
+/* Of the common pool, and of each other one. */
+#define VIRTIO_MEM_THREADS_MAX 16
+
+/*
+ * Something to do, allocated by g_atomic_rc_box_alloc().  Each push has @run
+ * called once, by a thread without the BQL; the last one who releases the job
+ * calls @clear.
+ */
+typedef struct VirtIOMEMJob VirtIOMEMJob;
+struct VirtIOMEMJob {
+    void (*run)(VirtIOMEMJob *job);
+    void (*clear)(VirtIOMEMJob *job);
+};
+
+/*
+ * The common pool without a @context; with one, a new pool of @nb_threads (1 to
+ * VIRTIO_MEM_THREADS_MAX).  NULL with an error if they cannot be created.  To
+ * be given back by _free(), which waits for jobs that run.  With the BQL.
+ */
+GThreadPool *virtio_mem_threads_new(ThreadContext *context,
+                                    unsigned int nb_threads, Error **errp);
+void virtio_mem_threads_free(GThreadPool *pool);
+
+/*
+ * Have a thread run @job, in the order of pushes.  False if there is no thread:
+ * then it will not run soon, or not at all.  In any thread.
+ */
+bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job);
+
+/* Whether a job waits for a thread: one that takes long lets others pass. */
+bool virtio_mem_threads_are_wanted(GThreadPool *pool);
+
+void virtio_mem_job_release(VirtIOMEMJob *job);
+
+#endif
