@@ -50,11 +50,12 @@ static void assert_mappings(VirtioMemGuest *vm, uint64_t before)
 /* What needs mappings or threads: none of it may end QEMU. */
 static void assert_all_goes_on(VirtioMemGuest *vm, bool was_busy)
 {
-    for (unsigned i = 0; i < 4; i++) {
+    static const char *const iothreads[] = { "a", "b", "c", "d" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(iothreads); i++) {
         qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
                                  " 'arguments': { 'qom-type': 'iothread',"
-                                 " 'id': %s } }",
-                                 (const char *[]) { "a", "b", "c", "d" }[i]);
+                                 " 'id': %s } }", iothreads[i]);
     }
     g_assert_true(virtio_mem_is_protected(vm));
     virtio_mem_begin_busy(vm);
