@@ -221,7 +221,7 @@ static void guard_handle_fault(const struct uffd_msg *msg)
     }
 }
 
-/* Whoever waits first, if it is its turn; false if not. */
+/* The thread that waits first, if it is its turn; false if not. */
 static bool guard_serve_waiting(VirtIOMEMGuardDesk *desk)
 {
     GuardAnswer answer = GUARD_WAITS_FOR_TURN;
@@ -280,7 +280,7 @@ static void *guard_thread(void *opaque)
             continue;
         }
         if (fds[0].revents & ~POLLIN) {
-            /* Nobody waits for us any more: that unregistered all. */
+            /* No thread waits for us any more: that unregistered all. */
             error_report("virtio-mem: the guard's userfaultfd was closed,"
                          " unplugged memory is not protected any more");
             fds[0].fd = -1;

@@ -51,7 +51,7 @@ extern VirtIOMEMGuardShared virtio_mem_guard_shared;
 
 /*
  * The lock of all guards.  The guard's thread takes it again and again, so
- * those who want it queue for it: nobody waits for more than one fault.
+ * other threads queue for it: none waits for more than one fault.
  */
 static inline void virtio_mem_guard_lock(void)
 {

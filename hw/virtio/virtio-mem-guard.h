@@ -87,7 +87,7 @@ void virtio_mem_guard_force(VirtIOMEMGuard *guard, uint64_t offset,
 void virtio_mem_guard_take_back(VirtIOMEMGuard *guard);
 
 /*
- * Pause: keep nobody away, for those who fill unplugged memory or use
+ * Pause: watch nothing, for callers that fill unplugged memory or use
  * userfaultfd themselves.  What is out of reach is still recorded.  Resume:
  * guard that again; the caller discards what came there meanwhile, afterwards.
  * 0, or a negative errno, and the guard stays paused.

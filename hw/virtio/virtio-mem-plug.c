@@ -73,8 +73,8 @@ static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMRuns parts)
 }
 
 /*
- * Take @range out of reach and give its memory back, in this order: nobody can
- * get some in between.  Of what is unplugged in it, too: without a guard, a
+ * Take @range out of reach and give its memory back, in this order: no access
+ * can get some in between.  Of what is unplugged in it, too: without a guard, a
  * guest may have written there; and one call for many runs of blocks costs
  * less than one call for each.
  */
@@ -136,7 +136,10 @@ static int coroutine_mixed_fn virtio_mem_plug_memory(VirtIOMEM *vmem,
     g_autoptr(Error) err = NULL;
     int ret;
 
-    /* Whoever listens pins it, which may fail where the guard watches. */
+    /*
+     * Listeners such as VFIO pin the memory.  Pinning fails on pages that
+     * userfaultfd still watches, so populate them first.
+     */
     if (!vmem->prealloc && (!vmem->guard || QLIST_EMPTY(&vmem->listeners))) {
         return 0;
     }

@@ -8,8 +8,8 @@
  * Whether a change is allowed at all is decided by the caller, before.
  *
  * All functions: BQL, on a realized device, with no request in flight but the
- * caller's own.  Those marked as mixed yield while the host works when they are
- * called in a coroutine.  After each change but of _plug_loaded(), the size
+ * caller's own.  Functions marked coroutine_mixed_fn yield during host work if
+ * the caller is a coroutine.  After each change but of _plug_loaded(), the size
  * change notifiers were called and the config generation moved.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later

@@ -35,8 +35,8 @@
 
 /*
  * To wake a thread and to wait costs more than to discard memory of which
- * little is populated, or which is in huge pages.  Nobody knows beforehand, so
- * to discard a few slices is tried in place for that long.
+ * little is populated, or which is in huge pages.  That is not known
+ * beforehand, so to discard a few slices is tried in place for that long.
  */
 #define VIRTIO_MEM_TRY_US 500
 
@@ -277,17 +277,17 @@ static void coroutine_fn work_do_away(VirtIOMEMWork *work)
 void virtio_mem_drain(VirtIOMEM *vmem)
 {
     /*
-     * A guest may have its answer written to the registers of this very
-     * device, or of one that writes there.  That resets it while its request
-     * does nothing but end.
+     * The response buffer may overlap this device's registers, or those of a
+     * device that writes to them.  Writing the answer then resets us from
+     * inside the request, when nothing is left to wait for.
      */
     if (!vmem->request_work) {
         return;
     }
 
     /*
-     * Nothing else happens meanwhile: a guest can have any device write to our
-     * registers, in a coroutine or an iothread, where nobody may poll.
+     * Do not poll for the end: we may run in a coroutine or an iothread,
+     * because a guest can make any device write to our registers.
      */
     trace_virtio_mem_drain();
     qatomic_inc(&vmem->nb_drains);
@@ -356,10 +356,10 @@ static VirtIOMEMWork *work_new(VirtIOMEM *vmem, VirtIOMEMRuns runs,
 }
 
 /*
- * Who cleans up after a migration in its coroutine must not yield there:
- * others would go on with what is half destroyed.  Nor who is drained: somebody
- * waits for all of it.  Nor may the host's speed decide when a request ends
- * that is recorded or replayed.
+ * Do not yield while an incoming migration is being cleaned up in its coroutine
+ * (other code would see half-destroyed state), nor while the device is drained
+ * (the drainer waits for all of this work).  Nor may the host's speed decide
+ * when a request ends that is recorded or replayed.
  */
 static bool work_may_yield(const VirtIOMEMWork *work)
 {

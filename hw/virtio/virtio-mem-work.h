@@ -2,12 +2,12 @@
  * Host work: populate the memory of virtio-mem blocks, or give it back.
  *
  * The work is cut into slices, which several threads take one after the other:
- * no system call is long, and whoever waits for an end need not wait for all
- * of it.  Called in a request's coroutine, work that may take long is done by
- * threads (virtio-mem-threads.h) while the coroutine waits, so that the BQL is
- * free for everybody else; so is populating in any coroutine.  Called elsewhere
- * or while a drain waits, or when the host has no thread, or when execution is
- * recorded or replayed, it is done when the function returns.
+ * no system call is long, and a drain need not wait for all of it.  Called in a
+ * request's coroutine, work that may take long is done by threads
+ * (virtio-mem-threads.h) while the coroutine waits, so that the BQL is free; so
+ * is populating in any coroutine.  Called elsewhere, or while a drain waits, or
+ * when the host has no thread, or when execution is recorded or replayed, it is
+ * done when the function returns.
  *
  * In both cases the caller holds the BQL, and sees to it that nothing is
  * plugged or unplugged meanwhile.
@@ -34,7 +34,7 @@ typedef struct VirtIOMEMRuns {
 /*
  * Have the host provide memory for @runs; content that is there stays.
  * Returns 0; or a negative errno with an error, and part of it may be there:
- * -ENOMEM, or -ECANCELED when somebody drains the device (virtio_mem_drain()).
+ * -ENOMEM, or -ECANCELED when the device is drained (virtio_mem_drain()).
  */
 int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
                                                 VirtIOMEMRuns runs,
