@@ -176,6 +176,8 @@ bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp)
         return false;
     }
     trace_virtio_mem_unprotected(error_get_pretty(err));
+    warn_report("virtio-mem '%s': unplugged memory is not protected: %s",
+                virtio_mem_name(vmem), error_get_pretty(err));
     error_free(err);
     return true;
 }

@@ -41,10 +41,14 @@ class StartTest(unittest.TestCase):
 
     @contextlib.contextmanager
     def machine(self, *args):
-        """Start QEMU, stopped; it is gone in the end, its log is there."""
+        """Start QEMU, stopped; it is gone in the end, its log is there.
+
+        Whether this host can protect unplugged memory is no matter.
+        """
         vm = parts.qemu_machine().QEMUMachine(
             str(parts.part('QEMU_BINARY')), base_temp_dir=self.directory)
-        vm.add_args('-S', '-nodefaults', *args)
+        vm.add_args('-S', '-nodefaults', '-global',
+                    'virtio-mem-pci.protect-unplugged=off', *args)
         with vm:
             vm.launch()
             yield vm
@@ -239,6 +243,29 @@ class VirtioMemPrivate(StartTest):
             vm.cmd('device_add', driver='vhost-user-rng-pci', chardev='late')
         self.check(self.warnings(*self.BASE, '-object', self.PRIVATE[0],
                                  *self.MEMORY, do=plug))
+
+
+class VirtioMemUnprotected(StartTest):
+    """Unplugged memory that this host cannot keep out of reach."""
+
+    def said(self, protect):
+        """Return what a device says whose memory is a copy of a file."""
+        return self.warnings(
+            '-machine', 'q35', '-m', '256M,maxmem=8G', '-object',
+            'memory-backend-file,id=mem0,size=1G,share=off,reserve=off,'
+            f'mem-path={self.path("memory")}',
+            '-device',
+            f'virtio-mem-pci,memdev=mem0,protect-unplugged={protect}')
+
+    def test_auto_tells_why_it_does_not_protect(self):
+        said = self.said('auto')
+        self.assertEqual(len(said), 1, said)
+        self.assertRegex(said[0], "virtio-mem 'mem0': unplugged memory is not"
+                                  " protected: .*private mapping.*'share' to"
+                                  " 'on'")
+
+    def test_off_says_nothing(self):
+        self.assertEqual(self.said('off'), [])
 
 
 class VirtioMemTooLarge(StartTest):
