@@ -8,6 +8,7 @@ stock in turn.  All values of a row have the row's unit.
 """
 
 import dataclasses
+import itertools
 import statistics
 from typing import Callable, Optional
 
@@ -81,6 +82,11 @@ def in_turn(names, number):
     return names if number % 2 == 0 else names[::-1]
 
 
+def half_span(values):
+    """How far the runs lie apart."""
+    return (max(values) - min(values)) / 2
+
+
 class Results:
     """All values of all runs, by row and emulator."""
 
@@ -110,21 +116,35 @@ class Results:
         values = self.values(group, row, emulator)
         return statistics.median(values) if values else None
 
+    def _reach(self, group, row, emulator):
+        """The median and what else it may well have been."""
+        values = self.values(group, row, emulator)
+        if not values:
+            return [None]
+        median = statistics.median(values)
+        return [median, median - half_span(values), median + half_span(values)]
+
     def has_failed(self, group, emulator):
         """Whether a run of this emulator broke."""
         return any(error[:2] == (group.key, emulator)
                    for error in self.errors)
 
     def verdict(self, group, row):
-        """What the last column says; a broken run meets nothing."""
+        """What the last column says; a broken run meets nothing.
+
+        Runs that lie further apart than the bar is away tell nothing.
+        """
         if row.bar is None:
             return ''
         ours = self.median(group, row, 'ours')
         broken = any(self.has_failed(group, name) for name in self.EMULATORS)
         if broken or ours is None:
             return 'no value'
-        stock = self.median(group, row, 'stock')
-        return 'yes' if row.bar.is_met(ours, stock) else 'NO'
+        found = {row.bar.is_met(*both) for both in itertools.product(
+            *(self._reach(group, row, name) for name in self.EMULATORS))}
+        if len(found) > 1:
+            return 'noise'
+        return 'yes' if found.pop() else 'NO'
 
 
 def format_number(value):
@@ -144,7 +164,7 @@ def _format_value(results, group, row, emulator):
     median = results.median(group, row, emulator)
     if not median or len(values) < 2:
         return format_number(median)
-    spread = (max(values) - min(values)) / 2 / abs(median)
+    spread = half_span(values) / abs(median)
     return f'{format_number(median)} ±{spread:.0%}'
 
 

@@ -7,6 +7,7 @@ costs nothing in between, so that what is measured is QEMU.  Whatever is not
 as it must be is an error.
 """
 
+import itertools
 import struct
 import tempfile
 import time
@@ -26,7 +27,10 @@ COMMON, NOTIFY, DEVICE = 1, 2, 4
 # Where the rings and buffers lie in boot memory.
 DESC, AVAIL, USED, REQUEST, RESPONSE, SCRATCH = (0x100000 + 0x1000 * n
                                                  for n in range(6))
-QUEUE_SIZE = 16
+QUEUE_SIZE = 128
+# Requests that may be under way at once: each has two descriptors.
+NB_SLOTS = QUEUE_SIZE // 2
+REQUEST_SIZE, RESPONSE_SIZE = 24, 10
 PLUG, UNPLUG, UNPLUG_ALL, STATE = range(4)
 ACK = 0
 WANTED_FEATURES = 1 << 32 | 1 << 1 | 1 << 0
@@ -117,6 +121,11 @@ class TinyGuest:
         """Write anything."""
         self._qtest(f'write {address:#x} {len(data)} 0x{data.hex()}')
 
+    def read_bytes(self, address, size):
+        """Read anything."""
+        return bytes.fromhex(
+            self._qtest(f'read {address:#x} {size}')[0].removeprefix('0x'))
+
     def fill(self, address, size, byte):
         """Write the same byte all over."""
         self._qtest(f'memset {address:#x} {size:#x} {byte:#x}')
@@ -172,9 +181,14 @@ class TinyGuest:
 
     def _queue_up(self):
         self.fill(DESC, 0x6000, 0)
-        self.write_bytes(DESC, struct.pack('<QIHHQIHH', REQUEST, 24, 1, 1,
-                                           RESPONSE, 10, 2, 0))
-        self.write('w', AVAIL, 1)       # no interrupts
+        self.write_bytes(DESC, b''.join(
+            struct.pack('<QIHHQIHH', REQUEST + slot * REQUEST_SIZE,
+                        REQUEST_SIZE, 1, 2 * slot + 1,
+                        RESPONSE + slot * RESPONSE_SIZE, RESPONSE_SIZE, 2, 0)
+            for slot in range(NB_SLOTS)))
+        self.write_bytes(AVAIL, struct.pack(
+            f'<HH{QUEUE_SIZE}H', 1, 0,      # no interrupts
+            *(2 * (number % NB_SLOTS) for number in range(QUEUE_SIZE))))
         self.write('w', self._common + 0x16, 0)
         for offset, address in ((0x20, DESC), (0x28, AVAIL), (0x30, USED)):
             self.write('l', self._common + offset, address)
@@ -203,17 +217,27 @@ class TinyGuest:
 
     # Requests
 
-    def _put(self, kind, first, nb_blocks):
-        address = self.address + first * self.block_size
-        self.write_bytes(REQUEST, struct.pack('<HHHHQHHHH', kind, 0, 0, 0,
-                                              address, nb_blocks, 0, 0, 0))
-        self.write_bytes(RESPONSE, b'\xff' * 10)
+    def _put(self, requests):
+        """Write requests into the slots whose turn it is."""
+        slot = self._nb_sent % NB_SLOTS
+        assert slot + len(requests) <= NB_SLOTS
+        self.write_bytes(REQUEST + slot * REQUEST_SIZE, b''.join(
+            struct.pack('<HHHHQHHHH', kind, 0, 0, 0,
+                        self.address + first * self.block_size, nb_blocks,
+                        0, 0, 0)
+            for kind, first, nb_blocks in requests))
+        self.write_bytes(RESPONSE + slot * RESPONSE_SIZE,
+                         b'\xff' * RESPONSE_SIZE * len(requests))
+
+    def _send(self, requests):
+        """Put requests into the queue, without telling the device."""
+        self._put(requests)
+        self._nb_sent += len(requests)
+        self.write('w', AVAIL + 2, self._nb_sent & 0xffff)
 
     def send(self, kind, first=0, nb_blocks=0):
         """Put a request into the queue, without telling the device."""
-        self._put(kind, first, nb_blocks)
-        self._nb_sent += 1
-        self.write('w', AVAIL + 2, self._nb_sent & 0xffff)
+        self._send([(kind, first, nb_blocks)])
 
     def kick(self):
         """Ring the doorbell."""
@@ -224,18 +248,24 @@ class TinyGuest:
         self.polls += 1
         return self.read('w', USED + 2) == self._nb_sent & 0xffff
 
-    def check_answer(self, what):
+    def _check_answers(self, requests):
         """Every request in a benchmark must succeed."""
-        answer = self.read('w', RESPONSE)
-        if answer != ACK:
-            raise TinyGuestError(f'request {what} was answered {answer}')
+        slot = (self._nb_sent - len(requests)) % NB_SLOTS
+        answers = self.read_bytes(RESPONSE + slot * RESPONSE_SIZE,
+                                  RESPONSE_SIZE * len(requests))
+        for number, request in enumerate(requests):
+            (answer,) = struct.unpack_from('<H', answers,
+                                           number * RESPONSE_SIZE)
+            if answer != ACK:
+                raise TinyGuestError(f'request {request} was answered '
+                                     f'{answer}')
 
     def pretend(self, kind, first, nb_blocks):
         """Cost qtest what request() does, polls apart, and tell nobody."""
-        self._put(kind, first, nb_blocks)
+        self._put([(kind, first, nb_blocks)])
         self.write('w', AVAIL + 2, self._nb_sent & 0xffff)
         self.write('w', SCRATCH, 0)
-        self.read('w', SCRATCH)
+        self.read_bytes(SCRATCH, RESPONSE_SIZE)
 
     def request(self, kind, first=0, nb_blocks=0, timeout=300, usual=0):
         """Send a request; return the seconds from doorbell to answer.
@@ -245,6 +275,12 @@ class TinyGuest:
         such a request usually takes.
         """
         self.send(kind, first, nb_blocks)
+        taken = self._ring(timeout, usual)
+        self._check_answers([(kind, first, nb_blocks)])
+        return taken
+
+    def _ring(self, timeout=300, usual=0):
+        """Ring the doorbell, wait until the device has nothing to do."""
         start = time.monotonic()
         self.kick()
         if usual:       # even the shortest sleep is longer than some requests
@@ -255,9 +291,16 @@ class TinyGuest:
                 raise TinyGuestError(f'no answer in {timeout} s')
             if waited > 0.001:
                 time.sleep(0.0002)
-        taken = time.monotonic() - start
-        self.check_answer((kind, first, nb_blocks))
-        return taken
+        return time.monotonic() - start
+
+    def request_all(self, requests):
+        """Send many requests, as many at a time as the queue has room for."""
+        requests = iter(requests)
+        while some := list(itertools.islice(
+                requests, NB_SLOTS - self._nb_sent % NB_SLOTS)):
+            self._send(some)
+            self._ring()
+            self._check_answers(some)
 
     def plug_up_to(self, size, start=0, at_once=128 * MiB):
         """Plug the first blocks, by default as many at once as Linux does.

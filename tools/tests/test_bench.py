@@ -75,7 +75,15 @@ class Table(unittest.TestCase):
         self.assertEqual(self.line(results)[:7],
                          ['P0', 'row', 's', '2', '±200%', '4', '±0%'])
         self.assertEqual(self.line(results)[7], '0.5')
-        self.assertEqual(self.line(results)[-1], 'yes')
+
+    def test_spread_beyond_the_bar_is_noise(self):
+        for ours, stock, verdict in (
+                ([1, 2, 2.9], [4], 'yes'), ([1, 2, 5.2], [4], 'noise'),
+                ([4.9, 5, 5.1], [4], 'NO'), ([3, 5, 6], [4], 'noise'),
+                ([2, 2, 2], [4, 1, 5], 'yes'),
+                ([2, 2, 2], [4, 1, 6], 'noise')):
+            results = results_of(self.group, ours, stock)
+            self.assertEqual(self.line(results)[-1], verdict, (ours, stock))
 
     def test_broken_run_is_an_error_not_a_number(self):
         for broken in Results.EMULATORS:
@@ -99,10 +107,10 @@ class Table(unittest.TestCase):
                          lines[3].index('123456') + 5)
 
     def test_json_has_all_values(self):
-        results = results_of(self.group, [1, 9, 2], [4])
+        results = results_of(self.group, [1, 3, 2], [4])
         (row,) = json.loads(json.dumps(measure.as_json([self.group],
                                                        results)))
-        self.assertEqual(row['ours'], {'median': 2, 'values': [1, 9, 2]})
+        self.assertEqual(row['ours'], {'median': 2, 'values': [1, 3, 2]})
         self.assertEqual(row['met'], 'yes')
 
 
@@ -145,7 +153,7 @@ class Groups(unittest.TestCase):
         groups = bench.all_groups()
         keys = [group.key for group in groups]
         self.assertEqual(keys, ['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P8',
-                                'P10', 'P9'])
+                                'P10', 'P9', 'P12'])
         for group in groups:
             names = [row.name for row in group.rows]
             self.assertEqual(len(set(names)), len(names), group.key)
