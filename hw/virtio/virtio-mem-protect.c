@@ -14,6 +14,7 @@
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-machine.h"
+#include "qapi/qapi-events-run-state.h"
 #include "exec/cpu-common.h"
 #include "system/qtest.h"
 #include "system/runstate.h"
@@ -22,6 +23,7 @@
 #include "virtio-mem-guard.h"
 #include "virtio-mem-protect.h"
 #include "virtio-mem-region.h"
+#include "standard-headers/linux/virtio_mem.h"
 
 #define VIRTIO_MEM_EVENT_INTERVAL_MS 1000
 
@@ -29,6 +31,8 @@ struct VirtIOMEMProtection {
     unsigned int aside;         /* VirtIOMEMAside: all reasons to be aside */
     QEMUBH *access_bh;
     QEMUTimer *event_timer;     /* pending: the next event has to wait */
+    VirtIOMEMGuardAccess access;
+    bool has_access;            /* not told by an event yet */
 };
 
 /* --- aside --- */
@@ -71,37 +75,71 @@ static QEMUClockType virtio_mem_protect_clock(void)
     return qtest_enabled() ? QEMU_CLOCK_VIRTUAL : QEMU_CLOCK_REALTIME;
 }
 
+/* The accesses since the last call, which the next event tells, too. */
+static bool virtio_mem_protect_fetch(VirtIOMEM *vmem,
+                                     VirtIOMEMGuardAccess *access)
+{
+    VirtIOMEMProtection *protection = vmem->protection;
+
+    if (!virtio_mem_guard_fetch(vmem->guard, access)) {
+        return false;
+    }
+    if (!protection->has_access) {
+        protection->access = *access;
+        protection->has_access = true;
+    }
+    protection->access.count = access->count;
+    return true;
+}
+
 /* At most one event each second; what comes in between is in the next one. */
 static void virtio_mem_protect_send_event(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
     QEMUTimer *timer = vmem->protection->event_timer;
+    const VirtIOMEMGuardAccess *access = &vmem->protection->access;
     DeviceState *proxy = virtio_mem_proxy(vmem);
     g_autofree char *path = object_get_canonical_path(OBJECT(proxy));
-    VirtIOMEMGuardAccess access;
 
-    if (timer_pending(timer) ||
-        !virtio_mem_guard_fetch(vmem->guard, &access)) {
+    if (timer_pending(timer) || !vmem->protection->has_access) {
         return;
     }
-    trace_virtio_mem_bad_access(vmem->addr + access.offset, access.write,
-                                access.count);
+    trace_virtio_mem_bad_access(vmem->addr + access->offset, access->write,
+                                access->count);
     qapi_event_send_virtio_mem_unplugged_access(proxy->id, path,
-                                                vmem->addr + access.offset,
-                                                access.write, access.count);
+                                                vmem->addr + access->offset,
+                                                access->write, access->count);
+    vmem->protection->has_access = false;
     timer_mod(timer, qemu_clock_get_ms(virtio_mem_protect_clock()) +
                      VIRTIO_MEM_EVENT_INTERVAL_MS);
+}
+
+/*
+ * A driver MUST NOT write to unplugged memory.  It may read there, unless it
+ * has acknowledged that it MUST NOT (virtio 1.4, Memory Device: Feature bits).
+ */
+static bool virtio_mem_protect_is_wrong(VirtIOMEM *vmem,
+                                        const VirtIOMEMGuardAccess *access)
+{
+    return access->any_write ||
+           virtio_vdev_has_feature(VIRTIO_DEVICE(vmem),
+                                   VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
 }
 
 static void virtio_mem_protect_handle_access(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
+    VirtIOMEMGuardAccess access;
 
+    if (!virtio_mem_protect_fetch(vmem, &access)) {
+        return;
+    }
     virtio_mem_protect_send_event(vmem);
     if (vmem->unplugged_access == VIRTIO_MEM_UNPLUGGED_ACCESS_STOP &&
-        runstate_is_running()) {
+        runstate_is_running() && virtio_mem_protect_is_wrong(vmem, &access)) {
         error_report("virtio-mem '%s': the VM stops because the guest used"
                      " memory that it has not plugged", virtio_mem_name(vmem));
+        qapi_event_send_guest_panicked(GUEST_PANIC_ACTION_PAUSE, NULL);
         qemu_system_vmstop_request_prepare();
         qemu_system_vmstop_request(RUN_STATE_GUEST_PANICKED);
     }
