@@ -39,6 +39,7 @@ typedef struct VirtIOMEMMigrationNotifier {
 
 struct VirtIOMEMMigration {
     QEMUTimer *postcopy_timer;
+    QEMUTimer *retry_timer;
     VirtIOMEMMigrationNotifier
         notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
 };
@@ -175,6 +176,23 @@ bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
+/* --- protection that was lost --- */
+
+static void virtio_mem_migration_retry(void *opaque)
+{
+    VirtIOMEM *vmem = opaque;
+
+    virtio_mem_drain(vmem);
+    if (virtio_mem_protect_retry(vmem) &&
+        !virtio_mem_backing_is_ignored(vmem->memdev) &&
+        virtio_mem_discard_unplugged(vmem)) {
+        warn_report("virtio-mem '%s': cannot give back unplugged memory that"
+                    " was touched while it was not protected",
+                    virtio_mem_name(vmem));
+    }
+    virtio_mem_wake_if_due(vmem);
+}
+
 /* --- life --- */
 
 void virtio_mem_migration_realize(VirtIOMEM *vmem)
@@ -185,6 +203,9 @@ void virtio_mem_migration_realize(VirtIOMEM *vmem)
     vmem->migration = migration;
     migration->postcopy_timer = timer_new_ms(
         QEMU_CLOCK_REALTIME, virtio_mem_migration_poll_postcopy, vmem);
+    migration->retry_timer = timer_new_ms(
+        QEMU_CLOCK_REALTIME, virtio_mem_migration_retry, vmem);
+    virtio_mem_protect_on_loss(vmem, migration->retry_timer);
     for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
         migration->notifiers[i].vmem = vmem;
         migration_add_notifier_mode(&migration->notifiers[i].notifier,
@@ -204,6 +225,8 @@ void virtio_mem_migration_unrealize(VirtIOMEM *vmem)
     for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
         migration_remove_notifier(&migration->notifiers[i].notifier);
     }
+    virtio_mem_protect_on_loss(vmem, NULL);
+    timer_free(migration->retry_timer);
     timer_free(migration->postcopy_timer);
     g_clear_pointer(&vmem->migration, g_free);
 }

@@ -26,10 +26,15 @@
 #include "standard-headers/linux/virtio_mem.h"
 
 #define VIRTIO_MEM_EVENT_INTERVAL_MS 1000
+#define VIRTIO_MEM_RETRY_MIN_S 1
+#define VIRTIO_MEM_RETRY_MAX_S 32
 
 struct VirtIOMEMProtection {
     unsigned int aside;         /* VirtIOMEMAside: all reasons to be aside */
+    bool is_lost;               /* the guard could not resume, or gave up */
     QEMUBH *access_bh;
+    QEMUTimer *retry_timer;     /* the caller's, see _on_loss() */
+    unsigned int retry_s;
     QEMUTimer *event_timer;     /* pending: the next event has to wait */
     VirtIOMEMGuardAccess access;
     bool has_access;            /* not told by an event yet */
@@ -55,16 +60,86 @@ bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
     }
     trace_virtio_mem_guard_back(why);
     vmem->protection->aside &= ~why;
-    if (!vmem->protection->aside) {
-        const int ret = virtio_mem_guard_resume(vmem->guard);
+    virtio_mem_protect_retry(vmem);
+    return true;
+}
 
-        if (ret) {
-            warn_report("virtio-mem '%s': unplugged memory is not protected any"
-                        " more, userfaultfd cannot watch it: %s",
-                        virtio_mem_name(vmem), strerror(-ret));
-        }
+/* --- lost --- */
+
+void virtio_mem_protect_on_loss(VirtIOMEM *vmem, QEMUTimer *timer)
+{
+    if (vmem->protection) {
+        vmem->protection->retry_timer = timer;
+    }
+}
+
+/* With "on", the VM must not run without protection. */
+static void virtio_mem_protect_stop(VirtIOMEM *vmem, const char *reason)
+{
+    if (vmem->protect_unplugged != ON_OFF_AUTO_ON || !runstate_is_running()) {
+        return;
+    }
+    error_report("virtio-mem '%s': the VM stops because unplugged memory is not"
+                 " protected any more, as '%s' demands: %s; when that is over,"
+                 " reset the VM and continue",
+                 virtio_mem_name(vmem), VIRTIO_MEM_PROTECT_UNPLUGGED_PROP,
+                 reason);
+    qemu_system_vmstop_request_prepare();
+    qemu_system_vmstop_request(RUN_STATE_INTERNAL_ERROR);
+}
+
+/* Say so once, try again less and less often. */
+static void virtio_mem_protect_lose(VirtIOMEM *vmem, const char *reason)
+{
+    VirtIOMEMProtection *protection = vmem->protection;
+
+    if (!protection->is_lost) {
+        protection->is_lost = true;
+        protection->retry_s = VIRTIO_MEM_RETRY_MIN_S;
+        warn_report("virtio-mem '%s': unplugged memory is not protected any"
+                    " more, userfaultfd cannot watch it: %s; this is retried:"
+                    " free host memory, raise vm.max_map_count, or end what"
+                    " else watches it", virtio_mem_name(vmem), reason);
+    }
+    vmem->unplugged_is_clean = false;
+    virtio_mem_protect_stop(vmem, reason);
+    if (protection->retry_timer) {
+        timer_mod(protection->retry_timer,
+                  qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                  protection->retry_s * 1000);
+        protection->retry_s = MIN(protection->retry_s * 2,
+                                  VIRTIO_MEM_RETRY_MAX_S);
+    }
+}
+
+bool virtio_mem_protect_retry(VirtIOMEM *vmem)
+{
+    int ret;
+
+    if (!vmem->guard || vmem->protection->aside ||
+        virtio_mem_guard_is_active(vmem->guard)) {
+        return false;
+    }
+    ret = virtio_mem_guard_resume(vmem->guard);
+    if (ret) {
+        virtio_mem_protect_lose(vmem, strerror(-ret));
+        return false;
+    }
+    if (vmem->protection->is_lost) {
+        vmem->protection->is_lost = false;
+        info_report("virtio-mem '%s': unplugged memory is protected again",
+                    virtio_mem_name(vmem));
     }
     return true;
+}
+
+/* The guard has given up by itself, see virtio_mem_guard_force(). */
+static void virtio_mem_protect_check(VirtIOMEM *vmem)
+{
+    if (!vmem->protection->aside && !vmem->protection->is_lost &&
+        !virtio_mem_guard_is_active(vmem->guard)) {
+        virtio_mem_protect_lose(vmem, "the kernel refused to undo a change");
+    }
 }
 
 /* --- reports --- */
@@ -131,6 +206,7 @@ static void virtio_mem_protect_handle_access(void *opaque)
     VirtIOMEM *vmem = opaque;
     VirtIOMEMGuardAccess access;
 
+    virtio_mem_protect_check(vmem);
     if (!virtio_mem_protect_fetch(vmem, &access)) {
         return;
     }

@@ -33,4 +33,14 @@ void virtio_mem_protect_unrealize(VirtIOMEM *vmem);
 void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why);
 bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why);
 
+/*
+ * Protection that cannot come back, or that the kernel ended, is lost: this is
+ * reported, and the VM stops if "protect-unplugged" is "on".  @timer, of
+ * QEMU_CLOCK_REALTIME, is set then to go off when it is time for _retry().
+ * _retry() returns whether the guard protects again by it; the caller then
+ * discards what arrived in between.  With the BQL held.
+ */
+void virtio_mem_protect_on_loss(VirtIOMEM *vmem, QEMUTimer *timer);
+bool virtio_mem_protect_retry(VirtIOMEM *vmem);
+
 #endif

@@ -1,11 +1,17 @@
 /*
- * virtio-mem: what stops a VM whose unplugged memory is out of reach
+ * virtio-mem: what stops a VM whose unplugged memory is, or was, out of reach
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "virtio-mem-guest.h"
+#include "qemu/atomic.h"
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include "virtio-mem-migrate.h"
+#include "virtio-mem-scene.h"
+#include "virtio-mem-snapshots.h"
 
 #define ACCESS_EVENT "VIRTIO_MEM_UNPLUGGED_ACCESS"
 #define EVENT_PERIOD_NS 1000000000LL
@@ -21,6 +27,22 @@ static const VirtioMemOptions stop_no_driver = {
 static const VirtioMemOptions stop_7_2 = {
     .machine = "pc-i440fx-7.2", .device = STOP ",vectors=2",
 };
+static const VirtioMemOptions on = {
+    .region_size = VM_MIGRATE_REGION, .device = "protect-unplugged=on",
+};
+static const VirtioMemOptions auto_ = {
+    .region_size = VM_MIGRATE_REGION, .device = "protect-unplugged=auto",
+};
+
+static bool is_run_state(VirtioMemGuest *vm, const char *state)
+{
+    QDict *status = qtest_qmp_assert_success_ref(
+        vm->qts, "{ 'execute': 'query-status' }");
+    const bool ret = g_str_equal(qdict_get_str(status, "status"), state);
+
+    qobject_unref(status);
+    return ret;
+}
 
 static void assert_run_state(VirtioMemGuest *vm, const char *state)
 {
@@ -89,6 +111,135 @@ static void test_read_without_driver(VirtioMemGuest *vm)
     cont(vm);
 }
 
+/* --- protection that is lost --- */
+
+/* A userfaultfd of QEMU's other than @not (-1: any), by its number there. */
+static int find_uffd(VirtioMemGuest *vm, int not)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd",
+                                            qtest_pid(vm->qts));
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *name;
+
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *link = g_build_filename(path, name, NULL);
+        g_autofree char *target = g_file_read_link(link, NULL);
+
+        if (target && strstr(target, "[userfaultfd]") && atoi(name) != not) {
+            return atoi(name);
+        }
+    }
+    g_assert_not_reached();
+}
+
+static int share_fd(VirtioMemGuest *vm, int fd)
+{
+    const int process = syscall(SYS_pidfd_open, qtest_pid(vm->qts), 0);
+    const int ours = syscall(SYS_pidfd_getfd, process, fd, 0);
+
+    close(process);
+    return ours;
+}
+
+/* That of a background snapshot, which outlives it.  -1: not possible here. */
+static int share_snapshot_uffd(VirtioMemGuest *vm)
+{
+    const int guard = find_uffd(vm, -1);
+    int fd;
+
+    migrate_set_capability(vm->qts, "background-snapshot", true);
+    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    qtest_qmp_eventwait(vm->qts, "RESUME");
+    fd = share_fd(vm, find_uffd(vm, guard));
+    migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);
+    virtio_mem_migrate_wait(vm, "completed");
+    migrate_set_capability(vm->qts, "background-snapshot", false);
+    vm_wait_until(virtio_mem_is_protected(vm));
+    return fd;
+}
+
+static uint64_t host_address(VirtioMemGuest *vm, uint64_t gpa)
+{
+    g_autofree char *text = qtest_hmp(vm->qts, "gpa2hva 0x%" PRIx64, gpa);
+    const char *is = strstr(text, " is ");
+
+    g_assert_nonnull(is);
+    return g_ascii_strtoull(is + 4, NULL, 16);
+}
+
+typedef struct Watch {
+    int fd;
+    struct uffdio_register block;
+    bool done;
+} Watch;
+
+/* As soon as the guard steps aside. */
+static void *watch_block(void *opaque)
+{
+    Watch *watch = opaque;
+
+    while (ioctl(watch->fd, UFFDIO_REGISTER, &watch->block)) {
+        g_assert_cmpint(errno, ==, EBUSY);
+    }
+    qatomic_set(&watch->done, true);
+    return NULL;
+}
+
+/* Another userfaultfd watches a block that the guard must watch again. */
+static void lose(VirtioMemGuest *vm, int fd)
+{
+    Watch watch = {
+        .fd = fd,
+        .block.range.start = host_address(vm, vm->addr + VM_BLOCK),
+        .block.range.len = VM_BLOCK,
+        .block.mode = UFFDIO_REGISTER_MODE_WP,
+    };
+    GThread *thread;
+
+    virtio_mem_snapshot_add_disk(vm);
+    virtio_mem_snapshot_do(vm, "snapshot-save");
+    thread = g_thread_new("watch", watch_block, &watch);
+    while (!qatomic_read(&watch.done)) {
+        virtio_mem_snapshot_do(vm, "snapshot-load");
+    }
+    g_thread_join(thread);
+}
+
+static void check_lost(VirtioMemGuest *vm, const char *state)
+{
+    const int fd = share_snapshot_uffd(vm);
+
+    if (fd < 0) {
+        g_test_skip("cannot share a file descriptor of QEMU (pidfd_getfd)");
+        return;
+    }
+    lose(vm, fd);
+    vm_wait_until(is_run_state(vm, state));
+    vm_wait_until(!virtio_mem_is_protected(vm));
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 9), 0x66, VM_BLOCK);
+
+    close(fd);
+    vm_wait_until(virtio_mem_is_protected(vm));
+    g_assert_true(is_run_state(vm, state));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 9, 1, 0));
+
+    virtio_mem_system_reset(vm);
+    if (!is_run_state(vm, "running")) {
+        cont(vm);
+    }
+    g_assert_true(virtio_mem_driver_up(vm, virtio_mem_default_features(vm)));
+}
+
+static void test_lost_on(VirtioMemGuest *vm)
+{
+    check_lost(vm, "internal-error");
+}
+
+static void test_lost_auto(VirtioMemGuest *vm)
+{
+    check_lost(vm, "running");
+}
+
 static const VirtioMemTest tests[] = {
     { "T226", "guard/stop/write-of-a-guest-that-may-read", test_write,
       &stop_7_2, .once = true, .guard = true },
@@ -96,6 +247,10 @@ static const VirtioMemTest tests[] = {
       .once = true, .guard = true },
     { "T226", "guard/stop/no-read-before-features", test_read_without_driver,
       &stop_no_driver, .once = true, .guard = true },
+    { "T227", "guard/stop/on-does-not-run-unprotected", test_lost_on, &on,
+      .once = true, .guard = true },
+    { "T227", "guard/stop/auto-is-protected-again", test_lost_auto, &auto_,
+      .once = true, .guard = true },
 };
 
 int main(int argc, char **argv)

@@ -92,6 +92,16 @@ bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
     return false;
 }
 
+/* No protection is ever lost. */
+void virtio_mem_protect_on_loss(VirtIOMEM *vmem, QEMUTimer *timer)
+{
+}
+
+bool virtio_mem_protect_retry(VirtIOMEM *vmem)
+{
+    g_assert_not_reached();
+}
+
 void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
 {
     g_assert_not_reached();
