@@ -44,12 +44,12 @@ class TinyGuest:
     """A machine with one virtio-mem device; use it as a context manager."""
 
     def __init__(self, size, backend='memory-backend-ram', device='',
-                 args=(), wrapper=(), with_poll=False):
+                 args=(), wrapper=(), with_poll=False, accel='qtest'):
         self._common = self._notify = self._config = None
         self._multiplier = self._nb_sent = 0
         self.address = self.block_size = 0
         self.polls = 0
-        self.vm = self._machine(wrapper)
+        self.vm = self._machine(wrapper, accel)
         self.vm.add_args(*self._machine_args(size, backend, device), *args)
         self._sockets = ('monitor', 'poll') if with_poll else ('monitor',)
         self.monitor = None
@@ -75,10 +75,19 @@ class TinyGuest:
         return f'{self.vm.temp_dir}/{name}'
 
     @staticmethod
-    def _machine(wrapper):
+    def _machine(wrapper, accel):
         parts.qemu_machine()
         from qemu.machine.qtest import QEMUQtestMachine
-        return QEMUQtestMachine(
+
+        class Machine(QEMUQtestMachine):
+            """One that may have vCPUs."""
+
+            @property
+            def _base_args(self):
+                return [accel if arg == 'qtest' else arg
+                        for arg in super()._base_args]
+
+        return Machine(
             str(parts.part('QEMU_BINARY')), qmp_timer=600,
             wrapper=('setpriv', '--pdeathsig', 'KILL', *wrapper),
             base_temp_dir=tempfile.gettempdir())

@@ -11,6 +11,7 @@ import bench
 import host
 import measure
 import p6_maximum
+import p14_longest_wait
 import trace_log
 import virtio_mem_tap
 from measure import Group, Results, Row
@@ -147,13 +148,26 @@ class LockHolds(unittest.TestCase):
             (3, 'state_response state=0'), (4, 'send_response type=0')), [3])
 
 
+class Waits(unittest.TestCase):
+
+    def test_time_between_question_and_answer(self):
+        log = ('[I 0.000001] OPENED\n'
+               '[R +1.000000] readl 0x7100\n[S +1.500000] OK 0x1\n'
+               '[R +2.000000] readq 0x101fffffc\n'
+               '[S +2.012000] OK 0x0000000000000000\n'
+               '[R +3.000000] readq 0x103fffffc\n'
+               '[S +3.000500] OK 0x0000000000000000\n')
+        self.assertEqual([round(wait, 3)
+                          for wait in p14_longest_wait.waits(log)], [12, 0.5])
+
+
 class Groups(unittest.TestCase):
 
     def test_keys_and_rows_are_unique(self):
         groups = bench.all_groups()
         keys = [group.key for group in groups]
         self.assertEqual(keys, ['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P8',
-                                'P10', 'P9', 'P12'])
+                                'P10', 'P9', 'P12', 'P14'])
         for group in groups:
             names = [row.name for row in group.rows]
             self.assertEqual(len(set(names)), len(names), group.key)
