@@ -22,6 +22,7 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-protect.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-status.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
 
@@ -98,6 +99,7 @@ static int virtio_mem_migration_event(NotifierWithReturn *notifier,
     } else {
         virtio_mem_migration_end(vmem);
     }
+    virtio_mem_status_update(vmem);
     return 0;
 }
 
@@ -140,6 +142,7 @@ static void virtio_mem_migration_poll_postcopy(void *opaque)
                     " was touched during postcopy", virtio_mem_name(vmem));
     }
     virtio_mem_wake_if_due(vmem);
+    virtio_mem_status_update(vmem);
 }
 
 /*

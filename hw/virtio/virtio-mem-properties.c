@@ -14,6 +14,7 @@
 #include "virtio-mem-config.h"
 #include "virtio-mem-properties.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-status.h"
 
 static void virtio_mem_get_size(Object *obj, Visitor *v, const char *name,
                                 void *opaque, Error **errp)
@@ -102,6 +103,7 @@ static void virtio_mem_set_requested_size(Object *obj, Visitor *v,
     }
     if (virtio_mem_check_requested_size(vmem, value, errp)) {
         virtio_mem_change_requested_size(vmem, value);
+        virtio_mem_status_restart(vmem);
     }
 }
 

@@ -15,6 +15,7 @@
 #include "virtio-mem-flight.h"
 #include "virtio-mem-queue.h"
 #include "virtio-mem-request.h"
+#include "virtio-mem-status.h"
 #include "virtio-mem-wake.h"
 
 /* Ring slots; Linux and Windows use two at a time. */
@@ -120,6 +121,9 @@ static void coroutine_fn virtio_mem_serve_queue(void *opaque)
         qemu_bh_schedule(vmem->queue->bh);
     }
     virtio_mem_flight_end(vmem);
+    if (VIRTIO_DEVICE(vmem)->broken) {
+        virtio_mem_status_update(vmem);
+    }
 }
 
 static void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)

@@ -14,6 +14,7 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-request.h"
+#include "virtio-mem-status.h"
 #include "virtio-mem-wake.h"
 
 typedef enum VirtIOMEMVerdict {
@@ -29,23 +30,35 @@ typedef enum VirtIOMEMVerdict {
 
 /*
  * What the guest hears.  ERROR is for a driver's mistakes only: Linux gives up
- * on the device for good.  The wording is for traces.
+ * on the device for good.  The wording is for traces, the outcome for the
+ * status of a resize.
  */
 static const struct {
     uint16_t response;
+    VirtIOMEMOutcome outcome;
     const char *why;
 } virtio_mem_verdicts[] = {
-    [VIRTIO_MEM_OK]             = { VIRTIO_MEM_RESP_ACK, "done" },
-    [VIRTIO_MEM_BAD_TYPE]       = { VIRTIO_MEM_RESP_ERROR, "unknown type" },
+    [VIRTIO_MEM_OK]             = { VIRTIO_MEM_RESP_ACK,
+                                    VIRTIO_MEM_OUTCOME_NONE, "done" },
+    [VIRTIO_MEM_BAD_TYPE]       = { VIRTIO_MEM_RESP_ERROR,
+                                    VIRTIO_MEM_OUTCOME_NONE, "unknown type" },
     [VIRTIO_MEM_BAD_RANGE]      = { VIRTIO_MEM_RESP_ERROR,
+                                    VIRTIO_MEM_OUTCOME_DRIVER_WRONG,
                                     "not aligned, empty or not usable" },
     [VIRTIO_MEM_BAD_STATE]      = { VIRTIO_MEM_RESP_ERROR,
+                                    VIRTIO_MEM_OUTCOME_DRIVER_WRONG,
                                     "blocks already in that state" },
     [VIRTIO_MEM_OVER_REQUESTED] = { VIRTIO_MEM_RESP_NACK,
+                                    VIRTIO_MEM_OUTCOME_NONE,
                                     "more than requested-size" },
-    [VIRTIO_MEM_MIGRATING]      = { VIRTIO_MEM_RESP_BUSY, "migration" },
-    [VIRTIO_MEM_HOST_REFUSED]   = { VIRTIO_MEM_RESP_BUSY, "host refused" },
-    [VIRTIO_MEM_CANCELED]       = { VIRTIO_MEM_RESP_BUSY, "device drained" },
+    [VIRTIO_MEM_MIGRATING]      = { VIRTIO_MEM_RESP_BUSY,
+                                    VIRTIO_MEM_OUTCOME_NONE, "migration" },
+    [VIRTIO_MEM_HOST_REFUSED]   = { VIRTIO_MEM_RESP_BUSY,
+                                    VIRTIO_MEM_OUTCOME_HOST_REFUSED,
+                                    "host refused" },
+    [VIRTIO_MEM_CANCELED]       = { VIRTIO_MEM_RESP_BUSY,
+                                    VIRTIO_MEM_OUTCOME_NONE,
+                                    "device drained" },
 };
 
 /* virtio_mem_plug_range() or virtio_mem_unplug_range(). */
@@ -171,6 +184,22 @@ virtio_mem_execute(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
     }
 }
 
+/* That a STATE was answered says nothing about what blocks will do. */
+static void virtio_mem_note_outcome(VirtIOMEM *vmem,
+                                    const VirtIOMEMRequest *req,
+                                    VirtIOMEMVerdict verdict)
+{
+    VirtIOMEMOutcome outcome = virtio_mem_verdicts[verdict].outcome;
+
+    if (req->type == VIRTIO_MEM_REQ_PLUG && vmem->populate_failed &&
+        verdict == VIRTIO_MEM_HOST_REFUSED) {
+        outcome = VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY;
+    }
+    virtio_mem_status_note_request(vmem,
+                                   req->type != VIRTIO_MEM_REQ_STATE &&
+                                   verdict != VIRTIO_MEM_BAD_TYPE, outcome);
+}
+
 /* Whoever is told to wait gets woken; whoever misbehaves shows in a trace. */
 static void virtio_mem_note_verdict(VirtIOMEM *vmem,
                                     const VirtIOMEMRequest *req,
@@ -203,6 +232,7 @@ virtio_mem_request_serve(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
                                                         &response.state);
 
     virtio_mem_note_verdict(vmem, req, verdict);
+    virtio_mem_note_outcome(vmem, req, verdict);
     response.type = virtio_mem_verdicts[verdict].response;
     return response;
 }

@@ -29,6 +29,7 @@
 #include "virtio-mem-queue.h"
 #include "virtio-mem-rdm.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-status.h"
 #include "virtio-mem-system-reset.h"
 #include "virtio-mem-unit.h"
 #include "virtio-mem-vmstate.h"
@@ -62,11 +63,16 @@ static uint64_t virtio_mem_get_features(VirtIODevice *vdev, uint64_t features,
  */
 static int virtio_mem_validate_features(VirtIODevice *vdev)
 {
-    /* The node shows or hides with its feature. */
-    virtio_mem_bump_config_generation(VIRTIO_MEM(vdev));
+    VirtIOMEM *vmem = VIRTIO_MEM(vdev);
+    const bool refused =
+        virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) &&
+        !virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
 
-    if (virtio_host_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) &&
-        !virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)) {
+    /* The node shows or hides with its feature. */
+    virtio_mem_bump_config_generation(vmem);
+
+    virtio_mem_status_note_features(vmem, refused);
+    if (refused) {
         trace_virtio_mem_bad_features();
         return -EFAULT;
     }
@@ -83,6 +89,7 @@ static void virtio_mem_reset(VirtIODevice *vdev)
 
     virtio_mem_drain(vmem);
     virtio_mem_wake_forget(vmem);
+    virtio_mem_status_forget(vmem);
 }
 
 static void virtio_mem_queue_reset(VirtIODevice *vdev, uint32_t queue_index)
@@ -95,6 +102,7 @@ static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
 
+    virtio_mem_status_update(vmem);
     if (!virtio_mem_is_live()) {
         virtio_mem_drain(vmem);
         return;
@@ -207,6 +215,7 @@ static const struct {
     { .begin = virtio_mem_memslots_realize,
       .end = virtio_mem_memslots_unrealize },
     { .begin = virtio_mem_wake_realize, .end = virtio_mem_wake_unrealize },
+    { .begin = virtio_mem_status_realize, .end = virtio_mem_status_unrealize },
     { .begin = virtio_mem_migration_realize,
       .end = virtio_mem_migration_unrealize },
     { .begin = virtio_mem_vmstate_realize,
@@ -265,6 +274,7 @@ static void virtio_mem_fill_device_info(const VirtIOMEM *vmem,
     info->usable_size = vmem->usable_region_size;
     info->has_q_protected = true;
     info->q_protected = virtio_mem_guard_is_active(vmem->guard);
+    virtio_mem_status_fill_info(vmem, info);
 }
 
 static MemoryRegion *virtio_mem_get_memory_region(VirtIOMEM *vmem,

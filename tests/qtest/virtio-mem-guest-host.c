@@ -184,6 +184,16 @@ QDict *virtio_mem_query(VirtioMemGuest *vm)
     return found;
 }
 
+void virtio_mem_assert_resize(VirtioMemGuest *vm, const char *status,
+                              const char *reason)
+{
+    QDict *info = virtio_mem_query(vm);
+
+    g_assert_cmpstr(qdict_get_str(info, "resize-status"), ==, status);
+    g_assert_cmpstr(qdict_get_try_str(info, "resize-reason"), ==, reason);
+    qobject_unref(info);
+}
+
 bool virtio_mem_is_protected(VirtioMemGuest *vm)
 {
     QDict *info = virtio_mem_query(vm);

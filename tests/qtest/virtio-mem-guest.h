@@ -301,6 +301,9 @@ bool virtio_mem_try_requested(VirtioMemGuest *vm, const char *json,
 uint64_t virtio_mem_qom_get(VirtioMemGuest *vm, const char *property);
 /* query-memory-devices' entry for the device; caller unrefs. */
 QDict *virtio_mem_query(VirtioMemGuest *vm);
+/* What it says of the resize; @reason is NULL if there must be none. */
+void virtio_mem_assert_resize(VirtioMemGuest *vm, const char *status,
+                              const char *reason);
 /* Whether unplugged memory is out of reach, by query-memory-devices. */
 bool virtio_mem_is_protected(VirtioMemGuest *vm);
 /*

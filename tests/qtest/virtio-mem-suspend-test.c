@@ -9,6 +9,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
 #include "virtio-mem-guest-internal.h"
 #include "virtio-mem-scene.h"
 
@@ -90,6 +91,22 @@ static void test_kept_beyond_requested(VirtioMemGuest *vm)
     virtio_mem_scene_check_blocks(vm, scene);
 }
 
+/* A guest that sleeps is not silent, however long. */
+static void test_status(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    suspend_sleep(vm);
+    virtio_mem_assert_resize(vm, "waiting", "guest-suspended");
+    qtest_clock_step(vm->qts, 60 * NANOSECONDS_PER_SECOND);
+    virtio_mem_assert_resize(vm, "waiting", "guest-suspended");
+    suspend_wake(vm);
+    virtio_mem_iommu_up(vm);
+    virtio_mem_pci_up(vm);
+    virtio_mem_assert_resize(vm, "waiting", "no-driver");
+    virtio_mem_restart_driver(vm);
+    virtio_mem_assert_resize(vm, "working", NULL);
+}
+
 /* A device that came while the guest slept is served when it is awake. */
 static void test_plugged_asleep(VirtioMemGuest *host)
 {
@@ -167,6 +184,7 @@ static const VirtioMemTest tests[] = {
       test_without_promise, .once = true },
     { "T187", "suspend/device-plugged-meanwhile-is-served",
       test_plugged_asleep, &no_device, .once = true },
+    { "", "suspend/is-a-reason-not-to-resize", test_status },
     { "T189", "suspend/promised-by-pc", test_offered, .once = true },
     { "T189", "suspend/promised-by-q35", test_offered, &q35, .once = true },
     { "T189", "suspend/not-promised-by-a-machine-that-cannot",

@@ -25,6 +25,7 @@
 #include "hw/virtio/virtio-mem-migration.h"
 #include "hw/virtio/virtio-mem-plug.h"
 #include "hw/virtio/virtio-mem-protect.h"
+#include "hw/virtio/virtio-mem-status.h"
 #include "hw/virtio/virtio-mem-vmstate.h"
 #include "hw/virtio/virtio-mem-wake.h"
 #include "virtio-mem-streams.h"
@@ -138,6 +139,11 @@ void virtio_mem_wake_later(VirtIOMEM *vmem)
 }
 
 void virtio_mem_wake_if_due(VirtIOMEM *vmem)
+{
+    g_assert_not_reached();
+}
+
+void virtio_mem_status_update(VirtIOMEM *vmem)
 {
     g_assert_not_reached();
 }

@@ -101,6 +101,7 @@ struct VirtIOMEM {
     struct VirtIOMEMProtection *protection;
     struct VirtIOMEMMemslots *memslots;
     struct VirtIOMEMWake *wake;
+    struct VirtIOMEMStatus *status;
     struct VirtIOMEMMigration *migration;
     struct VirtIOMEMSystemReset *system_reset;
     QLIST_HEAD(, RamDiscardListener) listeners;

@@ -1,0 +1,425 @@
+/*
+ * How far a virtio-mem device is from the size it was asked for, and why.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "qapi/qapi-events-machine.h"
+#include "system/balloon.h"
+#include "system/runstate.h"
+#include "trace.h"
+#include "virtio-mem-flight.h"
+#include "virtio-mem-region.h"
+#include "virtio-mem-status.h"
+#include "virtio-mem-unit.h"
+#include "virtio-mem-wake.h"
+
+/* A driver that works on a resize sends its next request sooner than that. */
+#define VIRTIO_MEM_SILENCE_MS 20000
+
+/* What a guest needs in hand at least, whatever its size. */
+#define VIRTIO_MEM_LEAST_RESERVE (256 * MiB)
+
+#define VIRTIO_MEM_NO_REASON VIRTIO_MEM_RESIZE_REASON__MAX
+
+typedef struct VirtIOMEMStatus VirtIOMEMStatus;
+
+typedef struct VirtIOMEMSituation {
+    VirtioMEMResizeStatus status;
+    VirtioMEMResizeReason reason;       /* or VIRTIO_MEM_NO_REASON */
+} VirtIOMEMSituation;
+
+struct VirtIOMEMStatus {
+    VirtIOMEM *vmem;
+    VirtIOMEMSituation told;            /* by the last event */
+    bool features_refused;
+    VirtIOMEMOutcome outcome;           /* of the last request */
+    int64_t heard_ms;                   /* when it came, or could have */
+    uint64_t available;                 /* to the guest; UINT64_MAX: unknown */
+    uint64_t total;                     /* the same */
+    QEMUTimer *silence_timer;           /* guest time: stands still with it */
+    QEMUBH *bh;
+    Notifier size_notifier;
+    Notifier suspend_notifier;
+    Notifier wakeup_notifier;
+    Notifier report_notifier;
+};
+
+/* Judge from the main loop, when all that changes has settled. */
+static void status_schedule(VirtIOMEMStatus *status)
+{
+    qemu_bh_schedule(status->bh);
+}
+
+static int64_t status_now_ms(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL);
+}
+
+static bool status_is(const VirtIOMEMStatus *status, VirtioMEMResizeStatus is)
+{
+    return status->told.status == is;
+}
+
+/* --- what is in the way --- */
+
+static VirtioMEMDriver status_driver(const VirtIOMEMStatus *status)
+{
+    VirtIODevice *vdev = VIRTIO_DEVICE(status->vmem);
+
+    if (vdev->broken) {
+        return VIRTIO_MEM_DRIVER_BROKEN;
+    }
+    if (status->features_refused ||
+        (vdev->status & VIRTIO_CONFIG_S_FAILED)) {
+        return VIRTIO_MEM_DRIVER_REFUSED;
+    }
+    if (!(vdev->status & VIRTIO_CONFIG_S_DRIVER)) {
+        return VIRTIO_MEM_DRIVER_ABSENT;
+    }
+    if (!(vdev->status & VIRTIO_CONFIG_S_DRIVER_OK)) {
+        return VIRTIO_MEM_DRIVER_STARTING;
+    }
+    /* Too old, or one that skips the negotiation: it is not served. */
+    if (!(vdev->status & VIRTIO_CONFIG_S_FEATURES_OK) ||
+        !virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1)) {
+        return VIRTIO_MEM_DRIVER_REFUSED;
+    }
+    return VIRTIO_MEM_DRIVER_READY;
+}
+
+static VirtioMEMResizeReason status_why_not_driver(VirtioMEMDriver driver)
+{
+    static const VirtioMEMResizeReason reasons[] = {
+        [VIRTIO_MEM_DRIVER_ABSENT] = VIRTIO_MEM_RESIZE_REASON_NO_DRIVER,
+        [VIRTIO_MEM_DRIVER_STARTING] = VIRTIO_MEM_RESIZE_REASON_DRIVER_STARTING,
+        [VIRTIO_MEM_DRIVER_REFUSED] = VIRTIO_MEM_RESIZE_REASON_DRIVER_REFUSED,
+        [VIRTIO_MEM_DRIVER_BROKEN] = VIRTIO_MEM_RESIZE_REASON_DRIVER_BROKEN,
+        [VIRTIO_MEM_DRIVER_READY] = VIRTIO_MEM_NO_REASON,
+    };
+
+    return reasons[driver];
+}
+
+static VirtioMEMResizeReason status_why_not_outcome(VirtIOMEMOutcome outcome)
+{
+    static const VirtioMEMResizeReason reasons[] = {
+        [VIRTIO_MEM_OUTCOME_NONE] = VIRTIO_MEM_NO_REASON,
+        [VIRTIO_MEM_OUTCOME_DRIVER_WRONG] =
+            VIRTIO_MEM_RESIZE_REASON_DRIVER_GAVE_UP,
+        [VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY] =
+            VIRTIO_MEM_RESIZE_REASON_HOST_MEMORY,
+        [VIRTIO_MEM_OUTCOME_HOST_REFUSED] =
+            VIRTIO_MEM_RESIZE_REASON_HOST_REFUSED,
+    };
+
+    return reasons[outcome];
+}
+
+/* The one to remove first, of all that is in the way. */
+static VirtioMEMResizeReason status_obstacle(const VirtIOMEMStatus *status)
+{
+    const VirtioMEMDriver driver = status_driver(status);
+
+    if (runstate_check(RUN_STATE_SUSPENDED)) {
+        return VIRTIO_MEM_RESIZE_REASON_GUEST_SUSPENDED;
+    }
+    if (!runstate_is_running()) {
+        return VIRTIO_MEM_RESIZE_REASON_GUEST_STOPPED;
+    }
+    if (driver != VIRTIO_MEM_DRIVER_READY) {
+        return status_why_not_driver(driver);
+    }
+    if (virtio_mem_is_busy()) {
+        return VIRTIO_MEM_RESIZE_REASON_MIGRATION;
+    }
+    return status_why_not_outcome(status->outcome);
+}
+
+/* --- why a guest is silent --- */
+
+static bool status_shrinks(const VirtIOMEM *vmem)
+{
+    return virtio_mem_plugged_size(vmem) > vmem->requested_size;
+}
+
+/*
+ * A guest that should shrink is low on memory if it cannot spare what Linux
+ * takes away at a time, and has memory in use that cannot be moved otherwise.
+ */
+static VirtioMEMResizeReason status_why_silent(const VirtIOMEMStatus *status)
+{
+    uint64_t reserve = VIRTIO_MEM_LEAST_RESERVE;
+
+    if (!status_shrinks(status->vmem) || status->available == UINT64_MAX) {
+        return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
+    }
+    if (status->total != UINT64_MAX) {
+        reserve = MAX(reserve, status->total / 16);
+    }
+    return status->available < reserve + virtio_mem_unit_of_guest()
+           ? VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY
+           : VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_IN_USE;
+}
+
+static void status_forget_report(VirtIOMEMStatus *status)
+{
+    status->available = UINT64_MAX;
+    status->total = UINT64_MAX;
+}
+
+/* The balloon driver reports: because it was asked to, or by itself. */
+static void status_take_report(Notifier *notifier, void *data)
+{
+    VirtIOMEMStatus *status = container_of(notifier, VirtIOMEMStatus,
+                                           report_notifier);
+    const BalloonGuestStats *stats = data;
+
+    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED)) {
+        status->available = stats->available;
+        status->total = stats->total;
+        status_schedule(status);
+    }
+}
+
+/* --- the status --- */
+
+static VirtIOMEMSituation status_judge(const VirtIOMEMStatus *status)
+{
+    const VirtIOMEM *vmem = status->vmem;
+    const VirtioMEMResizeReason obstacle = status_obstacle(status);
+    const int64_t silence_ms = status_now_ms() - status->heard_ms;
+
+    if (virtio_mem_plugged_size(vmem) == vmem->requested_size) {
+        return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_DONE,
+                                      VIRTIO_MEM_NO_REASON };
+    }
+    if (obstacle != VIRTIO_MEM_NO_REASON) {
+        return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_WAITING,
+                                      obstacle };
+    }
+    if (virtio_mem_is_in_flight(vmem) || silence_ms < VIRTIO_MEM_SILENCE_MS) {
+        return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_WORKING,
+                                      VIRTIO_MEM_NO_REASON };
+    }
+    return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_STALLED,
+                                  status_why_silent(status) };
+}
+
+static void status_tell(const VirtIOMEMStatus *status)
+{
+    const VirtIOMEM *vmem = status->vmem;
+    DeviceState *proxy = virtio_mem_proxy(vmem);
+    g_autofree char *path = object_get_canonical_path(OBJECT(proxy));
+    const bool has_reason = status->told.reason != VIRTIO_MEM_NO_REASON;
+
+    trace_virtio_mem_status(
+        VirtioMEMResizeStatus_str(status->told.status),
+        has_reason ? VirtioMEMResizeReason_str(status->told.reason) : "");
+    qapi_event_send_virtio_mem_resize_status(
+        proxy->id, path, vmem->requested_size, virtio_mem_plugged_size(vmem),
+        status->told.status, has_reason,
+        has_reason ? status->told.reason : 0);
+}
+
+/* Judge again when the guest may have been silent for too long. */
+static void status_watch_silence(VirtIOMEMStatus *status)
+{
+    const int64_t since_ms = virtio_mem_is_in_flight(status->vmem)
+                             ? status_now_ms() : status->heard_ms;
+
+    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_WORKING)) {
+        timer_mod(status->silence_timer, since_ms + VIRTIO_MEM_SILENCE_MS);
+    } else {
+        timer_del(status->silence_timer);
+    }
+}
+
+/* The guest is silent: its balloon driver may say why it does not shrink. */
+static void status_ask_for_report(VirtIOMEMStatus *status)
+{
+    status_forget_report(status);
+    if (status_shrinks(status->vmem)) {
+        qemu_balloon_request_stats();
+    }
+}
+
+/* When nothing is in its way any more, the guest has all of its time again. */
+static void status_refresh(VirtIOMEMStatus *status)
+{
+    const VirtIOMEMSituation before = status->told;
+
+    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_DONE) ||
+        status_is(status, VIRTIO_MEM_RESIZE_STATUS_WAITING)) {
+        status->heard_ms = status_now_ms();
+    }
+    if (!status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED)) {
+        status_forget_report(status);
+    }
+    status->told = status_judge(status);
+    status_watch_silence(status);
+    if (status->told.status == before.status &&
+        status->told.reason == before.reason) {
+        return;
+    }
+    status_tell(status);
+    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED) &&
+        before.status != VIRTIO_MEM_RESIZE_STATUS_STALLED) {
+        status_ask_for_report(status);
+    }
+}
+
+static void status_handle(void *opaque)
+{
+    status_refresh(opaque);
+}
+
+/* --- what may change it --- */
+
+void virtio_mem_status_update(VirtIOMEM *vmem)
+{
+    status_schedule(vmem->status);
+}
+
+void virtio_mem_status_restart(VirtIOMEM *vmem)
+{
+    VirtIOMEMStatus *status = vmem->status;
+
+    /* What the host could not do was for another size. */
+    if (status->outcome != VIRTIO_MEM_OUTCOME_DRIVER_WRONG) {
+        status->outcome = VIRTIO_MEM_OUTCOME_NONE;
+    }
+    status->heard_ms = status_now_ms();
+    status_refresh(status);
+}
+
+/*
+ * Called for each request, so nothing is done about one that only shows that
+ * the guest is still at work.
+ */
+void virtio_mem_status_note_request(VirtIOMEM *vmem, bool wants_change,
+                                    VirtIOMEMOutcome outcome)
+{
+    VirtIOMEMStatus *status = vmem->status;
+
+    if (!wants_change) {
+        /* The driver has not given up, then. */
+        if (status->outcome == VIRTIO_MEM_OUTCOME_DRIVER_WRONG) {
+            status->outcome = VIRTIO_MEM_OUTCOME_NONE;
+            virtio_mem_status_update(vmem);
+        }
+        return;
+    }
+    status->heard_ms = status_now_ms();
+    if (outcome != status->outcome ||
+        status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED)) {
+        status->outcome = outcome;
+        virtio_mem_status_update(vmem);
+    }
+}
+
+void virtio_mem_status_note_features(VirtIOMEM *vmem, bool refused)
+{
+    vmem->status->features_refused = refused;
+    virtio_mem_status_update(vmem);
+}
+
+void virtio_mem_status_forget(VirtIOMEM *vmem)
+{
+    vmem->status->features_refused = false;
+    vmem->status->outcome = VIRTIO_MEM_OUTCOME_NONE;
+    virtio_mem_status_update(vmem);
+}
+
+/* A guest that is at work and has not arrived changes nothing. */
+static void status_handle_size(Notifier *notifier, void *data)
+{
+    VirtIOMEMStatus *status = container_of(notifier, VirtIOMEMStatus,
+                                           size_notifier);
+    const uint64_t *size = data;
+
+    if (*size == status->vmem->requested_size ||
+        !status_is(status, VIRTIO_MEM_RESIZE_STATUS_WORKING)) {
+        status_schedule(status);
+    }
+}
+
+/* QEMU sets the run state "suspended" only after it has called this. */
+static void status_handle_suspend(Notifier *notifier, void *data)
+{
+    status_schedule(container_of(notifier, VirtIOMEMStatus,
+                                 suspend_notifier));
+}
+
+static void status_handle_wakeup(Notifier *notifier, void *data)
+{
+    status_schedule(container_of(notifier, VirtIOMEMStatus,
+                                 wakeup_notifier));
+}
+
+void virtio_mem_status_fill_info(const VirtIOMEM *vmem,
+                                 VirtioMEMDeviceInfo *info)
+{
+    VirtIOMEMStatus *status = vmem->status;
+
+    status_refresh(status);
+    info->has_asked_size = true;
+    info->asked_size = vmem->requested_size;
+    info->has_driver = true;
+    info->driver = status_driver(status);
+    info->has_resize_status = true;
+    info->resize_status = status->told.status;
+    if (status->told.reason != VIRTIO_MEM_NO_REASON) {
+        info->has_resize_reason = true;
+        info->resize_reason = status->told.reason;
+    }
+}
+
+/* --- life --- */
+
+static void status_listen(VirtIOMEMStatus *status)
+{
+    status->size_notifier.notify = status_handle_size;
+    notifier_list_add(&status->vmem->size_change_notifiers,
+                      &status->size_notifier);
+    status->suspend_notifier.notify = status_handle_suspend;
+    qemu_register_suspend_notifier(&status->suspend_notifier);
+    status->wakeup_notifier.notify = status_handle_wakeup;
+    qemu_register_wakeup_notifier(&status->wakeup_notifier);
+    status->report_notifier.notify = status_take_report;
+    qemu_balloon_add_stats_notifier(&status->report_notifier);
+}
+
+void virtio_mem_status_realize(VirtIOMEM *vmem)
+{
+    VirtIOMEMStatus *status = g_new0(VirtIOMEMStatus, 1);
+
+    vmem->status = status;
+    status->vmem = vmem;
+    status->told = (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_DONE,
+                                          VIRTIO_MEM_NO_REASON };
+    status_forget_report(status);
+    status->silence_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, status_handle,
+                                         status);
+    status->bh = virtio_bh_new_guarded(DEVICE(vmem), status_handle, status);
+    status_listen(status);
+    /* The device may be created with a size that its guest is asked for. */
+    status_schedule(status);
+}
+
+void virtio_mem_status_unrealize(VirtIOMEM *vmem)
+{
+    VirtIOMEMStatus *status = vmem->status;
+
+    notifier_remove(&status->report_notifier);
+    notifier_remove(&status->wakeup_notifier);
+    notifier_remove(&status->suspend_notifier);
+    notifier_remove(&status->size_notifier);
+    qemu_bh_delete(status->bh);
+    timer_free(status->silence_timer);
+    g_clear_pointer(&vmem->status, g_free);
+}

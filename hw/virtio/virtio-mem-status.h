@@ -1,0 +1,57 @@
+/*
+ * How far a virtio-mem device is from the size it was asked for, and why.
+ *
+ * The guest says only what it plugs and unplugs; why it does not, the device
+ * can tell as far as it is the cause or sees it.  When a guest that should
+ * shrink falls silent, its balloon driver is asked what it can spare.
+ *
+ * Nothing is decided here, and nothing is asked of the guest.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_STATUS_H
+#define HW_VIRTIO_MEM_STATUS_H
+
+#include "hw/virtio/virtio-mem-state.h"
+
+/* What a request came to, as far as it says why blocks do not change. */
+typedef enum VirtIOMEMOutcome {
+    VIRTIO_MEM_OUTCOME_NONE,
+    VIRTIO_MEM_OUTCOME_DRIVER_WRONG,    /* Linux's gives up after that */
+    VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY,
+    VIRTIO_MEM_OUTCOME_HOST_REFUSED,
+} VirtIOMEMOutcome;
+
+/* While the device is realized.  All functions are called with the BQL. */
+void virtio_mem_status_realize(VirtIOMEM *vmem);
+void virtio_mem_status_unrealize(VirtIOMEM *vmem);
+
+/*
+ * Something that the status depends on has changed or is about to: the driver's
+ * status, the VM's run state, a migration, the plugged size.  Looks at it from
+ * the main loop, when all of that has settled.
+ */
+void virtio_mem_status_update(VirtIOMEM *vmem);
+
+/* Another size is asked for: the guest has its time again, from now on. */
+void virtio_mem_status_restart(VirtIOMEM *vmem);
+
+/*
+ * A request was answered.  @wants_change: it was one to change blocks, and
+ * answers that to the size that the guest is asked for.
+ */
+void virtio_mem_status_note_request(VirtIOMEM *vmem, bool wants_change,
+                                    VirtIOMEMOutcome outcome);
+
+/* FEATURES_OK was written, and accepted or @refused. */
+void virtio_mem_status_note_features(VirtIOMEM *vmem, bool refused);
+
+/* The driver starts anew (device reset). */
+void virtio_mem_status_forget(VirtIOMEM *vmem);
+
+/* The members of @info about the driver and the resize. */
+void virtio_mem_status_fill_info(const VirtIOMEM *vmem,
+                                 VirtioMEMDeviceInfo *info);
+
+#endif
