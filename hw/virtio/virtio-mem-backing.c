@@ -246,6 +246,36 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
     return ram_block_discard_range(memdev->mr.ram_block, offset, size);
 }
 
+/* The NUMA policy of shared memory is the file's, else the mapping's. */
+bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
+{
+    const RAMBlock *rb = memdev->mr.ram_block;
+
+    return rb->fd >= 0 && (rb->flags & RAM_NORESERVE) &&
+           (qemu_ram_is_shared(memdev->mr.ram_block) ||
+            memdev->policy == HOST_MEM_POLICY_DEFAULT);
+}
+
+int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
+                           uint64_t size)
+{
+    const RAMBlock *rb = memdev->mr.ram_block;
+    char *area = (char *)memory_region_get_ram_ptr(&memdev->mr) + offset;
+    const int shared = rb->flags & RAM_SHARED ? MAP_SHARED : MAP_PRIVATE;
+
+    if (mmap(area, size, PROT_READ | PROT_WRITE,
+             MAP_FIXED | MAP_NORESERVE | shared, rb->fd,
+             rb->fd_offset + offset) == MAP_FAILED) {
+        return -errno;
+    }
+    /* As QEMU sets up any guest memory. */
+    qemu_madvise(area, size, QEMU_MADV_DONTFORK);
+    if (!memdev->dump) {
+        qemu_madvise(area, size, QEMU_MADV_DONTDUMP);
+    }
+    return 0;
+}
+
 /* The file that has to hold the memory; NULL if there is none to look at. */
 static char *virtio_mem_backing_path(HostMemoryBackend *memdev)
 {

@@ -59,6 +59,20 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
                                uint64_t size);
 
 /*
+ * Whether virtio_mem_backing_map() works for @memdev: where a mapping has no
+ * more to it than its file tells.
+ */
+bool virtio_mem_backing_can_map(HostMemoryBackend *memdev);
+
+/*
+ * Map the file of @memdev, which is in huge pages, where other memory was
+ * mapped over it: @size bytes at @offset.  Returns 0, or a negative errno.
+ * Needs no lock.
+ */
+int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
+                           uint64_t size);
+
+/*
  * Have the host provide memory for @size bytes at @offset now; content that is
  * there already stays.  Returns 0, or -ENOMEM with an error: part of the range
  * may be populated then.  Needs no lock.

@@ -22,6 +22,11 @@ typedef struct VirtIOMEMGuardArea {
      */
     int (*discard)(void *opaque, uint64_t offset, uint64_t size);
     /*
+     * Map the area's memory where other memory was mapped meanwhile: 0, or a
+     * negative errno.  NULL if that cannot be.
+     */
+    int (*map)(void *opaque, uint64_t offset, uint64_t size);
+    /*
      * Memory out of reach was accessed, see virtio_mem_guard_fetch(), or the
      * protection was lost, see virtio_mem_guard_is_active().
      */

@@ -13,6 +13,7 @@
 #include "qemu/units.h"
 #include "qemu/userfaultfd.h"
 #include "virtio-mem-guard-faults.h"
+#include "virtio-mem-guard-substitute.h"
 #include <poll.h>
 
 /* How many faults are looked at, at a time. */
@@ -35,12 +36,15 @@ static const uint64_t guard_desk_pages[VIRTIO_MEM_GUARD_DESKS] = {
     4 * KiB, 2 * MiB, 1 * GiB,
 };
 
-VirtIOMEMGuardDesk *virtio_mem_guard_desk(const VirtIOMEMGuardArea *area)
+static VirtIOMEMGuardDesk *guard_desk(const VirtIOMEMGuard *guard,
+                                      uint64_t address)
 {
+    const uint64_t page_size = virtio_mem_guard_map_page_size(
+        &guard->map, address - (uintptr_t)guard->area.host);
     unsigned int i = 0;
 
     while (i < VIRTIO_MEM_GUARD_DESKS - 1 &&
-           area->page_size >= guard_desk_pages[i + 1]) {
+           page_size >= guard_desk_pages[i + 1]) {
         i++;
     }
     return &guard_shared->desks[i];
@@ -134,6 +138,37 @@ static void guard_wait(VirtIOMEMGuardDesk *desk, const GuardFault *fault)
     g_queue_push_tail(&desk->waiting, g_memdup2(fault, sizeof(*fault)));
 }
 
+/* Who waited for a turn between these addresses was woken. */
+static void guard_forget(VirtIOMEMGuardDesk *desk, uint64_t start, uint64_t end)
+{
+    GList *link, *next;
+
+    for (link = desk->waiting.head; link; link = next) {
+        const GuardFault *fault = link->data;
+
+        next = link->next;
+        if (fault->address >= start && fault->address < end) {
+            g_free(link->data);
+            g_queue_delete_link(&desk->waiting, link);
+        }
+    }
+}
+
+/* There is no huge page to lend: let there be ordinary ones. */
+static bool guard_substitute(VirtIOMEMGuard *guard, VirtIOMEMGuardDesk *desk,
+                             uint64_t address)
+{
+    const uintptr_t host = (uintptr_t)guard->area.host;
+    uint64_t start, end;
+
+    if (virtio_mem_guard_substitute(&guard->map, address - host, &start,
+                                    &end)) {
+        return false;
+    }
+    guard_forget(desk, host + start, host + end);
+    return true;
+}
+
 typedef enum GuardAnswer {
     GUARD_ANSWERED,
     GUARD_WAITS_FOR_TURN,
@@ -143,7 +178,7 @@ typedef enum GuardAnswer {
 static GuardAnswer guard_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
                                 bool is_first)
 {
-    VirtIOMEMGuardDesk *desk = virtio_mem_guard_desk(&guard->area);
+    VirtIOMEMGuardDesk *desk = guard_desk(guard, fault->address);
     const int64_t now = g_get_monotonic_time();
     VirtIOMEMGuardSlot *slot;
 
@@ -156,11 +191,14 @@ static GuardAnswer guard_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
     if (!slot) {
         return GUARD_WAITS_FOR_TURN;
     }
-    return virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map,
-                                      fault->address -
-                                      (uintptr_t)guard->area.host,
-                                      fault->thread, now) ? GUARD_NO_PAGE
-                                                          : GUARD_ANSWERED;
+    if (!virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map,
+                                    fault->address -
+                                    (uintptr_t)guard->area.host,
+                                    fault->thread, now) ||
+        guard_substitute(guard, desk, fault->address)) {
+        return GUARD_ANSWERED;
+    }
+    return GUARD_NO_PAGE;
 }
 
 /* After the thread could do something about it. */
@@ -201,7 +239,7 @@ static void guard_handle_fault(const struct uffd_msg *msg)
     virtio_mem_guard_lock();
     guard = guard_find(fault.address);
     if (guard) {
-        desk = virtio_mem_guard_desk(&guard->area);
+        desk = guard_desk(guard, fault.address);
         if (guard_is_guarded(guard, fault.address)) {
             guard_note_access(guard, fault.address -
                               (uintptr_t)guard->area.host,

@@ -65,8 +65,6 @@ static inline void virtio_mem_guard_unlock(void)
     qemu_mutex_unlock(&virtio_mem_guard_shared.lock);
 }
 
-VirtIOMEMGuardDesk *virtio_mem_guard_desk(const VirtIOMEMGuardArea *area);
-
 /* Before the first guard, with the userfaultfd; and after the last one. */
 void virtio_mem_guard_faults_init(void);
 void virtio_mem_guard_faults_cleanup(void);

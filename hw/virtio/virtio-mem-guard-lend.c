@@ -27,9 +27,9 @@ static const struct {
     { UINT64_MAX, 1, 4000000 },
 };
 
-static bool guard_ring_is_huge(const VirtIOMEMGuardArea *area)
+static bool guard_ring_is_huge(uint64_t page_size)
 {
-    return area->page_size > qemu_real_host_page_size();
+    return page_size > qemu_real_host_page_size();
 }
 
 /* --- taking back --- */
@@ -63,18 +63,22 @@ static void guard_ring_drop_table(const VirtIOMEMGuardRing *ring,
 {
     const VirtIOMEMGuardArea *area = map->area;
     const uintptr_t host = (uintptr_t)area->host;
+    const uint64_t page_size = virtio_mem_guard_map_page_size(map, offset);
     /* One page table has 8 bytes for each page. */
-    const uint64_t table_size = area->page_size * (area->page_size / 8);
+    const uint64_t table_size = page_size * (page_size / 8);
     const uintptr_t table = QEMU_ALIGN_DOWN(host + offset, table_size);
     uint64_t first = MAX(table, host) - host;
     uint64_t end = MIN(table + table_size - host, area->size);
 
-    if (guard_ring_is_huge(area)) {
-        first = offset;
-        end = offset + area->page_size;
-    } else if (guard_ring_has_page(ring, map, first, end)) {
+    if (guard_ring_is_huge(area->page_size)) {
+        /* Or what stands in for one huge page. */
+        first = QEMU_ALIGN_DOWN(offset, area->page_size);
+        end = first + area->page_size;
+    }
+    if (guard_ring_has_page(ring, map, first, end)) {
         return;
-    } else if (!area->shared) {
+    }
+    if (!area->shared) {
         first = virtio_mem_guard_map_find_run(map, offset, first, end, &end);
     }
     qemu_madvise((uint8_t *)area->host + first, end - first,
@@ -87,12 +91,17 @@ static void guard_ring_take_back(VirtIOMEMGuardRing *ring,
 {
     const VirtIOMEMGuardPage page = slot->pages[i];
     const VirtIOMEMGuardArea *area = page.map->area;
+    const uint64_t size = virtio_mem_guard_map_page_size(page.map,
+                                                         page.offset);
 
     assert(i < slot->nb_pages);
     slot->nb_pages--;
     memmove(&slot->pages[i], &slot->pages[i + 1],
             (slot->nb_pages - i) * sizeof(slot->pages[0]));
-    if (area->discard(area->opaque, page.offset, area->page_size)) {
+    if (size != area->page_size) {
+        qemu_madvise((uint8_t *)area->host + page.offset, size,
+                     QEMU_MADV_DONTNEED);
+    } else if (area->discard(area->opaque, page.offset, size)) {
         warn_report_once("virtio-mem: the host did not take back unplugged"
                          " memory at offset 0x%" PRIx64, page.offset);
     }
@@ -188,63 +197,75 @@ VirtIOMEMGuardSlot *virtio_mem_guard_ring_find(VirtIOMEMGuardRing *ring,
 /* --- lending --- */
 
 /* Both are 0 or a negative errno. */
-static int guard_ring_zero(VirtIOMEMGuardRing *ring,
-                           const VirtIOMEMGuardArea *area, uint64_t offset)
+static int guard_ring_zero(VirtIOMEMGuardRing *ring, uint8_t *page,
+                           uint64_t size)
 {
     struct uffdio_zeropage arg = {
-        .range.start = (uintptr_t)area->host + offset,
-        .range.len = area->page_size,
+        .range.start = (uintptr_t)page,
+        .range.len = size,
     };
 
     return ioctl(ring->uffd, UFFDIO_ZEROPAGE, &arg) ? -errno : 0;
 }
 
 /* Memory that was never written costs nothing but page tables to read. */
-static int guard_ring_copy(VirtIOMEMGuardRing *ring,
-                           const VirtIOMEMGuardArea *area, uint64_t offset)
+static int guard_ring_copy(VirtIOMEMGuardRing *ring, uint8_t *page,
+                           uint64_t size)
 {
-    void *zeros = mmap(NULL, area->page_size, PROT_READ,
+    void *zeros = mmap(NULL, size, PROT_READ,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     struct uffdio_copy arg = {
-        .dst = (uintptr_t)area->host + offset,
+        .dst = (uintptr_t)page,
         .src = (uintptr_t)zeros,
-        .len = area->page_size,
+        .len = size,
     };
     int ret;
 
     if (zeros == MAP_FAILED) {
         return -errno;
     }
-    qemu_madvise(zeros, area->page_size, QEMU_MADV_HUGEPAGE);
+    qemu_madvise(zeros, size, QEMU_MADV_HUGEPAGE);
     ret = ioctl(ring->uffd, UFFDIO_COPY, &arg) ? -errno : 0;
-    munmap(zeros, area->page_size);
+    munmap(zeros, size);
     return ret;
 }
 
-static int guard_ring_provide(VirtIOMEMGuardRing *ring,
-                              const VirtIOMEMGuardArea *area, uint64_t offset)
+/* Whether this process has a page there; the kernel knows best. */
+static bool guard_ring_is_present(uint8_t *page)
+{
+    unsigned char present = 0;
+
+    return !mincore(page, qemu_real_host_page_size(), &present) && present & 1;
+}
+
+/*
+ * Some kernels (seen with Linux 6.18) say EEXIST where a huge page does not
+ * exist, but there is none left to be had.
+ */
+static int guard_ring_provide(VirtIOMEMGuardRing *ring, uint8_t *page,
+                              uint64_t size)
 {
     int ret;
 
     do {
-        ret = guard_ring_is_huge(area) ? guard_ring_copy(ring, area, offset)
-                                       : guard_ring_zero(ring, area, offset);
+        ret = guard_ring_is_huge(size) ? guard_ring_copy(ring, page, size)
+                                       : guard_ring_zero(ring, page, size);
     } while (ret == -EAGAIN || ret == -EINTR);
-    return ret;
+    return ret == -EEXIST && guard_ring_is_huge(size) &&
+           !guard_ring_is_present(page) ? -ENOMEM : ret;
 }
 
 /* One page back may be enough for the host; the oldest turn ends early. */
-static int guard_ring_provide_somehow(VirtIOMEMGuardRing *ring,
-                                      const VirtIOMEMGuardArea *area,
-                                      uint64_t offset)
+static int guard_ring_provide_somehow(VirtIOMEMGuardRing *ring, uint8_t *page,
+                                      uint64_t size)
 {
     unsigned int i;
-    int ret = guard_ring_provide(ring, area, offset);
+    int ret = guard_ring_provide(ring, page, size);
 
     for (i = 0; ret && ret != -EEXIST && i < ring->nb_slots; i++) {
         if (ring->slots[i].nb_pages) {
             guard_ring_empty_slot(ring, &ring->slots[i]);
-            ret = guard_ring_provide(ring, area, offset);
+            ret = guard_ring_provide(ring, page, size);
         }
     }
     return ret;
@@ -256,7 +277,9 @@ int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
                                uint32_t thread, int64_t now)
 {
     const VirtIOMEMGuardArea *area = map->area;
-    const uint64_t page = QEMU_ALIGN_DOWN(offset, area->page_size);
+    const uint64_t page_size = virtio_mem_guard_map_page_size(map, offset);
+    const uint64_t page = QEMU_ALIGN_DOWN(offset, page_size);
+    uint8_t *host = (uint8_t *)area->host + page;
     int ret;
 
     assert(slot >= ring->slots && slot < ring->slots + ring->nb_slots);
@@ -272,12 +295,12 @@ int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
         slot->turn_end = now + ring->turn;
     }
 
-    ret = guard_ring_provide_somehow(ring, area, page);
+    ret = guard_ring_provide_somehow(ring, host, page_size);
     if (!ret) {
         slot->pages[slot->nb_pages++] = (VirtIOMEMGuardPage) { map, page };
     } else if (ret == -EEXIST) {
         /* A page that came from elsewhere leaves it to us to wake. */
-        uffd_wakeup(ring->uffd, (uint8_t *)area->host + page, area->page_size);
+        uffd_wakeup(ring->uffd, host, page_size);
         ret = 0;
     }
     return ret;

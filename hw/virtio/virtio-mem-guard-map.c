@@ -23,6 +23,16 @@ bool virtio_mem_guard_map_is_guarded(const VirtIOMEMGuardMap *map,
     return test_bit(block, map->guarded);
 }
 
+uint64_t virtio_mem_guard_map_page_size(const VirtIOMEMGuardMap *map,
+                                        uint64_t offset)
+{
+    const uint64_t block = offset / map->area->block_size;
+
+    assert(block < map->nb_blocks);
+    return map->substituted && test_bit(block, map->substituted)
+           ? qemu_real_host_page_size() : map->area->page_size;
+}
+
 uint64_t virtio_mem_guard_map_find_run(const VirtIOMEMGuardMap *map,
                                        uint64_t offset, uint64_t min,
                                        uint64_t max, uint64_t *end)
@@ -304,6 +314,15 @@ bool virtio_mem_guard_map_check(const VirtIOMEMGuardMap *map)
 {
     uint64_t first, end = 0;
 
+    if (map->substituted) {
+        g_autofree unsigned long *wrong = bitmap_new(map->nb_blocks);
+
+        bitmap_andnot(wrong, map->substituted, map->guarded, map->nb_blocks);
+        if (!bitmap_empty(map->active ? wrong : map->substituted,
+                          map->nb_blocks)) {
+            return false;
+        }
+    }
     if (!map->cut) {
         return map->nb_borders ==
                (map->active ? guard_map_count_borders(map, 0, map->nb_blocks)
@@ -362,6 +381,9 @@ void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd,
     if (!guard_map_let_merge(area)) {
         map->cut = bitmap_new(map->nb_blocks);
     }
+    if (area->map && area->page_size > qemu_real_host_page_size()) {
+        map->substituted = bitmap_new(map->nb_blocks);
+    }
 }
 
 void virtio_mem_guard_map_cleanup(VirtIOMEMGuardMap *map)
@@ -369,4 +391,5 @@ void virtio_mem_guard_map_cleanup(VirtIOMEMGuardMap *map)
     assert(!map->active);
     g_free(map->guarded);
     g_free(map->cut);
+    g_free(map->substituted);
 }

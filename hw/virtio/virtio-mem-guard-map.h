@@ -27,6 +27,7 @@ typedef struct VirtIOMEMGuardMap {
     bool active;                /* written under the lock, read without */
     unsigned long *guarded;
     unsigned long *cut;         /* at the start of a block; NULL: all merge */
+    unsigned long *substituted; /* NULL: none can be; or subset of guarded */
     uint64_t nb_borders;        /* the area's mappings beyond the first one */
 } VirtIOMEMGuardMap;
 
@@ -58,6 +59,10 @@ int virtio_mem_guard_map_resume(VirtIOMEMGuardMap *map);
 bool virtio_mem_guard_map_is_active(const VirtIOMEMGuardMap *map);
 bool virtio_mem_guard_map_is_guarded(const VirtIOMEMGuardMap *map,
                                      uint64_t block);
+
+/* The pages that can be lent around @offset: those of what is mapped there. */
+uint64_t virtio_mem_guard_map_page_size(const VirtIOMEMGuardMap *map,
+                                        uint64_t offset);
 
 /*
  * The guarded bytes around @offset, which is guarded, between @min and @max:

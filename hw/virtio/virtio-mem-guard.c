@@ -7,9 +7,11 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "qemu/userfaultfd.h"
 #include "qapi/error.h"
 #include "virtio-mem-guard-faults.h"
+#include "virtio-mem-guard-substitute.h"
 
 VirtIOMEMGuardShared virtio_mem_guard_shared;
 static VirtIOMEMGuardShared *const guard_shared = &virtio_mem_guard_shared;
@@ -50,14 +52,22 @@ static bool guard_may_cost(VirtIOMEMGuard *guard, int64_t cost)
 static void guard_take_back(VirtIOMEMGuard *guard, uint64_t offset,
                             uint64_t size)
 {
-    virtio_mem_guard_ring_take_back(&virtio_mem_guard_desk(&guard->area)->ring,
-                                    &guard->map, offset, size);
+    int i;
+
+    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        virtio_mem_guard_ring_take_back(&guard_shared->desks[i].ring,
+                                        &guard->map, offset, size);
+    }
 }
 
 static void guard_pause(VirtIOMEMGuard *guard)
 {
     guard_take_back(guard, 0, guard->area.size);
     virtio_mem_guard_map_pause(&guard->map);
+    if (virtio_mem_guard_restore(&guard->map, 0, guard->area.size)) {
+        error_report("virtio-mem: the host does not map huge pages again");
+        abort();
+    }
 }
 
 /* The kernel does not let us do as we must: pause, and tell. */
@@ -83,6 +93,10 @@ static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
     }
     if (!protect) {
         guard_take_back(guard, offset, size);
+        ret = virtio_mem_guard_restore(&guard->map, offset, size);
+        if (ret) {
+            return ret;
+        }
     }
     ret = virtio_mem_guard_map_set(&guard->map, first, nb_blocks, protect);
     if (ret && was_active && !virtio_mem_guard_map_is_active(&guard->map)) {
@@ -205,12 +219,14 @@ void virtio_mem_guard_query_mappings(VirtIOMEMGuardMappings *mappings)
 
 bool virtio_mem_guard_check(VirtIOMEMGuard *guard)
 {
-    const VirtIOMEMGuardDesk *desk = virtio_mem_guard_desk(&guard->area);
     bool ok;
+    int i;
 
     virtio_mem_guard_lock();
-    ok = virtio_mem_guard_map_check(&guard->map) &&
-         virtio_mem_guard_ring_check(&desk->ring);
+    ok = virtio_mem_guard_map_check(&guard->map);
+    for (i = 0; ok && i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        ok = virtio_mem_guard_ring_check(&guard_shared->desks[i].ring);
+    }
     virtio_mem_guard_unlock();
     return ok;
 }

@@ -238,6 +238,13 @@ static int virtio_mem_protect_discard(void *opaque, uint64_t offset,
     return virtio_mem_backing_discard(vmem->memdev, offset, size);
 }
 
+static int virtio_mem_protect_map(void *opaque, uint64_t offset, uint64_t size)
+{
+    VirtIOMEM *vmem = opaque;
+
+    return virtio_mem_backing_map(vmem->memdev, offset, size);
+}
+
 /* --- life --- */
 
 static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool aside,
@@ -250,6 +257,8 @@ static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool aside,
         .block_size = vmem->block_size,
         .shared = qemu_ram_is_shared(vmem->memdev->mr.ram_block),
         .discard = virtio_mem_protect_discard,
+        .map = virtio_mem_backing_can_map(vmem->memdev) ?
+               virtio_mem_protect_map : NULL,
         .notify = virtio_mem_protect_notify,
         .opaque = vmem,
     };

@@ -8,6 +8,7 @@
 #include "qemu/cutils.h"
 #include <pwd.h>
 #include "virtio-mem-host-memory.h"
+#include "virtio-mem-chains.h"
 #include "virtio-mem-huge-pages.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
@@ -99,6 +100,44 @@ static void test_gain_hugetlb(VirtioMemGuest *unused)
         check_gain(&opts, 16 * 2 * MiB + 64 * KiB);
         virtio_mem_huge_done();
     }
+}
+
+/*
+ * With no huge page to lend, QEMU's own access to unplugged memory, with the
+ * BQL held, ends all the same.  With a page again, a block is as it should be.
+ */
+static void test_empty_pool(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=1G,hugetlb=on,"
+                  "hugetlbsize=2M,reserve=off",
+        .device = "protect-unplugged=on",
+    };
+    VirtioMemRingAreas home;
+    VirtioMemGuest *vm;
+    uint64_t gpa;
+
+    if (!virtio_mem_huge_make_free(0)) {
+        return;
+    }
+    vm = virtio_mem_guest_start(&opts);
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    gpa = virtio_mem_block_gpa(vm, 5);
+    home = virtio_mem_drive_ring_at(vm, (VirtioMemRingAreas) {
+        gpa, gpa + 64 * KiB, gpa + 128 * KiB });
+    virtio_mem_kick_force(vm);
+    virtio_mem_settle(vm);
+    virtio_mem_leave_ring(vm, home);
+    virtio_mem_fill(vm, gpa - 4 * KiB, 0x55, 8 * KiB);
+    g_assert_cmpint(virtio_mem_huge_read("free_hugepages"), ==, 0);
+    g_assert_true(virtio_mem_is_protected(vm));
+
+    g_assert_true(virtio_mem_huge_make_free(1));
+    virtio_mem_restart_driver(vm);
+    vm_assert_plug(vm, 5, 1, ACK);
+    g_assert_true(virtio_mem_is_filled(vm, gpa, 0, VM_BLOCK));
+    virtio_mem_guest_stop(vm);
+    virtio_mem_huge_done();
 }
 
 /* With the guard off, the same costs what it touches: the bounds can fail. */
@@ -418,6 +457,8 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/hostile-writer-gains-few-huge-pages", test_gain_hugetlb,
       .once = true, .no_guest = true, .guard = true },
+    { "T227", "guard/needs-no-huge-page", test_empty_pool, .once = true,
+      .no_guest = true, .guard = true },
     { "T227", "guard/off-costs-what-is-touched", test_gain_without_guard,
       &off, .once = true },
     { "T224 T226", "guard/access-is-absorbed", test_absorbed, &on,

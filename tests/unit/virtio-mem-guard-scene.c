@@ -117,6 +117,16 @@ int guard_scene_discard(void *opaque, uint64_t offset, uint64_t size)
     return 0;
 }
 
+static int guard_scene_map_again(void *opaque, uint64_t offset, uint64_t size)
+{
+    GuardScene *scene = opaque;
+    const int shared = scene->kind->shared ? MAP_SHARED : MAP_PRIVATE;
+
+    return mmap(scene->host + offset, size, PROT_READ | PROT_WRITE,
+                MAP_FIXED | MAP_NORESERVE | shared, scene->fd, offset) ==
+           MAP_FAILED ? -errno : 0;
+}
+
 static void guard_scene_notify(void *opaque)
 {
     GuardScene *scene = opaque;
@@ -138,6 +148,11 @@ static uint64_t guard_pool_read(const char *dir, const char *name)
         qemu_strtou64(g_strchomp(content), NULL, 10, &value);
     }
     return value;
+}
+
+uint64_t guard_scene_free_pages(const GuardScene *scene)
+{
+    return guard_pool_read(scene->pool, "free_hugepages");
 }
 
 static void guard_host_write(const char *path, uint64_t value)
@@ -243,6 +258,7 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
         .block_size = kind->block_size,
         .shared = kind->shared,
         .discard = guard_scene_discard,
+        .map = kind->memfd_flags ? guard_scene_map_again : NULL,
         .notify = guard_scene_notify,
         .opaque = scene,
     };

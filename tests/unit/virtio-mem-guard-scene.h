@@ -71,6 +71,9 @@ uint64_t proc_self_bytes(const char *file, const char *key);
 /* Mappings of this process. */
 uint64_t proc_self_mappings(void);
 
+/* Huge pages of the scene's kind that the host has left. */
+uint64_t guard_scene_free_pages(const GuardScene *scene);
+
 /* Numbers for long runs: @quick, or @slow with -m slow. */
 uint64_t guard_scale(uint64_t quick, uint64_t slow);
 

@@ -1,0 +1,40 @@
+/*
+ * Ordinary memory that stands in for huge pages that the host lacks.
+ *
+ * A guard lends huge pages where the memory behind an area has huge pages.
+ * When the host has none left, the thread that waits may be QEMU's main loop,
+ * or any other that must not wait for ever.  So a run of blocks that are out
+ * of reach gets anonymous memory instead, watched in the same way, of which
+ * ordinary pages can be lent.  Before a block of it comes within reach, it gets
+ * the memory of its area back.
+ *
+ * The run was mappings of its own already: the process has no more of them.
+ *
+ * No lock: that of the guard.  Sizes and offsets are in bytes, from the start
+ * of the area.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_GUARD_SUBSTITUTE_H
+#define HW_VIRTIO_MEM_GUARD_SUBSTITUTE_H
+
+#include "virtio-mem-guard-map.h"
+
+/*
+ * Substitute all of the run of guarded blocks around @offset; nothing may be
+ * lent there.  Each thread that waits there retries.  Returns 0, with the run
+ * in @start and @end; or a negative errno, and nothing changed.
+ */
+int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
+                                uint64_t *start, uint64_t *end);
+
+/*
+ * Give these bytes, of which nothing may be lent, their area's memory, where
+ * they do not have it.  They are not watched then.  Returns 0; or a negative
+ * errno, and a part may have it.
+ */
+int virtio_mem_guard_restore(VirtIOMEMGuardMap *map, uint64_t offset,
+                             uint64_t size);
+
+#endif

@@ -1,0 +1,224 @@
+/*
+ * virtio-mem's guard on a host that has no huge page left to lend.
+ *
+ * No access may wait for ever: it may be that of QEMU's main loop.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/units.h"
+#include "virtio-mem-guard-scene.h"
+#include <sys/mman.h>
+
+#define BLOCK (2 * MiB)
+#define NB_BLOCKS 512
+#define ROGUE 0xbadbadbadbadbadULL
+
+static uint64_t *word_at(GuardScene *scene, uint64_t offset)
+{
+    return (uint64_t *)(scene->host + offset);
+}
+
+/* Plug and use blocks from the start on until the pool is empty: how many. */
+static uint64_t use_up_pool(GuardScene *scene)
+{
+    uint64_t nb = 0;
+
+    while (guard_scene_free_pages(scene)) {
+        guard_scene_plug(scene, nb, 1);
+        qatomic_set(word_at(scene, nb * BLOCK), nb + 1);
+        nb++;
+    }
+    g_assert_cmpuint(nb, >, 4);
+    g_assert_cmpuint(nb, <, NB_BLOCKS / 2);
+    return nb;
+}
+
+static void assert_untouched(GuardScene *scene, uint64_t first, uint64_t end)
+{
+    for (; first < end; first++) {
+        g_assert_cmphex(qatomic_read(word_at(scene, first * BLOCK)), ==,
+                        first + 1);
+    }
+}
+
+static GuardScene *scene_new(const void *kind)
+{
+    return guard_scene_new(kind, NB_BLOCKS * BLOCK);
+}
+
+static void test_accesses_end(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    uint64_t nb, mappings, memory, offset;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    mappings = proc_self_mappings();
+    memory = proc_self_bytes("status", "VmRSS:");
+    for (offset = nb * BLOCK; offset < NB_BLOCKS * BLOCK; offset += 64 * KiB) {
+        qatomic_set(word_at(scene, offset), ROGUE);
+        g_assert_cmphex(qatomic_read(word_at(scene, offset + 8)), ==, 0);
+    }
+    /* Also those that need two pages at a time. */
+    for (offset = (nb + 1) * BLOCK; offset < NB_BLOCKS * BLOCK;
+         offset += BLOCK) {
+        uint64_t word = ROGUE;
+
+        memcpy(scene->host + offset - 4, &word, sizeof(word));
+    }
+    g_assert_cmpuint(guard_scene_count(scene), >, NB_BLOCKS);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    g_assert_cmpuint(proc_self_mappings(), <=, mappings);
+    g_assert_cmpuint(proc_self_bytes("status", "VmRSS:"), <=, memory + 2 * MiB);
+    assert_untouched(scene, 0, nb);
+    guard_scene_free(scene);
+}
+
+/* A block that is plugged has huge pages again, and nothing of the rogue's. */
+static void test_plugged_is_huge_again(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    uint64_t nb;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    qatomic_set(word_at(scene, (nb + 4) * BLOCK), ROGUE);
+    qatomic_set(word_at(scene, (nb + 5) * BLOCK + 64), ROGUE);
+
+    guard_scene_unplug(scene, 0, 1);
+    g_assert_cmpuint(guard_scene_free_pages(scene), ==, 1);
+    guard_scene_plug(scene, nb + 4, 1);
+    g_assert_cmphex(qatomic_read(word_at(scene, (nb + 4) * BLOCK)), ==, 0);
+    g_assert_cmpuint(guard_scene_free_pages(scene), ==, 0);
+    qatomic_set(word_at(scene, (nb + 4) * BLOCK), nb + 5);
+
+    qatomic_set(word_at(scene, (nb + 3) * BLOCK), ROGUE);
+    qatomic_set(word_at(scene, (nb + 5) * BLOCK), ROGUE);
+    qatomic_set(word_at(scene, 0), ROGUE);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    assert_untouched(scene, 1, nb);
+    assert_untouched(scene, nb + 4, nb + 5);
+
+    /* All at once, whatever is mapped where. */
+    guard_scene_unplug(scene, 0, NB_BLOCKS);
+    qatomic_set(word_at(scene, (nb + 4) * BLOCK), ROGUE);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    guard_scene_free(scene);
+}
+
+/* While the guard pauses, all of the area is the memory behind it. */
+static void test_pause_restores(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    uint64_t nb;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    qatomic_set(word_at(scene, (nb + 4) * BLOCK), ROGUE);
+    virtio_mem_guard_pause(scene->guard);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    guard_scene_unplug(scene, 0, 1);
+    g_assert_cmphex(qatomic_read(word_at(scene, (nb + 4) * BLOCK)), ==, 0);
+    g_assert_cmpuint(guard_scene_free_pages(scene), ==, 0);
+
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    qatomic_set(word_at(scene, (nb + 5) * BLOCK), ROGUE);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    assert_untouched(scene, 1, nb);
+    guard_scene_free(scene);
+}
+
+typedef struct Rogues {
+    GuardScene *scene;
+    uint64_t first;
+    int stop;                   /* atomic */
+} Rogues;
+
+static void *rogue_thread(void *opaque)
+{
+    Rogues *rogues = opaque;
+    GRand *rand = g_rand_new_with_seed(1);
+
+    while (!qatomic_read(&rogues->stop)) {
+        const uint64_t page = g_rand_int_range(rand, 0, NB_BLOCKS / 2 * 512);
+
+        qatomic_set(word_at(rogues->scene, rogues->first + page * 4096), ROGUE);
+    }
+    g_rand_free(rand);
+    return NULL;
+}
+
+/* Blocks come and go at one end while threads use what is out of reach. */
+static void test_rogue_threads(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    const uint64_t nb_moves = guard_scale(200, 20000);
+    Rogues rogues = { .scene = scene, .first = NB_BLOCKS / 2 * BLOCK };
+    GThread *threads[4];
+    uint64_t nb, i;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    /* Or a rogue could be lent the page that comes with the first move. */
+    qatomic_set(word_at(scene, rogues.first), ROGUE);
+    for (i = 0; i < ARRAY_SIZE(threads); i++) {
+        threads[i] = g_thread_new("rogue", rogue_thread, &rogues);
+    }
+    /* The window of plugged blocks moves up by one: a page goes, one comes. */
+    for (i = 0; i < nb_moves; i++) {
+        const uint64_t low = i % (NB_BLOCKS / 2 - nb);
+
+        if (!low && i) {
+            guard_scene_unplug(scene, NB_BLOCKS / 2 - nb, nb);
+            guard_scene_plug(scene, 0, nb);
+        }
+        guard_scene_unplug(scene, low, 1);
+        guard_scene_plug(scene, low + nb, 1);
+        qatomic_set(word_at(scene, (low + nb) * BLOCK), i);
+        g_assert_true(virtio_mem_guard_check(scene->guard));
+        g_assert_cmphex(qatomic_read(word_at(scene, (low + nb) * BLOCK)), ==,
+                        i);
+    }
+    qatomic_set(&rogues.stop, 1);
+    for (i = 0; i < ARRAY_SIZE(threads); i++) {
+        g_thread_join(threads[i]);
+    }
+    guard_scene_free(scene);
+}
+
+static void add_for_huge_kinds(const char *claim, void (*test)(const void *))
+{
+    size_t i;
+
+    for (i = 0; i < nb_guard_kinds; i++) {
+        if (guard_kinds[i].page_size == BLOCK) {
+            g_autofree char *path = g_strdup_printf(
+                "/virtio-mem/guard-pool/%s/%s", claim, guard_kinds[i].name);
+
+            g_test_add_data_func(path, &guard_kinds[i], test);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    add_for_huge_kinds("accesses-end", test_accesses_end);
+    add_for_huge_kinds("plugged-is-huge-again", test_plugged_is_huge_again);
+    add_for_huge_kinds("pause-restores", test_pause_restores);
+    add_for_huge_kinds("rogue-threads", test_rogue_threads);
+
+    return g_test_run();
+}
