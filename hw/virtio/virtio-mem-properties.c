@@ -16,96 +16,96 @@
 #include "virtio-mem-region.h"
 #include "virtio-mem-status.h"
 
-static void virtio_mem_get_size(Object *obj, Visitor *v, const char *name,
-                                void *opaque, Error **errp)
-{
-    const VirtIOMEM *vmem = VIRTIO_MEM(obj);
-    uint64_t value = vmem->blocks ? virtio_mem_plugged_size(vmem) : 0;
+/* --- sizes, which are no plain members: what they are, and their change --- */
 
-    visit_type_size(v, name, &value, errp);
+typedef struct PropertiesSize {
+    const char *name;
+    uint64_t (*read)(const VirtIOMEM *vmem);
+    void (*write)(VirtIOMEM *vmem, const char *name, uint64_t value,
+                  Error **errp);
+} PropertiesSize;
+
+static uint64_t properties_read_size(const VirtIOMEM *vmem)
+{
+    return vmem->blocks ? virtio_mem_plugged_size(vmem) : 0;
 }
 
-static void virtio_mem_get_block_size(Object *obj, Visitor *v,
-                                      const char *name, void *opaque,
-                                      Error **errp)
+static uint64_t properties_read_block_size(const VirtIOMEM *vmem)
 {
-    const VirtIOMEM *vmem = VIRTIO_MEM(obj);
-    uint64_t value = vmem->block_size ?:
-                     virtio_mem_backing_default_block_size(vmem->memdev);
-
-    visit_type_size(v, name, &value, errp);
+    return vmem->block_size ?:
+           virtio_mem_backing_default_block_size(vmem->memdev);
 }
 
-static void virtio_mem_set_block_size(Object *obj, Visitor *v,
-                                      const char *name, void *opaque,
-                                      Error **errp)
+static void properties_write_block_size(VirtIOMEM *vmem, const char *name,
+                                        uint64_t value, Error **errp)
 {
-    VirtIOMEM *vmem = VIRTIO_MEM(obj);
-    uint64_t value;
-
-    if (DEVICE(obj)->realized) {
+    if (DEVICE(vmem)->realized) {
         error_setg(errp, "'%s' cannot be changed", name);
-        return;
-    }
-    if (!visit_type_size(v, name, &value, errp)) {
-        return;
-    }
-    if (value < VIRTIO_MEM_MIN_BLOCK_SIZE) {
+    } else if (value < VIRTIO_MEM_MIN_BLOCK_SIZE) {
         error_setg(errp, "'%s' property has to be at least 0x%" PRIx64
                    ", 0x%" PRIx64 " is not", name,
                    (uint64_t)VIRTIO_MEM_MIN_BLOCK_SIZE, value);
-        return;
-    }
-    if (!is_power_of_2(value)) {
+    } else if (!is_power_of_2(value)) {
         error_setg(errp, "'%s' property has to be a power of two, 0x%" PRIx64
                    " is not", name, value);
-        return;
+    } else {
+        vmem->block_size = value;
     }
-    vmem->block_size = value;
 }
 
-static void virtio_mem_get_requested_size(Object *obj, Visitor *v,
-                                          const char *name, void *opaque,
-                                          Error **errp)
+static uint64_t properties_read_requested_size(const VirtIOMEM *vmem)
 {
-    uint64_t value = VIRTIO_MEM(obj)->requested_size;
-
-    visit_type_size(v, name, &value, errp);
+    return vmem->requested_size;
 }
 
 /*
- * The device agreed to be unplugged because its requested size is 0: a guest
- * that saw another one could plug memory before it handles the unplug.
+ * A device that is going away agreed to be unplugged because its requested size
+ * is 0: a guest that saw another one could plug memory before it handles the
+ * unplug.
  */
-static bool virtio_mem_is_going_away(VirtIOMEM *vmem)
+static void properties_write_requested_size(VirtIOMEM *vmem, const char *name,
+                                            uint64_t value, Error **errp)
 {
-    return virtio_mem_proxy(vmem)->pending_deleted_event;
-}
-
-static void virtio_mem_set_requested_size(Object *obj, Visitor *v,
-                                          const char *name, void *opaque,
-                                          Error **errp)
-{
-    VirtIOMEM *vmem = VIRTIO_MEM(obj);
-    uint64_t value;
-
-    if (!visit_type_size(v, name, &value, errp)) {
-        return;
-    }
-    if (!DEVICE(obj)->realized) {
+    if (!DEVICE(vmem)->realized) {
         vmem->requested_size = value;
-        return;
-    }
-    if (virtio_mem_is_going_away(vmem)) {
+    } else if (virtio_mem_proxy(vmem)->pending_deleted_event) {
         error_setg(errp, "'%s' cannot be changed if the device is in the"
                    " process of unplug", name);
-        return;
-    }
-    if (virtio_mem_check_requested_size(vmem, value, errp)) {
+    } else if (virtio_mem_check_requested_size(vmem, value, errp)) {
         virtio_mem_change_requested_size(vmem, value);
         virtio_mem_status_restart(vmem);
     }
 }
+
+static const PropertiesSize properties_sizes[] = {
+    { VIRTIO_MEM_BLOCK_SIZE_PROP, properties_read_block_size,
+      properties_write_block_size },
+    { VIRTIO_MEM_REQUESTED_SIZE_PROP, properties_read_requested_size,
+      properties_write_requested_size },
+    { VIRTIO_MEM_SIZE_PROP, properties_read_size },
+};
+
+static void properties_get(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    const PropertiesSize *size = opaque;
+    uint64_t value = size->read(VIRTIO_MEM(obj));
+
+    visit_type_size(v, name, &value, errp);
+}
+
+static void properties_set(Object *obj, Visitor *v, const char *name,
+                           void *opaque, Error **errp)
+{
+    const PropertiesSize *size = opaque;
+    uint64_t value;
+
+    if (visit_type_size(v, name, &value, errp)) {
+        size->write(VIRTIO_MEM(obj), name, value, errp);
+    }
+}
+
+/* --- the others --- */
 
 static const Property virtio_mem_properties[] = {
     DEFINE_PROP_LINK(VIRTIO_MEM_MEMDEV_PROP, VirtIOMEM, memdev,
@@ -141,17 +141,16 @@ void virtio_mem_properties_class_init(ObjectClass *klass)
 
 void virtio_mem_properties_instance_init(VirtIOMEM *vmem)
 {
-    Object *obj = OBJECT(vmem);
+    size_t i;
 
     /* Also where that is no property. */
     vmem->unplugged_inaccessible = ON_OFF_AUTO_ON;
 
-    object_property_add(obj, VIRTIO_MEM_BLOCK_SIZE_PROP, "size",
-                        virtio_mem_get_block_size,
-                        virtio_mem_set_block_size, NULL, NULL);
-    object_property_add(obj, VIRTIO_MEM_REQUESTED_SIZE_PROP, "size",
-                        virtio_mem_get_requested_size,
-                        virtio_mem_set_requested_size, NULL, NULL);
-    object_property_add(obj, VIRTIO_MEM_SIZE_PROP, "size",
-                        virtio_mem_get_size, NULL, NULL, NULL);
+    for (i = 0; i < ARRAY_SIZE(properties_sizes); i++) {
+        const PropertiesSize *size = &properties_sizes[i];
+
+        object_property_add(OBJECT(vmem), size->name, "size", properties_get,
+                            size->write ? properties_set : NULL, NULL,
+                            (void *)size);
+    }
 }

@@ -22,32 +22,32 @@
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
 
-#define TYPE_VIRTIO_MEM_SYSTEM_RESET "virtio-mem-system-reset"
-OBJECT_DECLARE_SIMPLE_TYPE(VirtIOMEMSystemReset, VIRTIO_MEM_SYSTEM_RESET)
+#define TYPE_VIRTIO_MEM_RESETTER "virtio-mem-resetter"
+OBJECT_DECLARE_SIMPLE_TYPE(VirtIOMEMResetter, VIRTIO_MEM_RESETTER)
 
-struct VirtIOMEMSystemReset {
+struct VirtIOMEMResetter {
     Object parent_obj;
 
     ResettableState reset_state;
     VirtIOMEM *vmem;            /* outlives us: no reference */
 };
 
-OBJECT_DEFINE_SIMPLE_TYPE_WITH_INTERFACES(VirtIOMEMSystemReset,
-                                          virtio_mem_system_reset,
-                                          VIRTIO_MEM_SYSTEM_RESET, OBJECT,
+OBJECT_DEFINE_SIMPLE_TYPE_WITH_INTERFACES(VirtIOMEMResetter,
+                                          virtio_mem_resetter,
+                                          VIRTIO_MEM_RESETTER, OBJECT,
                                           { TYPE_RESETTABLE_INTERFACE }, { })
 
-static void virtio_mem_system_reset_init(Object *obj)
+static void virtio_mem_resetter_init(Object *obj)
 {
 }
 
-static void virtio_mem_system_reset_finalize(Object *obj)
+static void virtio_mem_resetter_finalize(Object *obj)
 {
 }
 
-static ResettableState *virtio_mem_system_reset_get_state(Object *obj)
+static ResettableState *virtio_mem_resetter_get_state(Object *obj)
 {
-    return &VIRTIO_MEM_SYSTEM_RESET(obj)->reset_state;
+    return &VIRTIO_MEM_RESETTER(obj)->reset_state;
 }
 
 /*
@@ -68,9 +68,9 @@ static bool system_reset_may_discard(const VirtIOMEM *vmem)
  * SHOULD unplug all blocks (spec: Device Operation), but may keep them if it
  * cannot: the driver that finds them plugged will ask to unplug all.
  */
-static void virtio_mem_system_reset_hold(Object *obj, ResetType type)
+static void virtio_mem_resetter_hold(Object *obj, ResetType type)
 {
-    VirtIOMEM *vmem = VIRTIO_MEM_SYSTEM_RESET(obj)->vmem;
+    VirtIOMEM *vmem = VIRTIO_MEM_RESETTER(obj)->vmem;
 
     /* Memory is there to survive suspend-to-RAM. */
     if (type == RESET_TYPE_WAKEUP) {
@@ -89,19 +89,19 @@ static void virtio_mem_system_reset_hold(Object *obj, ResetType type)
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
 }
 
-static void virtio_mem_system_reset_class_init(ObjectClass *klass, void *data)
+static void virtio_mem_resetter_class_init(ObjectClass *klass, void *data)
 {
     ResettableClass *rc = RESETTABLE_CLASS(klass);
 
-    rc->get_state = virtio_mem_system_reset_get_state;
-    rc->phases.hold = virtio_mem_system_reset_hold;
+    rc->get_state = virtio_mem_resetter_get_state;
+    rc->phases.hold = virtio_mem_resetter_hold;
 }
 
 void virtio_mem_system_reset_realize(VirtIOMEM *vmem)
 {
-    Object *obj = object_new(TYPE_VIRTIO_MEM_SYSTEM_RESET);
+    Object *obj = object_new(TYPE_VIRTIO_MEM_RESETTER);
 
-    vmem->system_reset = VIRTIO_MEM_SYSTEM_RESET(obj);
+    vmem->system_reset = VIRTIO_MEM_RESETTER(obj);
     vmem->system_reset->vmem = vmem;
     qemu_register_resettable(obj);
 }

@@ -50,7 +50,7 @@ OBJECT_DECLARE_TYPE(VirtIOMEM, VirtIOMEMClass, VIRTIO_MEM)
 typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
 typedef struct VirtIOMEMWake VirtIOMEMWake;
 typedef struct VirtIOMEMProtection VirtIOMEMProtection;
-typedef struct VirtIOMEMSystemReset VirtIOMEMSystemReset;
+typedef struct VirtIOMEMResetter VirtIOMEMResetter;
 typedef struct VirtIOMEMMigration VirtIOMEMMigration;
 typedef struct VirtIOMEMQueue VirtIOMEMQueue;
 
@@ -103,7 +103,7 @@ struct VirtIOMEM {
     struct VirtIOMEMWake *wake;
     struct VirtIOMEMStatus *status;
     struct VirtIOMEMMigration *migration;
-    struct VirtIOMEMSystemReset *system_reset;
+    struct VirtIOMEMResetter *system_reset;
     QLIST_HEAD(, RamDiscardListener) listeners;
     NotifierList size_change_notifiers;
     bool populate_failed;
