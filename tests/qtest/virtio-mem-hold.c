@@ -23,6 +23,7 @@
 
 static int hold_listener = -1;
 static char *hold_path;
+static char *hold_no_threads;
 static char *hold_log;
 
 /* The thread that waits for a drain. */
@@ -49,12 +50,14 @@ hold_start(const VirtioMemOptions *given,
     g_assert_true(g_file_test(library, G_FILE_TEST_EXISTS));
     if (!hold_path) {
         hold_path = virtio_mem_temp_path("hold.sock");
+        hold_no_threads = virtio_mem_temp_path("no-threads");
         hold_log = virtio_mem_temp_path("drain.log");
     }
     unlink(hold_log);
     /* For QEMU alone, and not for the shell that starts it. */
-    slow = g_strdup_printf("env LD_PRELOAD=%s " VM_HOLD_SOCKET "=%s %s",
-                           library, hold_path, usual);
+    slow = g_strdup_printf("env LD_PRELOAD=%s " VM_HOLD_SOCKET "=%s "
+                           VM_HOLD_NO_THREADS "=%s %s",
+                           library, hold_path, hold_no_threads, usual);
     args = g_strdup_printf("%s -trace " DRAIN_EVENT " -trace " WORK_EVENT
                            " -D %s", opts.args ?: "", hold_log);
     opts.args = args;
@@ -96,6 +99,17 @@ void virtio_mem_hold_end(void)
     unlink(hold_path);
     close(hold_listener);
     hold_listener = -1;
+}
+
+void virtio_mem_hold_allow_threads(bool allow)
+{
+    if (allow) {
+        unlink(hold_no_threads);
+    } else {
+        bool is_written = g_file_set_contents(hold_no_threads, "", 0, NULL);
+
+        g_assert_true(is_written);
+    }
 }
 
 /* False if no host call asks within @timeout_ms. */

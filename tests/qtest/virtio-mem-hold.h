@@ -16,8 +16,9 @@
 
 /* --- between the two sides --- */
 
-/* Environment: where to ask. */
+/* Environment: where to ask, and the file with which no thread can start. */
 #define VM_HOLD_SOCKET "VIRTIO_MEM_HOLD_SOCKET"
+#define VM_HOLD_NO_THREADS "VIRTIO_MEM_HOLD_NO_THREADS"
 
 typedef enum VirtioMemHostCall {
     VM_HOST_POPULATE,
@@ -62,6 +63,9 @@ VirtioMemGuest *virtio_mem_hold_target(const VirtioMemOptions *opts);
  */
 void virtio_mem_hold_begin(void);
 void virtio_mem_hold_end(void);
+
+/* Whether QEMU can start threads, as it can at first. */
+void virtio_mem_hold_allow_threads(bool allow);
 
 /* The next call that waits, which comes within a minute or the test fails. */
 VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected);

@@ -254,6 +254,51 @@ static void test_incoming(VirtioMemGuest *unused)
     virtio_mem_guest_stop(from);
 }
 
+/* --- when the host has no thread to spare --- */
+
+/* GLib names the threads of its pools so. */
+static bool inflight_has_worker(VirtioMemGuest *vm)
+{
+    g_autofree char *tasks = g_strdup_printf("/proc/%d/task",
+                                             (int)qtest_pid(vm->qts));
+    g_autoptr(GDir) dir = g_dir_open(tasks, 0, NULL);
+    const char *task;
+
+    g_assert_nonnull(dir);
+    while ((task = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(tasks, task, "comm", NULL);
+        g_autofree char *name = NULL;
+
+        if (g_file_get_contents(path, &name, NULL, NULL) &&
+            g_str_has_prefix(name, "pool-")) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The call of a thread would be held: the answer shows that there was none. */
+static void test_no_threads(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&(VirtioMemOptions) {
+        .device = "prealloc=on,prealloc-threads=4",
+    });
+
+    /* The reset at start needed one, which ends when it is idle for long. */
+    vm_wait_until(!inflight_has_worker(vm));
+    virtio_mem_set_requested(vm, VM_FLIGHT_BLOCKS * vm->block_size);
+    virtio_mem_hold_begin();
+    virtio_mem_hold_allow_threads(false);
+    vm_assert_plug(vm, 0, VM_FLIGHT_BLOCKS, ACK);
+    vm_assert_unplug(vm, 0, VM_FLIGHT_BLOCKS, ACK);
+    virtio_mem_hold_allow_threads(true);
+    virtio_mem_hold_end();
+    vm_assert_plug(vm, 0, VM_FLIGHT_BLOCKS, ACK);
+    inflight_assert_size(vm, VM_FLIGHT_BLOCKS);
+    virtio_mem_check_invariants(vm);
+    virtio_mem_guest_stop(vm);
+}
+
 static const VirtioMemTest tests[] = {
     { "P-1", "in-flight/plug-lets-the-monitor-go-on", test_plug,
       .once = true, .no_guest = true },
@@ -276,6 +321,8 @@ static const VirtioMemTest tests[] = {
     { "P-2", "in-flight/incoming-migration-lets-the-monitor-go-on",
       test_incoming, .once = true, .no_guest = true },
     { "P-2", "in-flight/several-threads", test_threads,
+      .once = true, .no_guest = true },
+    { "P-2", "in-flight/no-threads-needed", test_no_threads,
       .once = true, .no_guest = true },
 };
 

@@ -6,7 +6,8 @@
  * environment names, says what it wants and waits for a verdict: an errno, or
  * 0 to go on.  Without a test at the other end, it goes on.  The main loop is
  * not kept waiting, or it could not tell what it waits for; but its calls take
- * long, too.  See virtio-mem-hold.h for the other side.
+ * long, too.  And it can be a host without threads to spare.  See
+ * virtio-mem-hold.h for the other side.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -89,4 +90,20 @@ int madvise(void *addr, size_t size, int advice)
         real = dlsym(RTLD_NEXT, "madvise");
     }
     return real(addr, size, advice);
+}
+
+int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+                   void *(*start)(void *), void *arg)
+{
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
+                       void *);
+    const char *path = getenv(VM_HOLD_NO_THREADS);
+
+    if (path && !access(path, F_OK)) {
+        return EAGAIN;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "pthread_create");
+    }
+    return real(thread, attr, start, arg);
 }
