@@ -1,0 +1,384 @@
+/*
+ * What to ask the guest of a virtio-mem device for next.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "virtio-mem-plan.h"
+
+#define PLAN_LEAST_RESERVE (256 * MiB)
+#define PLAN_RESERVE_PART 16
+#define PLAN_STEP (1 * GiB)
+#define PLAN_STEP_PART 8
+#define PLAN_SWAP (64 * MiB)
+#define PLAN_CHECKPOINT (1 * GiB)
+#define PLAN_CHECKPOINT_PART 4
+/* A 64th of memory is its map, so this is a quarter of the other memory. */
+#define PLAN_GROWTH_LIMIT 16
+
+#define PLAN_POLL_MS 250
+#define PLAN_LATE_MS 5000           /* a report */
+#define PLAN_COOL_MS 10000          /* after giving memory back */
+#define PLAN_WATCH_MS 2000          /* what a guest does that has the wish */
+#define PLAN_ONLINE_MS 5000         /* for the guest to use what it plugged */
+#define PLAN_HOLD_POLL_MS 2000
+#define PLAN_LAST_HOLD_POLL_MS 16000
+
+uint64_t virtio_mem_plan_reserve(uint64_t total)
+{
+    if (total == UINT64_MAX) {
+        return PLAN_LEAST_RESERVE;
+    }
+    return MAX(PLAN_LEAST_RESERVE, total / PLAN_RESERVE_PART);
+}
+
+/* --- what is known --- */
+
+static bool plan_shrinks(const VirtIOMEMPlan *plan)
+{
+    return plan->goal.wish < plan->goal.start;
+}
+
+static uint64_t plan_reserve(const VirtIOMEMPlan *plan)
+{
+    return plan->goal.reserve ?: virtio_mem_plan_reserve(plan->last.total);
+}
+
+/* A guest that does not count them has had none. */
+static bool plan_grew(uint64_t first, uint64_t last, uint64_t by)
+{
+    return first != UINT64_MAX && last != UINT64_MAX && last > first &&
+           last - first >= by;
+}
+
+static bool plan_has_oom(const VirtIOMEMPlan *plan)
+{
+    return plan_grew(plan->first.oom_kills, plan->last.oom_kills, 1);
+}
+
+static bool plan_is_late(const VirtIOMEMPlan *plan, int64_t ms)
+{
+    return ms - plan->due_ms >= PLAN_LATE_MS;
+}
+
+/* Whether the last report tells what the last change came to. */
+static bool plan_is_fresh(const VirtIOMEMPlan *plan, int64_t ms)
+{
+    return plan->news && ms > plan->changed_ms;
+}
+
+static bool plan_note_plugged(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
+{
+    if (now->plugged == plan->plugged) {
+        return false;
+    }
+    plan->plugged = now->plugged;
+    plan->changed_ms = now->ms;
+    if (plan_shrinks(plan) ? now->plugged < plan->best
+                           : now->plugged > plan->best) {
+        plan->best = now->plugged;
+        plan->progress_ms = now->ms;
+    }
+    return true;
+}
+
+/* One that does not say what matters is none. */
+static void plan_note_report(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
+{
+    const VirtIOMEMPlanReport *report = now->report;
+
+    plan->news = report && report->available != UINT64_MAX &&
+                 report->total != UINT64_MAX;
+    if (!plan->news) {
+        return;
+    }
+    if (!plan->has_first) {
+        plan->has_first = true;
+        plan->first = *report;
+    }
+    plan->last = *report;
+}
+
+/* --- verdicts --- */
+
+static void plan_set_ask(VirtIOMEMPlan *plan, uint64_t ask, int64_t ms)
+{
+    if (ask != plan->ask) {
+        plan->ask = ask;
+        plan->changed_ms = ms;
+    }
+}
+
+static VirtIOMEMPlanAdvice plan_advise(const VirtIOMEMPlan *plan,
+                                       VirtIOMEMPlanVerdict verdict,
+                                       VirtIOMEMPlanReason reason)
+{
+    return (VirtIOMEMPlanAdvice) { verdict, reason, plan->ask, PLAN_POLL_MS };
+}
+
+static VirtIOMEMPlanAdvice plan_wait(VirtIOMEMPlan *plan)
+{
+    plan->hold_poll_ms = PLAN_HOLD_POLL_MS;
+    return plan_advise(plan, VIRTIO_MEM_PLAN_WAIT, VIRTIO_MEM_PLAN_NO_REASON);
+}
+
+/* What is plugged is within bounds, even if the guest did not obey. */
+static uint64_t plan_settled(const VirtIOMEMPlan *plan)
+{
+    const VirtIOMEMPlanGoal *goal = &plan->goal;
+
+    return MIN(MAX(plan->plugged, MIN(goal->start, goal->wish)),
+               MAX(goal->start, goal->wish));
+}
+
+/* An end in which nothing more is asked of the guest. */
+static VirtIOMEMPlanAdvice plan_end(VirtIOMEMPlan *plan,
+                                    VirtIOMEMPlanReason reason, int64_t ms)
+{
+    plan_set_ask(plan, plan_settled(plan), ms);
+    return plan_advise(plan, VIRTIO_MEM_PLAN_END, reason);
+}
+
+/* Have reports asked for less and less often while nothing changes. */
+static VirtIOMEMPlanAdvice plan_hold(VirtIOMEMPlan *plan,
+                                     VirtIOMEMPlanReason reason)
+{
+    VirtIOMEMPlanAdvice advice = plan_advise(plan, VIRTIO_MEM_PLAN_HOLD,
+                                             reason);
+
+    advice.poll_ms = plan->hold_poll_ms;
+    plan->hold_poll_ms = MIN(2 * plan->hold_poll_ms, PLAN_LAST_HOLD_POLL_MS);
+    return advice;
+}
+
+/* The wish is there: see for a while whether the guest can live with it. */
+static VirtIOMEMPlanAdvice plan_watch(VirtIOMEMPlan *plan, int64_t ms)
+{
+    if (plan->reached_ms < 0) {
+        plan->reached_ms = ms;
+    }
+    return plan_advise(plan, ms - plan->reached_ms >= PLAN_WATCH_MS
+                             ? VIRTIO_MEM_PLAN_DONE : VIRTIO_MEM_PLAN_WAIT,
+                       VIRTIO_MEM_PLAN_NO_REASON);
+}
+
+/* --- shrinking --- */
+
+/* The guest took what the shrink counted on: let it have that back. */
+static VirtIOMEMPlanAdvice plan_give_back(VirtIOMEMPlan *plan, int64_t ms)
+{
+    const uint64_t reserve = plan_reserve(plan);
+    const uint64_t lack = reserve - MIN(reserve, plan->last.available);
+    const uint64_t more = ROUND_UP(MAX(lack, 1), plan->goal.unit);
+    const VirtIOMEMPlanReason reason = plan_has_oom(plan)
+                                       ? VIRTIO_MEM_PLAN_OUT_OF_MEMORY
+                                       : VIRTIO_MEM_PLAN_LOW_MEMORY;
+    const uint64_t ask = MAX(plan->ask, plan_settled(plan) + more);
+
+    plan_set_ask(plan, MIN(plan->goal.start, ask), ms);
+    plan->cool_ms = ms + PLAN_COOL_MS;
+    plan->first.oom_kills = plan->last.oom_kills;
+    plan->reached_ms = -1;
+    return plan_hold(plan, reason);
+}
+
+/* How much to ask the guest for less; 0: nothing. */
+static uint64_t plan_step_down(const VirtIOMEMPlan *plan)
+{
+    const VirtIOMEMPlanGoal *goal = &plan->goal;
+    const uint64_t reserve = plan_reserve(plan);
+    const uint64_t left = plan_settled(plan) - goal->wish;
+    uint64_t surplus, step;
+
+    if (plan->last.available <= reserve) {
+        return 0;
+    }
+    surplus = plan->last.available - reserve;
+    step = MIN(surplus / 2, MAX(PLAN_STEP, plan->last.total / PLAN_STEP_PART));
+    step = ROUND_DOWN(MIN(step, left), goal->unit);
+    /* Half a unit of hysteresis, so that a guest at the edge is left alone. */
+    if (!step && surplus >= goal->unit + goal->unit / 2) {
+        step = MIN(goal->unit, left);
+    }
+    return step;
+}
+
+/* The guest has what it was asked for, and said what it can spare then. */
+static VirtIOMEMPlanAdvice plan_decide_down(VirtIOMEMPlan *plan, int64_t ms)
+{
+    uint64_t step;
+
+    if (plan_grew(plan->first.swap_out, plan->last.swap_out, PLAN_SWAP)) {
+        return plan_end(plan, VIRTIO_MEM_PLAN_SWAPPING, ms);
+    }
+    if (plan->plugged <= plan->goal.wish) {
+        return plan_watch(plan, ms);
+    }
+    plan->reached_ms = -1;
+    step = ms < plan->cool_ms ? 0 : plan_step_down(plan);
+    if (!step) {
+        return plan_hold(plan, VIRTIO_MEM_PLAN_LOW_MEMORY);
+    }
+    plan_set_ask(plan, plan_settled(plan) - step, ms);
+    return plan_wait(plan);
+}
+
+static VirtIOMEMPlanAdvice plan_shrink(VirtIOMEMPlan *plan, int64_t ms)
+{
+    const uint64_t available = plan->last.available;
+
+    if (plan->news &&
+        (available < plan_reserve(plan) / 2 || plan_has_oom(plan))) {
+        return plan_give_back(plan, ms);
+    }
+    if (plan->plugged > plan->ask) {
+        if (plan->news && available < plan_reserve(plan)) {
+            plan_set_ask(plan, plan_settled(plan), ms);
+            return plan_hold(plan, VIRTIO_MEM_PLAN_LOW_MEMORY);
+        }
+        return plan_wait(plan);
+    }
+    return plan_is_fresh(plan, ms) ? plan_decide_down(plan, ms)
+                                   : plan_wait(plan);
+}
+
+/* --- growing --- */
+
+/* The largest size whose memory map the rest of the guest's memory can bear. */
+static uint64_t plan_growth_limit(const VirtIOMEMPlan *plan)
+{
+    const VirtIOMEMPlanGoal *goal = &plan->goal;
+    const uint64_t ours = goal->start + goal->others;
+    const uint64_t rest = plan->first.total - MIN(plan->first.total, ours);
+    const uint64_t all = rest > UINT64_MAX / PLAN_GROWTH_LIMIT
+                         ? UINT64_MAX : rest * PLAN_GROWTH_LIMIT;
+    const uint64_t limit = all - MIN(all, goal->others);
+
+    return MIN(goal->wish, ROUND_DOWN(limit, goal->unit));
+}
+
+/* Three quarters are enough to tell: the memory map is not part of it. */
+static bool plan_is_used(const VirtIOMEMPlan *plan)
+{
+    const uint64_t grown = plan->plugged - MIN(plan->plugged,
+                                               plan->goal.start);
+
+    return plan->last.total >= plan->first.total + grown / 4 * 3;
+}
+
+/* What came last was too much. */
+static VirtIOMEMPlanAdvice plan_take_back(VirtIOMEMPlan *plan, int64_t ms)
+{
+    plan_set_ask(plan, plan->checkpoint, ms);
+    return plan_advise(plan, VIRTIO_MEM_PLAN_END,
+                       VIRTIO_MEM_PLAN_OUT_OF_MEMORY);
+}
+
+static VirtIOMEMPlanAdvice plan_step_up(VirtIOMEMPlan *plan, int64_t ms)
+{
+    const uint64_t limit = plan_growth_limit(plan);
+    const uint64_t step = ROUND_UP(MAX(PLAN_CHECKPOINT, plan->last.total /
+                                       PLAN_CHECKPOINT_PART),
+                                   plan->goal.unit);
+
+    plan->checkpoint = plan_settled(plan);
+    if (plan->checkpoint >= limit) {
+        return plan_end(plan, VIRTIO_MEM_PLAN_GROWTH_LIMIT, ms);
+    }
+    plan_set_ask(plan, plan->checkpoint + MIN(step, limit - plan->checkpoint),
+                 ms);
+    return plan_wait(plan);
+}
+
+/* Bringing memory online takes a guest some moments. */
+static VirtIOMEMPlanAdvice plan_await_use(VirtIOMEMPlan *plan, int64_t ms)
+{
+    return ms - plan->changed_ms < PLAN_ONLINE_MS
+           ? plan_wait(plan)
+           : plan_end(plan, VIRTIO_MEM_PLAN_MEMORY_OFFLINE, ms);
+}
+
+static VirtIOMEMPlanAdvice plan_grow(VirtIOMEMPlan *plan, int64_t ms)
+{
+    if (plan_has_oom(plan) ||
+        plan_grew(plan->first.alloc_stalls, plan->last.alloc_stalls, 1)) {
+        return plan_take_back(plan, ms);
+    }
+    if (plan->plugged >= plan->goal.wish) {
+        return plan_advise(plan, VIRTIO_MEM_PLAN_DONE,
+                           VIRTIO_MEM_PLAN_NO_REASON);
+    }
+    if (!plan_is_fresh(plan, ms)) {
+        return plan_wait(plan);
+    }
+    if (!plan_is_used(plan)) {
+        return plan_await_use(plan, ms);
+    }
+    return plan->plugged < plan->ask ? plan_wait(plan)
+                                     : plan_step_up(plan, ms);
+}
+
+/* --- both --- */
+
+/* What is not known cannot be judged; at the goal, it need not be. */
+static VirtIOMEMPlanAdvice plan_fall_silent(VirtIOMEMPlan *plan, int64_t ms)
+{
+    plan_set_ask(plan, plan_settled(plan), ms);
+    return plan->ask == plan->goal.wish
+           ? plan_advise(plan, VIRTIO_MEM_PLAN_DONE, VIRTIO_MEM_PLAN_NO_REASON)
+           : plan_hold(plan, VIRTIO_MEM_PLAN_NO_STATISTICS);
+}
+
+static bool plan_is_stalled(const VirtIOMEMPlan *plan, int64_t ms)
+{
+    return plan->goal.stall_ms &&
+           ms - plan->progress_ms >= plan->goal.stall_ms;
+}
+
+static VirtIOMEMPlanAdvice plan_judge(VirtIOMEMPlan *plan, bool moved,
+                                      int64_t ms)
+{
+    if (plan_is_late(plan, ms)) {
+        return plan_fall_silent(plan, ms);
+    }
+    if (!plan->has_first || !(plan->news || moved)) {
+        return plan->advice;
+    }
+    return plan_shrinks(plan) ? plan_shrink(plan, ms) : plan_grow(plan, ms);
+}
+
+void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
+                           int64_t ms)
+{
+    assert(goal->unit);
+    *plan = (VirtIOMEMPlan) {
+        .goal = *goal, .ask = goal->start, .checkpoint = goal->start,
+        .plugged = goal->start, .best = goal->start,
+        .changed_ms = ms - 1, .due_ms = ms, .progress_ms = ms,
+        .cool_ms = ms, .reached_ms = -1,
+    };
+    plan->advice = plan_wait(plan);
+}
+
+VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
+                                         const VirtIOMEMPlanNow *now)
+{
+    const bool moved = plan_note_plugged(plan, now);
+
+    plan_note_report(plan, now);
+    if (plan->news) {
+        /* In time, for what follows. */
+        plan->due_ms = now->ms;
+    }
+    plan->advice = plan_judge(plan, moved, now->ms);
+    if (plan->advice.verdict <= VIRTIO_MEM_PLAN_HOLD &&
+        plan->reached_ms < 0 && plan_is_stalled(plan, now->ms)) {
+        plan->advice = plan_end(plan, plan->advice.reason, now->ms);
+    }
+    if (plan->news) {
+        plan->due_ms = now->ms + plan->advice.poll_ms;
+    }
+    return plan->advice;
+}

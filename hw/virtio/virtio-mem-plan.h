@@ -1,0 +1,110 @@
+/*
+ * What to ask the guest of a virtio-mem device for next, so that a resize in
+ * steps does not take memory that the guest cannot do without.
+ *
+ * Pure: sizes, the guest's statistics and the time go in, a size to ask for
+ * comes out.  The same input gives the same output; nothing is remembered but
+ * what is in struct VirtIOMEMPlan.
+ *
+ * A shrink goes by what the guest says is available.  One step, one verdict:
+ * each step follows from a report that is younger than the last change, and
+ * takes half of what is above the reserve.  A growth goes by arithmetic, since
+ * no statistic tells of the kernel's zone: the memory map of all virtio-mem
+ * memory may take a quarter of the other memory.
+ *
+ * All sizes are in bytes, all times in milliseconds of one clock.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_MEM_PLAN_H
+#define HW_VIRTIO_MEM_PLAN_H
+
+/* What a guest said.  UINT64_MAX: it did not. */
+typedef struct VirtIOMEMPlanReport {
+    uint64_t total;
+    uint64_t available;
+    uint64_t swap_out;
+    uint64_t oom_kills;
+    uint64_t alloc_stalls;
+} VirtIOMEMPlanReport;
+
+typedef enum VirtIOMEMPlanReason {
+    VIRTIO_MEM_PLAN_NO_REASON,
+    VIRTIO_MEM_PLAN_LOW_MEMORY,
+    VIRTIO_MEM_PLAN_SWAPPING,
+    VIRTIO_MEM_PLAN_OUT_OF_MEMORY,
+    VIRTIO_MEM_PLAN_MEMORY_OFFLINE,
+    VIRTIO_MEM_PLAN_GROWTH_LIMIT,
+    VIRTIO_MEM_PLAN_NO_STATISTICS,
+} VirtIOMEMPlanReason;
+
+typedef enum VirtIOMEMPlanVerdict {
+    VIRTIO_MEM_PLAN_WAIT,           /* the guest, or a report, is awaited */
+    VIRTIO_MEM_PLAN_HOLD,           /* nothing now, for the reason */
+    VIRTIO_MEM_PLAN_DONE,           /* the size is the wish */
+    VIRTIO_MEM_PLAN_END,            /* it will not be, for the reason */
+} VirtIOMEMPlanVerdict;
+
+/* What does not change while the plan lasts. */
+typedef struct VirtIOMEMPlanGoal {
+    uint64_t start;         /* plugged at the begin */
+    uint64_t wish;
+    uint64_t unit;          /* in which Linux adds and removes memory */
+    uint64_t reserve;       /* to stay available; 0: by the guest's size */
+    uint64_t others;        /* plugged by other devices of this kind */
+    int64_t stall_ms;       /* end without progress for so long; 0: never */
+} VirtIOMEMPlanGoal;
+
+typedef struct VirtIOMEMPlanNow {
+    int64_t ms;
+    uint64_t plugged;
+    const VirtIOMEMPlanReport *report;  /* new since the last call, or NULL */
+} VirtIOMEMPlanNow;
+
+typedef struct VirtIOMEMPlanAdvice {
+    VirtIOMEMPlanVerdict verdict;
+    VirtIOMEMPlanReason reason;
+    uint64_t ask;           /* what the guest is to be asked for */
+    int64_t poll_ms;        /* until the next report should be asked for */
+} VirtIOMEMPlanAdvice;
+
+/* Private to virtio-mem-plan.c. */
+typedef struct VirtIOMEMPlan {
+    VirtIOMEMPlanGoal goal;
+    VirtIOMEMPlanAdvice advice;     /* the last one */
+    uint64_t ask;
+    uint64_t checkpoint;    /* growth: what was plugged and is affordable */
+    uint64_t plugged;       /* at the last call */
+    uint64_t best;          /* the closest to the wish so far */
+    bool has_first;
+    VirtIOMEMPlanReport first;
+    VirtIOMEMPlanReport last;
+    bool news;              /* last came with this call */
+    int64_t changed_ms;     /* the plugged size or the ask did */
+    int64_t due_ms;         /* when the next report is to be asked for */
+    int64_t progress_ms;
+    int64_t cool_ms;        /* no shrinking before that */
+    int64_t reached_ms;     /* the wish was; -1: it is not */
+    int64_t hold_poll_ms;
+} VirtIOMEMPlan;
+
+/* Begin at @ms.  The ask is @goal->start until the first report. */
+void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
+                           int64_t ms);
+
+/*
+ * To be called with each report, when the guest has what it was asked for, and
+ * when .poll_ms is over.  Time never goes back.  After _DONE and _END, the plan
+ * is over.
+ *
+ * The ask is between start and wish, and a step down leaves what the last
+ * report called available above the reserve.
+ */
+VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
+                                         const VirtIOMEMPlanNow *now);
+
+/* What has to stay available to a guest of @total bytes (UINT64_MAX: any). */
+uint64_t virtio_mem_plan_reserve(uint64_t total);
+
+#endif

@@ -1,0 +1,489 @@
+/*
+ * virtio-mem: what to ask a guest for next, tried on a model of a guest
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "virtio-mem-plan-guest.h"
+
+static void assert_advice(VirtIOMEMPlanAdvice advice,
+                          VirtIOMEMPlanVerdict verdict,
+                          VirtIOMEMPlanReason reason, uint64_t ask)
+{
+    g_assert_cmpint(advice.verdict, ==, verdict);
+    g_assert_cmpint(advice.reason, ==, reason);
+    g_assert_cmphex(advice.ask, ==, ask);
+}
+
+#define assert_wait(advice, ask) \
+    assert_advice(advice, VIRTIO_MEM_PLAN_WAIT, VIRTIO_MEM_PLAN_NO_REASON, ask)
+#define assert_hold(advice, reason, ask) \
+    assert_advice(advice, VIRTIO_MEM_PLAN_HOLD, VIRTIO_MEM_PLAN_##reason, ask)
+#define assert_end(advice, reason, ask) \
+    assert_advice(advice, VIRTIO_MEM_PLAN_END, VIRTIO_MEM_PLAN_##reason, ask)
+#define assert_done(advice, ask) \
+    assert_advice(advice, VIRTIO_MEM_PLAN_DONE, VIRTIO_MEM_PLAN_NO_REASON, ask)
+
+/* --- shrinking, a branch each --- */
+
+static void test_no_report_no_step(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 4 * GiB, 0, GiB);
+    assert_wait(plan_guest_next(&guest, false), 4 * GiB);
+    guest.ms += 4999;
+    assert_wait(plan_guest_next(&guest, false), 4 * GiB);
+    guest.ms++;
+    assert_hold(plan_guest_next(&guest, false), NO_STATISTICS, 4 * GiB);
+    guest.ms += MS_STALL;
+    assert_end(plan_guest_next(&guest, false), NO_STATISTICS, 4 * GiB);
+}
+
+/* One that is silent about what matters is no report. */
+static void test_empty_report(void)
+{
+    const VirtIOMEMPlanReport nothing = {
+        .total = 4 * GiB, .available = UINT64_MAX,
+    };
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 4 * GiB, 0, GiB);
+    guest.ms += 5000;
+    assert_hold(virtio_mem_plan_next(&guest.plan, &(VirtIOMEMPlanNow) {
+        .ms = guest.ms, .plugged = guest.plugged, .report = &nothing }),
+        NO_STATISTICS, 4 * GiB);
+}
+
+/* Half of what is above the reserve, in units, and a GiB at most. */
+static void test_step(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 3 * GiB, 0, 2 * GiB);
+    assert_wait(plan_guest_report(&guest, 3), 3 * GiB - 896 * MiB);
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
+    plan_guest_begin(&guest, GiB, 63 * GiB, 0, GiB);
+    assert_wait(plan_guest_report(&guest, 3), 55 * GiB);
+    plan_guest_begin(&guest, GiB, 3 * GiB, 3 * GiB - 10 * MiB, GiB);
+    assert_wait(plan_guest_report(&guest, 3), 3 * GiB - 10 * MiB);
+}
+
+/* The next step follows from a report that is younger than the last change. */
+static void test_one_verdict(void)
+{
+    PlanGuest guest;
+    VirtIOMEMPlanAdvice advice;
+    uint64_t ask;
+
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    ask = plan_guest_report(&guest, 3).ask;
+    assert_wait(plan_guest_report(&guest, 250), ask);
+    assert_wait(plan_guest_obey(&guest, ask), ask);
+    assert_wait(plan_guest_next(&guest, true), ask);
+    advice = plan_guest_report(&guest, 3);
+    g_assert_cmphex(advice.ask, <, ask);
+}
+
+static void test_last_unit(void)
+{
+    PlanGuest guest;
+
+    /* A unit and a half are needed to take a unit. */
+    plan_guest_begin(&guest, GiB, GiB, 0, 2 * GiB - RESERVE - 192 * MiB);
+    assert_wait(plan_guest_report(&guest, 3), GiB - UNIT);
+    plan_guest_begin(&guest, GiB, GiB, 0, 2 * GiB - RESERVE - 192 * MiB + 1);
+    assert_hold(plan_guest_report(&guest, 3), LOW_MEMORY, GiB);
+}
+
+static void test_stop(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
+    guest.plugged = 7 * GiB - 256 * MiB;
+    guest.used = plan_guest_total(&guest) - RESERVE + 1;
+    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY,
+                7 * GiB - 256 * MiB);
+}
+
+static void test_give_back(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
+    plan_guest_obey(&guest, 6 * GiB);
+    guest.used = plan_guest_total(&guest) - RESERVE / 2 + 1;
+    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY,
+                6 * GiB + 256 * MiB);
+    /* Nothing is taken for ten seconds, whatever the guest says. */
+    plan_guest_obey(&guest, 6 * GiB + 256 * MiB);
+    guest.used = GiB;
+    for (int i = 0; i < 9; i++) {
+        assert_hold(plan_guest_report(&guest, 1000), LOW_MEMORY,
+                    6 * GiB + 256 * MiB);
+    }
+    assert_wait(plan_guest_report(&guest, 1000), 5 * GiB + 256 * MiB);
+}
+
+/* What it was promised, it can count on. */
+static void test_give_back_twice(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    guest.goal.reserve = GiB;
+    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
+    plan_guest_obey(&guest, 6 * GiB);
+    guest.used = plan_guest_total(&guest);
+    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, 7 * GiB);
+    guest.used -= 400 * MiB;
+    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, 7 * GiB);
+}
+
+/* No more than was there at the begin. */
+static void test_give_back_all(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, GiB, 0, GiB);
+    assert_wait(plan_guest_report(&guest, 3), GiB - 384 * MiB);
+    plan_guest_obey(&guest, GiB - UNIT);
+    guest.used = 64 * GiB;
+    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, GiB);
+}
+
+static void test_oom_kill(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
+    plan_guest_obey(&guest, 6 * GiB);
+    guest.said.oom_kills = 1;
+    assert_hold(plan_guest_report(&guest, 250), OUT_OF_MEMORY, 6 * GiB + UNIT);
+    /* That is over then. */
+    plan_guest_obey(&guest, 6 * GiB + UNIT);
+    assert_hold(plan_guest_report(&guest, 9000), LOW_MEMORY, 6 * GiB + UNIT);
+    assert_wait(plan_guest_report(&guest, 1000), 5 * GiB + UNIT);
+}
+
+static void test_swap(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    guest.said.swap_out = 5 * GiB;
+    assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
+    plan_guest_obey(&guest, 6 * GiB);
+    guest.said.swap_out += 64 * MiB - 1;
+    assert_wait(plan_guest_report(&guest, 250), 5 * GiB);
+    plan_guest_obey(&guest, 5 * GiB);
+    guest.said.swap_out++;
+    assert_end(plan_guest_report(&guest, 250), SWAPPING, 5 * GiB);
+}
+
+static void test_done(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, GiB, 512 * MiB, GiB / 2);
+    guest.goal.stall_ms = 1000;
+    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    assert_wait(plan_guest_report(&guest, 3), 512 * MiB);
+    assert_wait(plan_guest_obey(&guest, 512 * MiB), 512 * MiB);
+    assert_wait(plan_guest_report(&guest, 250), 512 * MiB);
+    assert_wait(plan_guest_report(&guest, 1999), 512 * MiB);
+    assert_done(plan_guest_report(&guest, 1), 512 * MiB);
+}
+
+/* Each time later, until the guest has memory again. */
+static void test_hold(void)
+{
+    static const int64_t polls[] = { 2000, 4000, 8000, 16000, 16000 };
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 3 * GiB, 0, 4 * GiB - 300 * MiB);
+    guest.goal.stall_ms = 0;
+    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    for (int i = 0; i < ARRAY_SIZE(polls); i++) {
+        VirtIOMEMPlanAdvice advice = plan_guest_report(&guest, i ? 1 : 3);
+
+        assert_hold(advice, LOW_MEMORY, 3 * GiB);
+        g_assert_cmpint(advice.poll_ms, ==, polls[i]);
+        /* It is not late as long as it was not asked for. */
+        guest.ms += polls[i];
+        assert_hold(plan_guest_next(&guest, false), LOW_MEMORY, 3 * GiB);
+    }
+    guest.used = GiB;
+    assert_wait(plan_guest_report(&guest, 1), 2 * GiB);
+}
+
+static void test_stall(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 3 * GiB, 0, 4 * GiB - 300 * MiB);
+    assert_hold(plan_guest_report(&guest, MS_STALL - 60000 + 1), LOW_MEMORY,
+                3 * GiB);
+    for (int64_t ms = 1; ms + 2000 < MS_STALL; ms += 2000) {
+        assert_hold(plan_guest_report(&guest, 2000), LOW_MEMORY, 3 * GiB);
+    }
+    assert_end(plan_guest_report(&guest, 2000), LOW_MEMORY, 3 * GiB);
+}
+
+/* What was in flight is called off. */
+static void test_late(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
+    assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
+    plan_guest_obey(&guest, 7 * GiB - UNIT);
+    guest.ms += 5250;
+    assert_hold(plan_guest_next(&guest, false), NO_STATISTICS, 7 * GiB - UNIT);
+    assert_wait(plan_guest_report(&guest, 100), 6 * GiB - UNIT);
+}
+
+/* --- growing, a branch each --- */
+
+static void test_checkpoints(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 4 * GiB, 0, 8 * GiB, GiB);
+    assert_wait(plan_guest_report(&guest, 3), GiB);
+    assert_wait(plan_guest_report(&guest, 250), GiB);
+    plan_guest_obey(&guest, GiB);
+    assert_wait(plan_guest_report(&guest, 250), 2 * GiB + 256 * MiB);
+    plan_guest_obey(&guest, 8 * GiB);
+    assert_done(plan_guest_report(&guest, 250), 2 * GiB + 256 * MiB);
+}
+
+static void test_growth_limit(void)
+{
+    PlanGuest guest;
+    uint64_t ask = 0;
+
+    plan_guest_begin(&guest, 128 * MiB, 0, 64 * GiB, 0);
+    for (int i = 0; i < 2; i++) {
+        ask = plan_guest_report(&guest, 250).ask;
+        plan_guest_obey(&guest, ask);
+    }
+    g_assert_cmphex(ask, ==, 2 * GiB);
+    assert_end(plan_guest_report(&guest, 250), GROWTH_LIMIT, 2 * GiB);
+}
+
+/* All of them share what is not theirs. */
+static void test_growth_limit_of_all(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 3 * GiB + 128 * MiB, 0, 64 * GiB, 0);
+    guest.goal.others = 3 * GiB;
+    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    assert_end(plan_guest_report(&guest, 3), GROWTH_LIMIT, 0);
+}
+
+static void test_offline(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 4 * GiB, 0, 8 * GiB, GiB);
+    assert_wait(plan_guest_report(&guest, 3), GiB);
+    guest.offline = GiB;
+    plan_guest_obey(&guest, GiB);
+    for (int i = 0; i < 4; i++) {
+        assert_wait(plan_guest_report(&guest, 1000), GiB);
+    }
+    assert_end(plan_guest_report(&guest, 1000), MEMORY_OFFLINE, GiB);
+}
+
+static void test_growth_hurts(void)
+{
+    PlanGuest guest;
+
+    for (int i = 0; i < 2; i++) {
+        plan_guest_begin(&guest, 4 * GiB, 0, 8 * GiB, GiB);
+        assert_wait(plan_guest_report(&guest, 3), GiB);
+        plan_guest_obey(&guest, GiB);
+        assert_wait(plan_guest_report(&guest, 250), 2 * GiB + 256 * MiB);
+        plan_guest_obey(&guest, 2 * GiB);
+        *(i ? &guest.said.oom_kills : &guest.said.alloc_stalls) += 1;
+        assert_end(plan_guest_report(&guest, 250), OUT_OF_MEMORY, GiB);
+    }
+}
+
+/* --- whatever happens --- */
+
+static uint64_t random_size(uint64_t max, uint64_t unit)
+{
+    return (uint64_t)(g_test_rand_double() * (max / unit + 1)) * unit;
+}
+
+static bool one_in(int nb)
+{
+    return g_test_rand_int_range(0, nb) == 0;
+}
+
+static void random_begin(PlanGuest *guest)
+{
+    const uint64_t max = (1 + random_size(63, 1)) * GiB;
+
+    plan_guest_begin(guest, 128 * MiB + random_size(8 * GiB, MiB),
+                random_size(max, BLOCK), random_size(max, BLOCK), 0);
+    guest->used = random_size(plan_guest_total(guest), MiB);
+    guest->goal.reserve = one_in(2) ? 0 : random_size(GiB, MiB);
+    guest->goal.others = one_in(2) ? 0 : random_size(4 * GiB, UNIT);
+    guest->goal.stall_ms = 1000 + random_size(MS_STALL, 1);
+    virtio_mem_plan_begin(&guest->plan, &guest->goal, guest->ms);
+}
+
+/* It goes towards the ask, or stays, or the load changes; all at any speed. */
+static void random_live(PlanGuest *guest, uint64_t ask)
+{
+    const uint64_t far = MAX(ask, guest->plugged) - MIN(ask, guest->plugged);
+    const uint64_t by = one_in(3) ? far : random_size(far, BLOCK);
+
+    if (!one_in(4)) {
+        guest->plugged += ask > guest->plugged ? by : -by;
+    }
+    if (one_in(8)) {
+        guest->used = random_size(2 * plan_guest_total(guest), MiB);
+    }
+    guest->said.oom_kills += one_in(200);
+    guest->said.alloc_stalls += one_in(100);
+    guest->said.swap_out += one_in(20) ? random_size(32 * MiB, 1) : 0;
+    guest->offline = one_in(50) ? random_size(guest->plugged, BLOCK)
+                                : MIN(guest->offline, guest->plugged);
+    guest->ms += random_size(one_in(20) ? 20000 : 600, 1);
+}
+
+static VirtIOMEMPlanReport random_report(const PlanGuest *guest)
+{
+    VirtIOMEMPlanReport report = guest->said;
+
+    report.total = plan_guest_total(guest);
+    report.available = plan_guest_available(guest);
+    if (one_in(30)) {       /* a lie, or silence */
+        report.total = one_in(2) ? UINT64_MAX : random_size(UINT64_MAX / 2, 1);
+        report.available = one_in(2) ? UINT64_MAX : random_size(64 * GiB, 1);
+    }
+    return report;
+}
+
+static void assert_affordable(const PlanGuest *guest, uint64_t before,
+                              const VirtIOMEMPlanReport *report,
+                              VirtIOMEMPlanAdvice advice)
+{
+    const uint64_t reserve = guest->goal.reserve ?:
+                             virtio_mem_plan_reserve(report->total);
+
+    if (advice.ask < before && advice.ask < guest->plugged) {
+        g_assert_cmphex(guest->plugged - advice.ask + reserve, <=,
+                        report->available);
+    }
+}
+
+/* Run a plan to its end; the number of its steps. */
+static unsigned int random_run(void)
+{
+    PlanGuest guest;
+    VirtIOMEMPlan twin;
+    VirtIOMEMPlanAdvice advice = { 0 };
+    VirtIOMEMPlanReport last = { 0 };
+    uint64_t low, high, best;
+    int64_t best_ms;
+    unsigned int nb = 0;
+
+    random_begin(&guest);
+    twin = guest.plan;
+    low = MIN(guest.goal.start, guest.goal.wish);
+    high = MAX(guest.goal.start, guest.goal.wish);
+    advice.ask = guest.goal.start;
+    best = high - low;
+    best_ms = guest.ms;
+    while (advice.verdict <= VIRTIO_MEM_PLAN_HOLD) {
+        const uint64_t before = advice.ask;
+        const VirtIOMEMPlanReport report = random_report(&guest);
+        const VirtIOMEMPlanNow now = {
+            .ms = guest.ms, .plugged = guest.plugged,
+            .report = one_in(3) ? NULL : &report,
+        };
+        VirtIOMEMPlanAdvice again;
+        uint64_t far;
+
+        if (now.report && report.total != UINT64_MAX &&
+            report.available != UINT64_MAX) {
+            last = report;
+        }
+        advice = virtio_mem_plan_next(&guest.plan, &now);
+        again = virtio_mem_plan_next(&twin, &now);
+        nb++;
+        g_assert_cmpint(memcmp(&advice, &again, sizeof(advice)), ==, 0);
+        g_assert_cmphex(advice.ask, >=, low);
+        g_assert_cmphex(advice.ask, <=, high);
+        if (guest.goal.wish < guest.goal.start) {
+            assert_affordable(&guest, before, &last, advice);
+        }
+        far = MAX(guest.goal.wish, guest.plugged) -
+              MIN(guest.goal.wish, guest.plugged);
+        if (far < best) {
+            best = far;
+            best_ms = guest.ms;
+        }
+        /* Bounded: the wish comes closer, or it ends. */
+        if (far) {
+            g_assert_cmpint(guest.ms - best_ms, <=,
+                            guest.goal.stall_ms + 20000);
+        }
+        random_live(&guest, advice.ask);
+    }
+    return nb;
+}
+
+static void test_random(void)
+{
+    const unsigned int nb_steps = g_test_slow() ? 1000000 : 50000;
+    unsigned int nb = 0;
+
+    while (nb < nb_steps) {
+        nb += random_run();
+    }
+    g_test_message("%u steps", nb);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/virtio-mem/plan/no-report-no-step",
+                    test_no_report_no_step);
+    g_test_add_func("/virtio-mem/plan/report-says-nothing", test_empty_report);
+    g_test_add_func("/virtio-mem/plan/half-of-the-surplus", test_step);
+    g_test_add_func("/virtio-mem/plan/one-step-one-verdict", test_one_verdict);
+    g_test_add_func("/virtio-mem/plan/last-unit", test_last_unit);
+    g_test_add_func("/virtio-mem/plan/stop", test_stop);
+    g_test_add_func("/virtio-mem/plan/give-back", test_give_back);
+    g_test_add_func("/virtio-mem/plan/give-back-twice", test_give_back_twice);
+    g_test_add_func("/virtio-mem/plan/give-back-all", test_give_back_all);
+    g_test_add_func("/virtio-mem/plan/oom-kill", test_oom_kill);
+    g_test_add_func("/virtio-mem/plan/swap", test_swap);
+    g_test_add_func("/virtio-mem/plan/done", test_done);
+    g_test_add_func("/virtio-mem/plan/hold", test_hold);
+    g_test_add_func("/virtio-mem/plan/stall", test_stall);
+    g_test_add_func("/virtio-mem/plan/late-report", test_late);
+    g_test_add_func("/virtio-mem/plan/checkpoints", test_checkpoints);
+    g_test_add_func("/virtio-mem/plan/growth-limit", test_growth_limit);
+    g_test_add_func("/virtio-mem/plan/growth-limit-of-all",
+                    test_growth_limit_of_all);
+    g_test_add_func("/virtio-mem/plan/memory-offline", test_offline);
+    g_test_add_func("/virtio-mem/plan/growth-hurts", test_growth_hurts);
+    g_test_add_func("/virtio-mem/plan/random", test_random);
+    return g_test_run();
+}
