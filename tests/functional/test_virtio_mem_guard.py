@@ -160,16 +160,15 @@ class VirtioMemGuardStub(unittest.TestCase):
                   ('-gdb', f'unix:{directory}/gdb,server=on,wait=off')
                   ) as stub:
             with contextlib.closing(Gdb(f'{directory}/gdb')) as gdb:
+                # What gdb writes is lent; what it reads, it is told, is zero.
                 gdb.write(4 * GiB, b'\x55' * PIECE)
-                self.assertEqual(gdb.read(4 * GiB, PIECE), b'\x55' * PIECE)
+                self.assertEqual(gdb.read(4 * GiB, PIECE), bytes(PIECE))
                 before = anonymous_memory(stub.vm)
                 for offset in range(2 * MiB, 1 * GiB, 2 * MiB):
                     gdb.write(4 * GiB + offset, b'\x55' * PIECE)
                     self.assertEqual(gdb.read(5 * GiB + offset, PIECE),
                                      bytes(PIECE))
                 self.assertLess(anonymous_memory(stub.vm), before + 1 * MiB)
-                # Taken back since.
-                self.assertEqual(gdb.read(4 * GiB, PIECE), bytes(PIECE))
             seen = accesses(stub.vm)
             self.assertIn(seen[0]['address'],
                           range(4 * GiB, 4 * GiB + PIECE))
