@@ -73,7 +73,8 @@ static void test_accesses_end(const void *opaque)
     }
     g_assert_cmpuint(guard_scene_count(scene), >, NB_BLOCKS);
     g_assert_true(virtio_mem_guard_check(scene->guard));
-    g_assert_cmpuint(proc_self_mappings(), <=, mappings);
+    /* But for a heap that the guard's thread may have got meanwhile. */
+    g_assert_cmpuint(proc_self_mappings(), <=, mappings + 4);
     g_assert_cmpuint(proc_self_bytes("status", "VmRSS:"), <=, memory + 2 * MiB);
     assert_untouched(scene, 0, nb);
     guard_scene_free(scene);
