@@ -39,7 +39,7 @@ void virtio_mem_scene_check(VirtioMemGuest *vm, const VirtioMemScene *scene);
 void virtio_mem_scene_check_blocks(VirtioMemGuest *vm,
                                    const VirtioMemScene *scene);
 
-/* Every byte of these blocks; much faster than virtio_mem_is_filled. */
+/* Every byte of these blocks, read as the guest does, also where unplugged. */
 bool virtio_mem_blocks_are_filled(VirtioMemGuest *vm, uint64_t first,
                                   uint64_t nb, uint8_t byte);
 
