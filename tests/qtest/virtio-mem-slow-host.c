@@ -99,11 +99,9 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                        void *);
     const char *path = getenv(VM_HOLD_NO_THREADS);
 
-    if (path && !access(path, F_OK)) {
-        return EAGAIN;
-    }
     if (!real) {
         real = dlsym(RTLD_NEXT, "pthread_create");
     }
-    return real(thread, attr, start, arg);
+    return path && !access(path, F_OK) ? EAGAIN
+                                       : real(thread, attr, start, arg);
 }

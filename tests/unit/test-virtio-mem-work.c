@@ -59,13 +59,10 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *),
                        void *);
 
-    if (qatomic_read(&no_threads)) {
-        return EAGAIN;
-    }
     if (!real) {
         real = dlsym(RTLD_NEXT, "pthread_create");
     }
-    return real(thread, attr, start, arg);
+    return qatomic_read(&no_threads) ? EAGAIN : real(thread, attr, start, arg);
 }
 
 size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
