@@ -44,24 +44,6 @@ static void assert_untouched(GuardScene *scene, uint64_t first, uint64_t end)
     }
 }
 
-/* Those of the scene alone: threads get heaps, which are mappings, too. */
-static uint64_t count_mappings(GuardScene *scene)
-{
-    g_autofree char *content = NULL;
-    g_auto(GStrv) lines = NULL;
-    uint64_t nb = 0;
-
-    g_assert_true(g_file_get_contents("/proc/self/maps", &content, NULL,
-                                      NULL));
-    lines = g_strsplit(content, "\n", -1);
-    for (char **line = lines; *line; line++) {
-        const uint64_t start = g_ascii_strtoull(*line, NULL, 16);
-
-        nb += start - (uintptr_t)scene->host < scene->area.size;
-    }
-    return nb;
-}
-
 static GuardScene *scene_new(const void *kind)
 {
     return guard_scene_new(kind, NB_BLOCKS * BLOCK);
@@ -76,7 +58,7 @@ static void test_accesses_end(const void *opaque)
         return;
     }
     nb = use_up_pool(scene);
-    mappings = count_mappings(scene);
+    mappings = guard_scene_mappings(scene);
     memory = proc_self_bytes("status", "VmRSS:");
     for (offset = nb * BLOCK; offset < NB_BLOCKS * BLOCK; offset += 64 * KiB) {
         qatomic_set(word_at(scene, offset), ROGUE);
@@ -91,7 +73,7 @@ static void test_accesses_end(const void *opaque)
     }
     g_assert_cmpuint(guard_scene_count(scene), >, NB_BLOCKS);
     g_assert_true(virtio_mem_guard_check(scene->guard));
-    g_assert_cmpuint(count_mappings(scene), <=, mappings);
+    g_assert_cmpuint(guard_scene_mappings(scene), <=, mappings);
     /* All that was touched is 64 MiB; a sanitizer needs some of its own. */
     g_assert_cmpuint(proc_self_bytes("status", "VmRSS:"), <=,
                      memory + 16 * MiB);

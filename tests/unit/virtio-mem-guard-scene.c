@@ -50,18 +50,25 @@ uint64_t proc_self_bytes(const char *file, const char *key)
     return kib * KiB;
 }
 
-uint64_t proc_self_mappings(void)
+uint64_t guard_scene_mappings(const GuardScene *scene)
 {
+    const uint64_t host = (uintptr_t)scene->host;
     g_autofree char *content = NULL;
-    uint64_t lines = 0;
-    char *c;
+    g_auto(GStrv) lines = NULL;
+    uint64_t nb = 0;
 
     g_assert_true(g_file_get_contents("/proc/self/maps", &content, NULL,
                                       NULL));
-    for (c = content; *c; c++) {
-        lines += *c == '\n';
+    lines = g_strsplit(content, "\n", -1);
+    for (char **line = lines; *line && **line; line++) {
+        const char *rest;
+        uint64_t start, end;
+
+        g_assert_cmpint(qemu_strtou64(*line, &rest, 16, &start), ==, 0);
+        g_assert_cmpint(qemu_strtou64(rest + 1, &rest, 16, &end), ==, 0);
+        nb += start < host + scene->area.size && end > host;
     }
-    return lines;
+    return nb;
 }
 
 uint64_t guard_scene_memory(const GuardScene *scene)

@@ -66,11 +66,14 @@ uint64_t guard_scene_memory(const GuardScene *scene);
 void guard_scene_assert_gain(const GuardScene *scene, uint64_t before,
                              uint64_t max);
 
+/*
+ * Mappings that the kernel has for the scene's memory.  Those of the whole
+ * process would count threads and allocators, too.
+ */
+uint64_t guard_scene_mappings(const GuardScene *scene);
+
 /* A number of bytes from a file in /proc/self like "VmPTE:   12 kB". */
 uint64_t proc_self_bytes(const char *file, const char *key);
-/* Mappings of this process. */
-uint64_t proc_self_mappings(void);
-
 /* Huge pages of the scene's kind that the host has left. */
 uint64_t guard_scene_free_pages(const GuardScene *scene);
 
