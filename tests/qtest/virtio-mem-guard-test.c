@@ -8,8 +8,6 @@
 #include "qemu/cutils.h"
 #include <pwd.h>
 #include "virtio-mem-host-memory.h"
-#include "virtio-mem-chains.h"
-#include "virtio-mem-huge-pages.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 #include "virtio-mem-snapshots.h"
@@ -22,7 +20,6 @@ static const VirtioMemOptions stop = {
     .device = "protect-unplugged=on,unplugged-access=stop",
 };
 static const VirtioMemOptions on = { .device = "protect-unplugged=on" };
-static const VirtioMemOptions off = { .device = "protect-unplugged=off" };
 static const VirtioMemOptions small = {
     .region_size = VM_MIGRATE_REGION, .device = "protect-unplugged=on",
 };
@@ -37,120 +34,6 @@ static const VirtioMemOptions no_device = { .no_device = true };
 static const VirtioMemOptions no_rights = {
     .no_device = true, .args = "-run-with user=nobody",
 };
-
-/* --- what a rogue guest costs --- */
-
-/* Each byte of 2 GiB, then some pages here and there, with a pattern. */
-static void rogue_writes(VirtioMemGuest *vm)
-{
-    const uint64_t nb_pages = MIN(vm->region_size, 8 * GiB) / 4096;
-
-    qtest_memset(vm->qts, vm->addr, 0x55, MIN(vm->region_size, 2 * GiB));
-    for (unsigned i = 0; i < 20000; i++) {
-        const uint64_t page = g_test_rand_int_range(0, nb_pages);
-
-        qtest_writeb(vm->qts, vm->addr + page * 4096, 0x55);
-    }
-}
-
-static void check_gain(const VirtioMemOptions *opts, uint64_t max)
-{
-    VirtioMemGuest *vm = virtio_mem_guest_start(opts);
-    uint64_t before;
-
-    g_assert_true(virtio_mem_is_protected(vm));
-    /* The paths are warm and the first page table is there. */
-    qtest_writeb(vm->qts, vm->addr, 0x55);
-    before = virtio_mem_host_memory(vm);
-    rogue_writes(vm);
-    virtio_mem_assert_gain(vm, before, max);
-    vm_assert_plugged(vm, 0);
-    virtio_mem_guest_stop(vm);
-}
-
-static void test_gain(VirtioMemGuest *unused)
-{
-    check_gain(&on, 1 * MiB);
-}
-
-static void test_gain_memfd(VirtioMemGuest *unused)
-{
-    check_gain(&memfd, 1 * MiB);
-}
-
-static void test_gain_shm(VirtioMemGuest *unused)
-{
-    static const VirtioMemOptions opts = {
-        .memdev = "memory-backend-shm,id=vmem0,size=8G",
-        .device = "protect-unplugged=on", .region_size = 8 * GiB,
-    };
-
-    check_gain(&opts, 1 * MiB);
-}
-
-static void test_gain_hugetlb(VirtioMemGuest *unused)
-{
-    static const VirtioMemOptions opts = {
-        .memdev = "memory-backend-memfd,id=vmem0,size=4G,hugetlb=on,"
-                  "hugetlbsize=2M,reserve=off",
-        .device = "protect-unplugged=on", .region_size = 4 * GiB,
-    };
-
-    if (virtio_mem_huge_make_free(20)) {
-        check_gain(&opts, 16 * 2 * MiB + 64 * KiB);
-        virtio_mem_huge_done();
-    }
-}
-
-/*
- * With no huge page to lend, QEMU's own access to unplugged memory, with the
- * BQL held, ends all the same.  With a page again, a block is as it should be.
- */
-static void test_empty_pool(VirtioMemGuest *unused)
-{
-    static const VirtioMemOptions opts = {
-        .memdev = "memory-backend-memfd,id=vmem0,size=1G,hugetlb=on,"
-                  "hugetlbsize=2M,reserve=off",
-        .device = "protect-unplugged=on",
-    };
-    VirtioMemRingAreas home;
-    VirtioMemGuest *vm;
-    uint64_t gpa;
-
-    if (!virtio_mem_huge_make_free(0)) {
-        return;
-    }
-    vm = virtio_mem_guest_start(&opts);
-    virtio_mem_set_requested(vm, VM_REQUESTED);
-    gpa = virtio_mem_block_gpa(vm, 5);
-    home = virtio_mem_drive_ring_at(vm, (VirtioMemRingAreas) {
-        gpa, gpa + 64 * KiB, gpa + 128 * KiB });
-    virtio_mem_kick_force(vm);
-    virtio_mem_settle(vm);
-    virtio_mem_leave_ring(vm, home);
-    virtio_mem_fill(vm, gpa - 4 * KiB, 0x55, 8 * KiB);
-    g_assert_cmpint(virtio_mem_huge_read("free_hugepages"), ==, 0);
-    g_assert_true(virtio_mem_is_protected(vm));
-
-    g_assert_true(virtio_mem_huge_make_free(1));
-    virtio_mem_restart_driver(vm);
-    vm_assert_plug(vm, 5, 1, ACK);
-    g_assert_true(virtio_mem_is_filled(vm, gpa, 0, VM_BLOCK));
-    virtio_mem_guest_stop(vm);
-    virtio_mem_huge_done();
-}
-
-/* With the guard off, the same costs what it touches: the bounds can fail. */
-static void test_gain_without_guard(VirtioMemGuest *vm)
-{
-    const uint64_t before = virtio_mem_host_memory(vm);
-
-    g_assert_false(virtio_mem_is_protected(vm));
-    qtest_memset(vm->qts, vm->addr, 0x55, 128 * MiB);
-    /* QEMU may not need all that it started with. */
-    g_assert_cmpuint(virtio_mem_host_memory(vm), >=,
-                     before + 64 * MiB - VM_HOST_NOISE);
-}
 
 /* --- what the guest sees --- */
 
@@ -449,18 +332,6 @@ static void test_late_migration(VirtioMemGuest *unused)
 }
 
 static const VirtioMemTest tests[] = {
-    { "T227", "guard/hostile-writer-gains-nothing", test_gain, .once = true,
-      .no_guest = true, .guard = true },
-    { "T227", "guard/hostile-writer-gains-nothing-in-memfd", test_gain_memfd,
-      .once = true, .no_guest = true, .guard = true },
-    { "T227", "guard/hostile-writer-gains-nothing-in-shm", test_gain_shm,
-      .once = true, .no_guest = true, .guard = true },
-    { "T227", "guard/hostile-writer-gains-few-huge-pages", test_gain_hugetlb,
-      .once = true, .no_guest = true, .guard = true },
-    { "T227", "guard/needs-no-huge-page", test_empty_pool, .once = true,
-      .no_guest = true, .guard = true },
-    { "T227", "guard/off-costs-what-is-touched", test_gain_without_guard,
-      &off, .once = true },
     { "T224 T226", "guard/access-is-absorbed", test_absorbed, &on,
       .guard = true },
     { "T226", "guard/access-is-absorbed-with-memslots", test_absorbed,

@@ -199,28 +199,18 @@ static void test_rogue_threads(const void *opaque)
     guard_scene_free(scene);
 }
 
-static void add_for_huge_kinds(const char *claim, void (*test)(const void *))
-{
-    size_t i;
-
-    for (i = 0; i < nb_guard_kinds; i++) {
-        if (guard_kinds[i].page_size == BLOCK) {
-            g_autofree char *path = g_strdup_printf(
-                "/virtio-mem/guard-pool/%s/%s", claim, guard_kinds[i].name);
-
-            g_test_add_data_func(path, &guard_kinds[i], test);
-        }
-    }
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
-    add_for_huge_kinds("accesses-end", test_accesses_end);
-    add_for_huge_kinds("plugged-is-huge-again", test_plugged_is_huge_again);
-    add_for_huge_kinds("pause-restores", test_pause_restores);
-    add_for_huge_kinds("rogue-threads", test_rogue_threads);
+    guard_scene_add_tests("guard-pool/accesses-end", BLOCK, BLOCK,
+                          test_accesses_end);
+    guard_scene_add_tests("guard-pool/plugged-is-huge-again", BLOCK, BLOCK,
+                          test_plugged_is_huge_again);
+    guard_scene_add_tests("guard-pool/pause-restores", BLOCK, BLOCK,
+                          test_pause_restores);
+    guard_scene_add_tests("guard-pool/rogue-threads", BLOCK, BLOCK,
+                          test_rogue_threads);
 
     return g_test_run();
 }

@@ -212,8 +212,8 @@ static void test_threads(const void *opaque)
         before = guard_scene_memory(scene);
         model_init(&model, scene);
         run_actors(&model, kind->page_size > 4 * KiB ?
-                           guard_scale(3000, 100000) :
-                           guard_scale(60000, 1000000));
+                           guard_scale(2000, 100000) :
+                           guard_scale(20000, 1000000));
         model_cleanup(&model);
         virtio_mem_guard_take_back(scene->guard);
         guard_scene_assert_gain(scene, before, 1 * MiB);
@@ -230,7 +230,7 @@ static void test_threads_with_small_budget(void)
     scene->area.max_mappings = 16;
     if (guard_scene_start(scene, false)) {
         model_init(&model, scene);
-        run_actors(&model, guard_scale(20000, 300000));
+        run_actors(&model, guard_scale(10000, 300000));
         model_cleanup(&model);
     }
     guard_scene_free(scene);
@@ -239,7 +239,7 @@ static void test_threads_with_small_budget(void)
 /* A guest that crashed dumps all of the region, of which little is plugged. */
 static void test_crash_dump(void)
 {
-    const uint64_t size = guard_scale(2, 16) * GiB;
+    const uint64_t size = guard_scale(512, 16 * 1024) * MiB;
     GuardScene *scene = guard_scene_new(&guard_kinds[0], size);
     g_autofree char *page = g_malloc(4096);
     uint64_t before, offset, nb_bad = 0;
@@ -269,19 +269,10 @@ static void test_crash_dump(void)
 
 int main(int argc, char **argv)
 {
-    size_t i;
-
     g_test_init(&argc, &argv, NULL);
 
     /* Pages of 1 GiB take too long to be lent at random. */
-    for (i = 0; i < nb_guard_kinds; i++) {
-        if (guard_kinds[i].page_size <= 2 * MiB) {
-            g_autofree char *path = g_strdup_printf(
-                "/virtio-mem/guard/threads/%s", guard_kinds[i].name);
-
-            g_test_add_data_func(path, &guard_kinds[i], test_threads);
-        }
-    }
+    guard_scene_add_tests("guard/threads", 0, 2 * MiB, test_threads);
     g_test_add_func("/virtio-mem/guard/threads/small-budget",
                     test_threads_with_small_budget);
     g_test_add_func("/virtio-mem/guard/crash-dump", test_crash_dump);

@@ -184,19 +184,10 @@ static void test_16_rogues(const void *opaque)
 
 int main(int argc, char **argv)
 {
-    size_t i;
-
     g_test_init(&argc, &argv, NULL);
 
-    for (i = 0; i < nb_guard_kinds; i++) {
-        if (guard_kinds[i].page_size <= 2 * MiB) {
-            g_autofree char *path = g_strdup_printf(
-                "/virtio-mem/guard/turns/beside-16-rogues/%s",
-                guard_kinds[i].name);
-
-            g_test_add_data_func(path, &guard_kinds[i], test_16_rogues);
-        }
-    }
+    guard_scene_add_tests("guard/turns/beside-16-rogues", 0, 2 * MiB,
+                          test_16_rogues);
     g_test_add_func("/virtio-mem/guard/turns/24-threads", test_24_threads);
     g_test_add_func("/virtio-mem/guard/turns/48-threads", test_48_threads);
     g_test_add_func("/virtio-mem/guard/turns/200-threads", test_200_threads);

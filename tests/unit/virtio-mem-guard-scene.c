@@ -101,9 +101,35 @@ void guard_scene_assert_gain(const GuardScene *scene, uint64_t before,
                     before + max + GUARD_MAX_SHADOW);
 }
 
+void guard_scene_add_tests(const char *claim, uint64_t min_page_size,
+                           uint64_t max_page_size,
+                           void (*test)(const void *kind))
+{
+    for (size_t i = 0; i < nb_guard_kinds; i++) {
+        const GuardKind *kind = &guard_kinds[i];
+        g_autofree char *path = g_strdup_printf("/virtio-mem/%s/%s", claim,
+                                                kind->name);
+
+        if (kind->page_size >= min_page_size &&
+            kind->page_size <= max_page_size) {
+            g_test_add_data_func(path, kind, test);
+        }
+    }
+}
+
 uint64_t guard_scale(uint64_t quick, uint64_t slow)
 {
     return g_test_slow() ? slow : quick;
+}
+
+uint64_t guard_scene_read(const GuardScene *scene, uint64_t offset)
+{
+    return qatomic_read((uint64_t *)(scene->host + offset));
+}
+
+void guard_scene_write(GuardScene *scene, uint64_t offset, uint64_t value)
+{
+    qatomic_set((uint64_t *)(scene->host + offset), value);
 }
 
 /* --- callbacks --- */

@@ -57,6 +57,10 @@ void guard_scene_plug(GuardScene *scene, uint64_t first, uint64_t nb_blocks);
 void guard_scene_unplug(GuardScene *scene, uint64_t first, uint64_t nb_blocks);
 int guard_scene_discard(void *scene, uint64_t offset, uint64_t size);
 
+/* One word, with offsets in bytes. */
+uint64_t guard_scene_read(const GuardScene *scene, uint64_t offset);
+void guard_scene_write(GuardScene *scene, uint64_t offset, uint64_t value);
+
 /* Accesses that were noticed so far. */
 uint64_t guard_scene_count(GuardScene *scene);
 
@@ -76,6 +80,11 @@ uint64_t guard_scene_mappings(const GuardScene *scene);
 uint64_t proc_self_bytes(const char *file, const char *key);
 /* Huge pages of the scene's kind that the host has left. */
 uint64_t guard_scene_free_pages(const GuardScene *scene);
+
+/* Add @test for each kind of which the pages have so many bytes. */
+void guard_scene_add_tests(const char *claim, uint64_t min_page_size,
+                           uint64_t max_page_size,
+                           void (*test)(const void *kind));
 
 /* Numbers for long runs: @quick, or @slow with -m slow. */
 uint64_t guard_scale(uint64_t quick, uint64_t slow);

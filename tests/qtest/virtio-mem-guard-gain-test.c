@@ -1,0 +1,160 @@
+/*
+ * virtio-mem: what a guest costs that uses memory that it does not have
+ *
+ * With "-m slow", it uses much more of it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "virtio-mem-host-memory.h"
+#include "virtio-mem-chains.h"
+#include "virtio-mem-huge-pages.h"
+#include "virtio-mem-scene.h"
+
+/* Each byte of some memory, then some pages here and there. */
+static void rogue_writes(VirtioMemGuest *vm)
+{
+    const uint64_t size = g_test_slow() ? 2 * GiB : 128 * MiB;
+    const unsigned nb_writes = g_test_slow() ? 20000 : 4000;
+    const uint64_t nb_pages = MIN(vm->region_size, 8 * GiB) / 4096;
+
+    qtest_memset(vm->qts, vm->addr, 0x55, size);
+    for (unsigned i = 0; i < nb_writes; i++) {
+        const uint64_t page = g_test_rand_int_range(0, nb_pages);
+
+        qtest_writeb(vm->qts, vm->addr + page * 4096, 0x55);
+    }
+}
+
+static void check_gain(const VirtioMemOptions *opts, uint64_t max)
+{
+    VirtioMemGuest *vm = virtio_mem_guest_start(opts);
+    uint64_t before;
+
+    g_assert_true(virtio_mem_is_protected(vm));
+    /* The paths are warm and the first page table is there. */
+    qtest_writeb(vm->qts, vm->addr, 0x55);
+    before = virtio_mem_host_memory(vm);
+    rogue_writes(vm);
+    virtio_mem_assert_gain(vm, before, max);
+    vm_assert_plugged(vm, 0);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_gain(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .device = "protect-unplugged=on",
+    };
+
+    check_gain(&opts, 1 * MiB);
+}
+
+static void test_gain_memfd(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=8G",
+        .device = "protect-unplugged=on", .region_size = 8 * GiB,
+    };
+
+    check_gain(&opts, 1 * MiB);
+}
+
+static void test_gain_shm(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-shm,id=vmem0,size=8G",
+        .device = "protect-unplugged=on", .region_size = 8 * GiB,
+    };
+
+    check_gain(&opts, 1 * MiB);
+}
+
+static void test_gain_hugetlb(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=4G,hugetlb=on,"
+                  "hugetlbsize=2M,reserve=off",
+        .device = "protect-unplugged=on", .region_size = 4 * GiB,
+    };
+
+    if (virtio_mem_huge_make_free(20)) {
+        check_gain(&opts, 16 * 2 * MiB + 64 * KiB);
+        virtio_mem_huge_done();
+    }
+}
+
+/*
+ * With no huge page to lend, QEMU's own access to unplugged memory, with the
+ * BQL held, ends all the same.  With a page again, a block is as it should be.
+ */
+static void test_empty_pool(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=1G,hugetlb=on,"
+                  "hugetlbsize=2M,reserve=off",
+        .device = "protect-unplugged=on",
+    };
+    VirtioMemRingAreas home;
+    VirtioMemGuest *vm;
+    uint64_t gpa;
+
+    if (!virtio_mem_huge_make_free(0)) {
+        return;
+    }
+    vm = virtio_mem_guest_start(&opts);
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    gpa = virtio_mem_block_gpa(vm, 5);
+    home = virtio_mem_drive_ring_at(vm, (VirtioMemRingAreas) {
+        gpa, gpa + 64 * KiB, gpa + 128 * KiB });
+    virtio_mem_kick_force(vm);
+    virtio_mem_settle(vm);
+    virtio_mem_leave_ring(vm, home);
+    virtio_mem_fill(vm, gpa - 4 * KiB, 0x55, 8 * KiB);
+    g_assert_cmpint(virtio_mem_huge_read("free_hugepages"), ==, 0);
+    g_assert_true(virtio_mem_is_protected(vm));
+
+    g_assert_true(virtio_mem_huge_make_free(1));
+    virtio_mem_restart_driver(vm);
+    vm_assert_plug(vm, 5, 1, ACK);
+    g_assert_true(virtio_mem_is_filled(vm, gpa, 0, VM_BLOCK));
+    virtio_mem_guest_stop(vm);
+    virtio_mem_huge_done();
+}
+
+/* With the guard off, the same costs what it touches: the bounds can fail. */
+static void test_gain_without_guard(VirtioMemGuest *vm)
+{
+    const uint64_t before = virtio_mem_host_memory(vm);
+
+    g_assert_false(virtio_mem_is_protected(vm));
+    qtest_memset(vm->qts, vm->addr, 0x55, 128 * MiB);
+    /* QEMU may not need all that it started with. */
+    g_assert_cmpuint(virtio_mem_host_memory(vm), >=,
+                     before + 64 * MiB - VM_HOST_NOISE);
+}
+
+static const VirtioMemOptions off = { .device = "protect-unplugged=off" };
+
+static const VirtioMemTest tests[] = {
+    { "T227", "guard/hostile-writer-gains-nothing", test_gain, .once = true,
+      .no_guest = true, .guard = true },
+    { "T227", "guard/hostile-writer-gains-nothing-in-memfd", test_gain_memfd,
+      .once = true, .no_guest = true, .guard = true },
+    { "T227", "guard/hostile-writer-gains-nothing-in-shm", test_gain_shm,
+      .once = true, .no_guest = true, .guard = true },
+    { "T227", "guard/hostile-writer-gains-few-huge-pages", test_gain_hugetlb,
+      .once = true, .no_guest = true, .guard = true },
+    { "T227", "guard/needs-no-huge-page", test_empty_pool, .once = true,
+      .no_guest = true, .guard = true },
+    { "T227", "guard/off-costs-what-is-touched", test_gain_without_guard,
+      &off, .once = true },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virtio_mem_add_tests(tests, ARRAY_SIZE(tests));
+    return g_test_run();
+}
