@@ -113,6 +113,7 @@ class VirtioMemBackends(BackendTest):
     def test_memfd_goes_back(self):
         self.check_devices('memory-backend-memfd', some_options())
 
+    @virtio_mem_tap.slow
     def test_files_on_tmpfs_go_back(self):
         with tempfile.TemporaryDirectory(dir='/dev/shm') as directory:
             self.check_devices(
@@ -149,6 +150,7 @@ class VirtioMemBackends(BackendTest):
                 'memory-backend-memfd,hugetlb=on,'
                 f'hugetlbsize={format_size(page_size)}', options, region_size)
 
+    @virtio_mem_tap.slow
     def test_memfd_of_2_mib_pages_goes_back(self):
         self.check_huge_memfds(2 * MiB, some_options())
 

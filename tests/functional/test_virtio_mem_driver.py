@@ -95,9 +95,11 @@ class VirtioMemDriver(GuestTest):
             guest.resize(0)
             self.assertEqual(guest.host_memory(), 0)
 
+    @virtio_mem_tap.slow
     def test_blocks_of_1_mib(self):
         self.check_block_size(1 * MiB, (258 * MiB, 126 * MiB, 1 * GiB))
 
+    @virtio_mem_tap.slow
     def test_blocks_of_2_mib(self):
         self.check_block_size(2 * MiB, (258 * MiB, 126 * MiB, 1 * GiB))
 

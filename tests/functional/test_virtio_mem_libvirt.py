@@ -289,6 +289,7 @@ class VirtioMemLibvirt(unittest.TestCase):
 
             self.check_kept(domain, move)
 
+    @virtio_mem_tap.slow
     def test_managed_save_keeps_memory(self):
         with self.started() as domain:
             def move():
@@ -298,6 +299,7 @@ class VirtioMemLibvirt(unittest.TestCase):
 
             self.check_kept(domain, move)
 
+    @virtio_mem_tap.slow
     def test_snapshot_brings_size_and_memory_back(self):
         image = self.libvirt.path('snapshot.qcow2')
         subprocess.run([virtio_mem_tools.tool('qemu-img'), 'create', '-q',
@@ -329,6 +331,7 @@ class VirtioMemLibvirt(unittest.TestCase):
     def test_reset_domain_plugs_again(self):
         self.check_memory_after_reboot(lambda domain: domain.virsh('reset'))
 
+    @virtio_mem_tap.slow
     def test_rebooted_domain_plugs_again(self):
         def reboot(domain):
             domain.virsh('reboot', '--mode', 'acpi')

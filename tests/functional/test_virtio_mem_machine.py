@@ -66,6 +66,7 @@ class VirtioMemMachine(GuestTest):
     def test_q35(self):
         self.check_machine('q35')
 
+    @virtio_mem_tap.slow
     def test_pc(self):
         self.check_machine('pc')
 
@@ -113,6 +114,7 @@ class VirtioMemMachine(GuestTest):
         with self.guest(more_args=port, room=2 * GiB) as guest:
             self.check_hot_plug(guest, 'rp0')
 
+    @virtio_mem_tap.slow
     def test_device_comes_and_goes_on_pc(self):
         with self.guest(machine='pc', room=2 * GiB) as guest:
             self.check_hot_plug(guest, 'pci.0')

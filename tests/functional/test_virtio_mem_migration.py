@@ -165,12 +165,14 @@ class VirtioMemMigration(MigrationTest):
     def test_precopy_late_format(self):
         self.check_row(moves.precopy, machine='pc-q35-7.2')
 
+    @virtio_mem_tap.slow
     def test_precopy_oldest_machine(self):
         self.check_row(moves.precopy, machine='pc-q35-6.2')
 
     def test_precopy_while_the_guest_writes(self):
         self.check_row(moves.while_writing(moves.precopy))
 
+    @virtio_mem_tap.slow
     def test_multifd(self):
         self.check_row(moves.multifd, machine='pc-q35-9.2')
 
@@ -178,21 +180,26 @@ class VirtioMemMigration(MigrationTest):
         self.check_row(moves.while_writing(moves.postcopy),
                        machine='pc-q35-8.0')
 
+    @virtio_mem_tap.slow
     def test_mapped_ram(self):
         self.check_row(moves.mapped_ram)
 
+    @virtio_mem_tap.slow
     def test_background_snapshot(self):
         self.check_row(moves.background_snapshot)
 
     def test_snapshot(self):
         self.check_row(moves.snapshot)
 
+    @virtio_mem_tap.slow
     def test_cpr_transfer(self):
         self.check_row(moves.cpr_transfer)
 
+    @virtio_mem_tap.slow
     def test_ignore_shared(self):
         self.check_row(moves.ignore_shared)
 
+    @virtio_mem_tap.slow
     def test_two_devices_with_memslots_and_prealloc(self):
         options = {'device_options': MEMSLOTS, 'room': REGION,
                    'more_args': SECOND_DEVICE}
@@ -329,6 +336,7 @@ class VirtioMemBusy(MigrationTest):
     def test_goes_on_where_it_is(self):
         self.check_source_resumes('ours')
 
+    @virtio_mem_tap.slow
     def test_goes_on_where_it_is_in_stock(self):
         self.check_source_resumes('stock')
 

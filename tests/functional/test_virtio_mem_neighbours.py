@@ -142,6 +142,7 @@ class MemoryDevices(NeighboursTest):
             guest.resize(0)
             self.assertEqual(pattern.damaged_files(guest, 2), [])
 
+    @virtio_mem_tap.slow
     def test_persistent_memory_is_written_from_plugged_memory(self):
         size = 32 * MiB
         with self.crowded_guest() as guest:
@@ -314,6 +315,7 @@ class BlockDevices(NeighboursTest):
             guest.ask('modprobe virtio_blk')
             self.assertGreater(self.mapped(daemon), 4 * GiB)
 
+    @virtio_mem_tap.slow
     def test_vhost_user_disk_follows_dynamic_memslots(self):
         options = ',dynamic-memslots=on'
         with self.vhost_user_guest(options) as (guest, daemon):
@@ -427,6 +429,7 @@ class FreePageHints(NeighboursTest):
         moves.finish(source, target)
         return source.vm.cmd('query-migrate')['ram']['transferred']
 
+    @virtio_mem_tap.slow
     def test_pages_that_were_freed_are_not_sent(self):
         args = (*self.ARGS, '-incoming', 'defer')
         with Guest(more_args=self.ARGS) as source, \
