@@ -157,6 +157,7 @@ class VirtioMemBackends(BackendTest):
     def test_files_of_2_mib_pages_go_back(self):
         self.check_huge_files(2 * MiB, some_options())
 
+    @virtio_mem_tap.slow
     def test_memfd_of_1_gib_pages_goes_back(self):
         self.check_huge_memfds(1 * GiB, [('on', 'off', 'on'),
                                          ('off', 'off', 'off')])

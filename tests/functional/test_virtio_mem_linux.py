@@ -40,6 +40,7 @@ class VirtioMemLinux(GuestTest):
         guest.resize(0)
         self.assertLess(guest.host_rss(), rss_boot + SLACK)
 
+    @virtio_mem_tap.slow
     def test_four_gib_hold_a_pattern_and_go_back_to_the_host(self):
         self.require_host_memory(5 * GiB)
         with self.guest() as guest:
@@ -158,7 +159,6 @@ class VirtioMemOldLinux(VirtioMemLinux):
 
     old_kernel = True
     in_ci = ('test_contents_survive_when_neighbours_come_and_go',
-             'test_shrinking_stalls_at_what_is_in_use_until_it_is_freed',
              'test_monitor_and_guest_agree_after_each_step',
              'test_reboot_gives_the_requested_size_again')
 

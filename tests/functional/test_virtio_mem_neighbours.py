@@ -184,6 +184,7 @@ class MemoryDevices(NeighboursTest):
             self.unplug_dimm(guest)
             guest.resize(0)
 
+    @virtio_mem_tap.slow
     def test_balloon_reports_pages_that_are_free(self):
         with self.crowded_guest(',free-page-reporting=on') as guest:
             guest.resize(1 * GiB)
