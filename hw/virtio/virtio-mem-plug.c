@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qapi/error.h"
 #include "trace.h"
 #include "virtio-mem-config.h"
@@ -95,8 +96,10 @@ static int coroutine_mixed_fn virtio_mem_take_away(VirtIOMEM *vmem,
 
 void virtio_mem_tell_size(VirtIOMEM *vmem)
 {
-    uint64_t size = virtio_mem_plugged_size(vmem);
+    uint64_t size;
 
+    assert(bql_locked());
+    size = virtio_mem_plugged_size(vmem);
     virtio_mem_bump_config_generation(vmem);
     notifier_list_notify(&vmem->size_change_notifiers, &size);
 }
@@ -169,8 +172,12 @@ static int virtio_mem_announce_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
                                              VirtIOMEMRange range)
 {
-    int ret = virtio_mem_clean(vmem, range);
+    int ret;
 
+    assert(bql_locked());
+    assert(virtio_mem_blocks_classify(vmem->blocks, range) ==
+           VIRTIO_MEM_BLOCKS_UNPLUGGED);
+    ret = virtio_mem_clean(vmem, range);
     if (ret) {
         return ret;
     }
@@ -198,8 +205,12 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
 int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
                                                VirtIOMEMRange range)
 {
-    int ret = virtio_mem_take_away(vmem, range);
+    int ret;
 
+    assert(bql_locked());
+    assert(virtio_mem_blocks_classify(vmem->blocks, range) ==
+           VIRTIO_MEM_BLOCKS_PLUGGED);
+    ret = virtio_mem_take_away(vmem, range);
     if (ret) {
         return ret;
     }
@@ -213,9 +224,11 @@ int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
 
 int coroutine_mixed_fn virtio_mem_unplug_all(VirtIOMEM *vmem)
 {
-    const bool is_empty = !virtio_mem_blocks_count_plugged(vmem->blocks);
+    bool is_empty;
     int ret;
 
+    assert(bql_locked());
+    is_empty = !virtio_mem_blocks_count_plugged(vmem->blocks);
     virtio_mem_guard_take_back(vmem->guard);
     if (is_empty && vmem->unplugged_is_clean) {
         return 0;
@@ -241,6 +254,7 @@ int coroutine_mixed_fn virtio_mem_populate_loaded(VirtIOMEM *vmem,
                                                   const VirtIOMEMBlocks *loaded,
                                                   Error **errp)
 {
+    assert(bql_locked());
     return virtio_mem_work_populate(vmem, virtio_mem_all_parts(loaded, true),
                                     errp);
 }
@@ -250,6 +264,8 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
 {
     VirtIOMEMRange run;
 
+    assert(bql_locked());
+    assert(!virtio_mem_blocks_count_plugged(vmem->blocks));
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(loaded, virtio_mem_blocks_all(loaded), true,
                                   run) {
         int ret;
@@ -269,9 +285,11 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
 
 int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem)
 {
-    const int ret = virtio_mem_work_discard(
-        vmem, virtio_mem_all_parts(vmem->blocks, false));
+    int ret;
 
+    assert(bql_locked());
+    ret = virtio_mem_work_discard(vmem,
+                                  virtio_mem_all_parts(vmem->blocks, false));
     if (!ret) {
         virtio_mem_note_clean(vmem);
     }

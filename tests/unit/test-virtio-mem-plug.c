@@ -275,6 +275,104 @@ static void test_reported_once(void)
     fake_host_destroy(&host);
 }
 
+/* --- what only a caller can break is asserted, before anything changes --- */
+
+static VirtIOMEMBlocks *bad_loaded;
+
+static void bad_plug_range(VirtIOMEM *vmem)
+{
+    virtio_mem_plug_range(vmem, (VirtIOMEMRange) { 12, 3 });
+}
+
+static void bad_unplug_range(VirtIOMEM *vmem)
+{
+    virtio_mem_unplug_range(vmem, (VirtIOMEMRange) { 12, 3 });
+}
+
+static void bad_unplug_all(VirtIOMEM *vmem)
+{
+    virtio_mem_unplug_all(vmem);
+}
+
+static void bad_populate_loaded(VirtIOMEM *vmem)
+{
+    virtio_mem_populate_loaded(vmem, bad_loaded, NULL);
+}
+
+static void bad_plug_loaded(VirtIOMEM *vmem)
+{
+    virtio_mem_plug_loaded(vmem, bad_loaded, NULL);
+}
+
+static void bad_discard_unplugged(VirtIOMEM *vmem)
+{
+    virtio_mem_discard_unplugged(vmem);
+}
+
+static void bad_tell_size(VirtIOMEM *vmem)
+{
+    virtio_mem_tell_size(vmem);
+}
+
+typedef struct BadCall {
+    const char *function;
+    void (*run)(VirtIOMEM *vmem);
+} BadCall;
+
+static const BadCall bad_without_bql[] = {
+    { "virtio_mem_plug_range", bad_plug_range },
+    { "virtio_mem_unplug_range", bad_unplug_range },
+    { "virtio_mem_unplug_all", bad_unplug_all },
+    { "virtio_mem_populate_loaded", bad_populate_loaded },
+    { "virtio_mem_plug_loaded", bad_plug_loaded },
+    { "virtio_mem_discard_unplugged", bad_discard_unplugged },
+    { "virtio_mem_tell_size", bad_tell_size },
+};
+
+/* Blocks 12 and 13 are unplugged, block 14 is not. */
+static const BadCall bad_states[] = {
+    { "virtio_mem_plug_range", bad_plug_range },
+    { "virtio_mem_unplug_range", bad_unplug_range },
+    { "virtio_mem_plug_loaded", bad_plug_loaded },
+};
+
+static void assert_trapped(const BadCall *call, const char *condition)
+{
+    g_autofree char *said = g_strdup_printf("*%s: Assertion*%s*failed*",
+                                            call->function, condition);
+
+    g_test_trap_subprocess(NULL, 0, 0);
+    g_test_trap_assert_failed();
+    g_test_trap_assert_stderr(said);
+}
+
+static void test_without_bql(const void *opaque)
+{
+    const BadCall *call = opaque;
+    VirtIOMEM vmem = { 0 };
+
+    /* In this process, no fake host has taken it yet. */
+    if (g_test_subprocess()) {
+        call->run(&vmem);
+        return;
+    }
+    assert_trapped(call, "bql_locked");
+}
+
+static void test_bad_state(const void *opaque)
+{
+    const BadCall *call = opaque;
+    FakeHost host;
+
+    if (g_test_subprocess()) {
+        fake_host_draw(&host, FAKE_SOME);
+        bad_loaded = virtio_mem_blocks_new(FAKE_BLOCKS);
+        call->run(&host.vmem);
+        return;
+    }
+    assert_trapped(call, "blocks");
+}
+
 /* --- random programs with random refusals --- */
 
 /* The twin: what must be plugged. */
@@ -361,6 +459,17 @@ static void add_operation(const Operation *op)
     }
 }
 
+static void add_bad_calls(const char *claim, const BadCall *calls, size_t nb,
+                          GTestDataFunc fn)
+{
+    for (size_t i = 0; i < nb; i++) {
+        g_autofree char *path = g_strdup_printf("/virtio-mem/door/%s/%s", claim,
+                                                calls[i].function);
+
+        g_test_add_data_func(path, &calls[i], fn);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -373,6 +482,10 @@ int main(int argc, char **argv)
                     test_reported_once);
     g_test_add_func("/virtio-mem/door/unplug-all/nothing-plugged",
                     test_unplug_nothing);
+    add_bad_calls("needs-bql", bad_without_bql, ARRAY_SIZE(bad_without_bql),
+                  test_without_bql);
+    add_bad_calls("needs-other-state", bad_states, ARRAY_SIZE(bad_states),
+                  test_bad_state);
     g_test_add_func("/virtio-mem/door/random-programs", test_random);
     return g_test_run();
 }

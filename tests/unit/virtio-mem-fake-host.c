@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/thread-context.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
@@ -345,6 +346,7 @@ void fake_host_init(FakeHost *host)
 {
     VirtIOMEM *vmem = &host->vmem;
 
+    rust_bql_mock_lock();
     memset(host, 0, sizeof(*host));
     host->log = g_string_new("");
     host->memdev.mr.size = int128_make64(FAKE_BLOCKS * FAKE_BLOCK_SIZE);

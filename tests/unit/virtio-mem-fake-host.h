@@ -53,7 +53,7 @@ extern unsigned fake_nb_reports;
 /* If set, the text of that is appended to it. */
 extern GString *fake_said;
 
-/* A device with no block plugged, and nothing refused. */
+/* A device with no block plugged, and nothing refused.  Takes the BQL. */
 void fake_host_init(FakeHost *host);
 void fake_host_destroy(FakeHost *host);
 
