@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/main-loop.h"
 #include "virtio-mem-flight.h"
 
 bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
@@ -24,11 +25,12 @@ bool virtio_mem_is_draining(const VirtIOMEM *vmem)
 
 void virtio_mem_flight_begin(VirtIOMEM *vmem)
 {
-    assert(!vmem->request_co);
+    assert(bql_locked() && !vmem->request_co);
     vmem->request_co = qemu_coroutine_self();
 }
 
 void virtio_mem_flight_end(VirtIOMEM *vmem)
 {
+    assert(bql_locked() && virtio_mem_is_own_flight(vmem));
     vmem->request_co = NULL;
 }

@@ -6,6 +6,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "trace.h"
 #include "virtio-mem-memslots.h"
@@ -176,12 +177,14 @@ static void virtio_mem_memslots_update(VirtIOMEM *vmem, VirtIOMEMRange range,
     uint64_t nb_blocks;
     unsigned int i, last;
 
+    assert(bql_locked());
     if (!vmem->dynamic_memslots) {
         return;
     }
 
     nb_blocks = vmem->memslots->memslot_size / vmem->block_size;
     last = (range.first + range.nb_blocks - 1) / nb_blocks;
+    assert(last < vmem->memslots->nb_memslots);
 
     memory_region_transaction_begin();
     for (i = range.first / nb_blocks; i <= last; i++) {

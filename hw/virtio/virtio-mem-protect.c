@@ -11,6 +11,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "qapi/error.h"
 #include "qapi/qapi-events-machine.h"
@@ -44,6 +45,7 @@ struct VirtIOMEMProtection {
 
 void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
 {
+    assert(bql_locked());
     if (!vmem->guard) {
         return;
     }
@@ -55,6 +57,7 @@ void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
 
 bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
 {
+    assert(bql_locked());
     if (!vmem->guard || !(vmem->protection->aside & why)) {
         return false;
     }
@@ -116,6 +119,7 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
 {
     int ret;
 
+    assert(bql_locked());
     if (!vmem->guard || vmem->protection->aside ||
         virtio_mem_guard_is_active(vmem->guard)) {
         return false;

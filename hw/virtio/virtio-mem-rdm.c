@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "virtio-mem-rdm.h"
 #include "virtio-mem-region.h"
 
@@ -60,9 +61,11 @@ static int virtio_mem_rdm_foreach(const VirtIOMEM *vmem,
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(vmem->blocks, within, plugged, run) {
         MemoryRegionSection part;
+        bool any;
         int ret;
 
-        virtio_mem_rdm_intersect(vmem, section, run, &part);
+        any = virtio_mem_rdm_intersect(vmem, section, run, &part);
+        assert(any);
         ret = fn(&part, opaque);
         if (ret) {
             return ret;
@@ -161,6 +164,7 @@ static void virtio_mem_rdm_register_listener(RamDiscardManager *rdm,
     VirtIOMEM *vmem = VIRTIO_MEM(rdm);
     int ret;
 
+    assert(bql_locked());
     assert(section->mr == &vmem->memdev->mr);
     rdl->section = memory_region_section_new_copy(section);
     QLIST_INSERT_HEAD(&vmem->listeners, rdl, next);
@@ -176,6 +180,7 @@ static void virtio_mem_rdm_register_listener(RamDiscardManager *rdm,
 static void virtio_mem_rdm_unregister_listener(RamDiscardManager *rdm,
                                                RamDiscardListener *rdl)
 {
+    assert(bql_locked());
     virtio_mem_rdm_drop_all(VIRTIO_MEM(rdm), rdl);
     QLIST_REMOVE(rdl, next);
     g_clear_pointer(&rdl->section, memory_region_section_free_copy);
@@ -203,6 +208,7 @@ int virtio_mem_rdm_ask_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     RamDiscardListener *rdl;
 
+    assert(bql_locked());
     QLIST_FOREACH(rdl, &vmem->listeners, next) {
         MemoryRegionSection part;
         int ret;
@@ -222,6 +228,7 @@ int virtio_mem_rdm_ask_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 
 void virtio_mem_rdm_tell_unplug(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
+    assert(bql_locked());
     virtio_mem_rdm_tell_until(vmem, range, NULL);
 }
 
@@ -229,6 +236,7 @@ void virtio_mem_rdm_tell_unplug_all(VirtIOMEM *vmem)
 {
     RamDiscardListener *rdl;
 
+    assert(bql_locked());
     QLIST_FOREACH(rdl, &vmem->listeners, next) {
         virtio_mem_rdm_drop_all(vmem, rdl);
     }

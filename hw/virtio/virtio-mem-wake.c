@@ -13,6 +13,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "migration/misc.h"
 #include "system/runstate.h"
@@ -41,6 +42,7 @@ bool virtio_mem_is_live(void)
 /* A status write of the guest cuts its wait short, which is harmless. */
 void virtio_mem_wake_if_due(VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     if (!vmem->wake->pending || !virtio_mem_is_live() || virtio_mem_is_busy()) {
         return;
     }
@@ -53,6 +55,7 @@ void virtio_mem_wake_later(VirtIOMEM *vmem)
 {
     VirtIOMEMWake *wake = vmem->wake;
 
+    assert(bql_locked());
     wake->pending = true;
     timer_mod(wake->retry_timer,
               qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + wake->retry_ms);
@@ -66,6 +69,7 @@ void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem)
 
 void virtio_mem_wake_forget(VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     vmem->wake->pending = false;
     timer_del(vmem->wake->retry_timer);
     virtio_mem_wake_reset_backoff(vmem);

@@ -276,6 +276,7 @@ static void coroutine_fn work_do_away(VirtIOMEMWork *work)
 
 void virtio_mem_drain(VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     /*
      * The response buffer may overlap this device's registers, or those of a
      * device that writes to them.  Writing the answer then resets us from
@@ -372,6 +373,7 @@ static void coroutine_mixed_fn work_do(VirtIOMEMWork *work)
 {
     const bool may_yield = work_may_yield(work);
 
+    assert(bql_locked());
     if (!may_yield && work->try_here) {
         /* Everybody waits for the end, whatever happens in between. */
         work->min_slice = MAX(work->min_slice, VIRTIO_MEM_DISCARD_SLICE);

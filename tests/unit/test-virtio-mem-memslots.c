@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "hw/virtio/virtio-mem-backing.h"
 #include "hw/virtio/virtio-mem-region.h"
@@ -111,6 +112,7 @@ typedef struct FakeDevice {
 static void device_init(FakeDevice *device, uint64_t region_size,
                         uint64_t block_size, unsigned limit)
 {
+    rust_bql_mock_lock();
     memset(device, 0, sizeof(*device));
     device->memdev.mr.size = int128_make64(region_size);
     device->memdev.mr.align = 4 * MiB;

@@ -139,6 +139,7 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
 
 static void fake_work_init(FakeWork *fake, unsigned int nb_threads)
 {
+    rust_bql_mock_lock();
     *fake = (FakeWork) {
         .vmem.memdev = &fake->memdev,
         .vmem.block_size = WORK_BLOCK,

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/module.h"
 #include "qemu/units.h"
 #include "hw/virtio/virtio-mem-rdm.h"
@@ -145,6 +146,7 @@ static void listener_discard(RamDiscardListener *rdl,
 
 void scene_init(Scene *scene)
 {
+    rust_bql_mock_lock();
     memset(scene, 0, sizeof(*scene));
     scene->vmem = VIRTIO_MEM(object_new(TYPE_VIRTIO_MEM));
     scene->vmem->memdev = &scene->memdev;
