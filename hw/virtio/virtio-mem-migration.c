@@ -1,9 +1,9 @@
 /*
  * What a migration or a snapshot asks of a virtio-mem device.
  *
- * Two kinds of users need all of the memory for a while, so the guard steps
- * aside for them.  A load fills it before the blocks are known.  Background
- * snapshots and postcopy watch all of it by userfaultfd themselves.
+ * Two kinds of users need all of the memory for a while, so the guard pauses
+ * for them.  A load fills it before the blocks are known.  Background snapshots
+ * and postcopy watch all of it by userfaultfd themselves.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -51,13 +51,13 @@ struct VirtIOMEMMigration {
  * that is not migrated is not ours to discard.  False if the host did not take
  * it back.
  */
-static bool virtio_mem_migration_settle(VirtIOMEM *vmem, VirtIOMEMAside why,
+static bool virtio_mem_migration_settle(VirtIOMEM *vmem, VirtIOMEMPause why,
                                         bool touched)
 {
-    const bool is_ours = why == VIRTIO_MEM_ASIDE_SNAPSHOT ||
+    const bool is_ours = why == VIRTIO_MEM_PAUSE_SNAPSHOT ||
                          !virtio_mem_backing_is_ignored(vmem->memdev);
 
-    touched |= virtio_mem_protect_come_back(vmem, why);
+    touched |= virtio_mem_protect_resume(vmem, why);
     return !touched || !is_ours || !virtio_mem_discard_unplugged(vmem);
 }
 
@@ -68,7 +68,7 @@ static void virtio_mem_migration_begin(VirtIOMEM *vmem)
 {
     virtio_mem_drain(vmem);
     if (migrate_background_snapshot()) {
-        virtio_mem_protect_step_aside(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT);
+        virtio_mem_protect_pause(vmem, VIRTIO_MEM_PAUSE_SNAPSHOT);
     }
 }
 
@@ -80,7 +80,7 @@ static void virtio_mem_migration_end(VirtIOMEM *vmem)
 {
     /* The guest may have asked for something since the state changed. */
     virtio_mem_drain(vmem);
-    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_SNAPSHOT, false)) {
+    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_SNAPSHOT, false)) {
         warn_report("virtio-mem '%s': cannot give back unplugged memory"
                     " that was touched during a snapshot",
                     virtio_mem_name(vmem));
@@ -112,7 +112,7 @@ static int virtio_mem_migration_event(NotifierWithReturn *notifier,
 static int virtio_mem_migration_load_setup(QEMUFile *f, void *opaque,
                                            Error **errp)
 {
-    virtio_mem_protect_step_aside(opaque, VIRTIO_MEM_ASIDE_LOAD);
+    virtio_mem_protect_pause(opaque, VIRTIO_MEM_PAUSE_LOAD);
     return 0;
 }
 
@@ -137,7 +137,7 @@ static void virtio_mem_migration_poll_postcopy(void *opaque)
         return;
     }
     virtio_mem_drain(vmem);
-    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_LOAD, true)) {
+    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, true)) {
         warn_report("virtio-mem '%s': cannot give back unplugged memory that"
                     " was touched during postcopy", virtio_mem_name(vmem));
     }
@@ -157,7 +157,7 @@ static int virtio_mem_migration_load_cleanup(void *opaque)
     if (migration_in_incoming_postcopy()) {
         virtio_mem_migration_await_postcopy(vmem);
     } else {
-        virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_LOAD, false);
+        virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, false);
     }
     return 0;
 }
@@ -172,7 +172,7 @@ bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp)
     if (migration_in_incoming_postcopy()) {
         return true;
     }
-    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_ASIDE_LOAD, true)) {
+    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, true)) {
         error_setg(errp, "cannot discard unplugged memory");
         return false;
     }

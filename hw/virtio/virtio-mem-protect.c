@@ -1,10 +1,10 @@
 /*
- * The guard of a virtio-mem device: when it steps aside, what it reports.
+ * The guard of a virtio-mem device: when it is paused, what it reports.
  *
- * Two kinds of users need all of the memory.  Whoever loads a migration or a
- * snapshot fills it before the blocks are known, and memory that the guard
- * keeps out of reach would lose what arrives.  And background snapshots and
- * postcopy watch all memory by userfaultfd themselves, which only one may do.
+ * Two kinds of users need all of the memory.  Loading a migration or a snapshot
+ * fills it before the blocks are known, and memory that the guard keeps out of
+ * reach would lose what arrives.  And background snapshots and postcopy watch
+ * all memory by userfaultfd themselves, which only one may do.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,7 +31,7 @@
 #define VIRTIO_MEM_RETRY_MAX_S 32
 
 struct VirtIOMEMProtection {
-    unsigned int aside;         /* VirtIOMEMAside: all reasons to be aside */
+    unsigned int paused;        /* VirtIOMEMPause: all reasons to be so */
     bool is_lost;               /* the guard could not resume, or gave up */
     QEMUBH *access_bh;
     QEMUTimer *retry_timer;     /* the caller's, see _on_loss() */
@@ -41,28 +41,28 @@ struct VirtIOMEMProtection {
     bool has_access;            /* not told by an event yet */
 };
 
-/* --- aside --- */
+/* --- pauses --- */
 
-void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
+void virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
 {
     assert(bql_locked());
     if (!vmem->guard) {
         return;
     }
-    trace_virtio_mem_guard_aside(why);
-    vmem->protection->aside |= why;
+    trace_virtio_mem_guard_pause(why);
+    vmem->protection->paused |= why;
     vmem->unplugged_is_clean = false;
     virtio_mem_guard_pause(vmem->guard);
 }
 
-bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
+bool virtio_mem_protect_resume(VirtIOMEM *vmem, VirtIOMEMPause why)
 {
     assert(bql_locked());
-    if (!vmem->guard || !(vmem->protection->aside & why)) {
+    if (!vmem->guard || !(vmem->protection->paused & why)) {
         return false;
     }
-    trace_virtio_mem_guard_back(why);
-    vmem->protection->aside &= ~why;
+    trace_virtio_mem_guard_resume(why);
+    vmem->protection->paused &= ~why;
     virtio_mem_protect_retry(vmem);
     return true;
 }
@@ -120,7 +120,7 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
     int ret;
 
     assert(bql_locked());
-    if (!vmem->guard || vmem->protection->aside ||
+    if (!vmem->guard || vmem->protection->paused ||
         virtio_mem_guard_is_active(vmem->guard)) {
         return false;
     }
@@ -140,7 +140,7 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
 /* The guard has given up by itself, see virtio_mem_guard_force(). */
 static void virtio_mem_protect_check(VirtIOMEM *vmem)
 {
-    if (!vmem->protection->aside && !vmem->protection->is_lost &&
+    if (!vmem->protection->paused && !vmem->protection->is_lost &&
         !virtio_mem_guard_is_active(vmem->guard)) {
         virtio_mem_protect_lose(vmem, "the kernel refused to undo a change");
     }
@@ -251,7 +251,7 @@ static int virtio_mem_protect_map(void *opaque, uint64_t offset, uint64_t size)
 
 /* --- life --- */
 
-static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool aside,
+static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool paused,
                                                 Error **errp)
 {
     const VirtIOMEMGuardArea area = {
@@ -273,25 +273,25 @@ static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool aside,
                    virtio_mem_name(vmem));
         return NULL;
     }
-    return virtio_mem_guard_new(&area, aside, errp);
+    return virtio_mem_guard_new(&area, paused, errp);
 }
 
 bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp)
 {
-    const bool aside = runstate_check(RUN_STATE_INMIGRATE);
+    const bool paused = runstate_check(RUN_STATE_INMIGRATE);
     Error *err = NULL;
 
     if (vmem->protect_unplugged == ON_OFF_AUTO_OFF) {
         return true;
     }
     vmem->protection = g_new0(VirtIOMEMProtection, 1);
-    vmem->protection->aside = aside ? VIRTIO_MEM_ASIDE_LOAD : 0;
+    vmem->protection->paused = paused ? VIRTIO_MEM_PAUSE_LOAD : 0;
     vmem->protection->event_timer = timer_new_ms(
         virtio_mem_protect_clock(), virtio_mem_protect_send_event, vmem);
     vmem->protection->access_bh = virtio_bh_new_guarded(
         DEVICE(vmem), virtio_mem_protect_handle_access, vmem);
 
-    vmem->guard = virtio_mem_protect_start(vmem, aside, &err);
+    vmem->guard = virtio_mem_protect_start(vmem, paused, &err);
     if (vmem->guard) {
         return true;
     }

@@ -1,5 +1,5 @@
 /*
- * The guard of a virtio-mem device: when it steps aside, what it reports.
+ * The guard of a virtio-mem device: when it is paused, what it reports.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -10,13 +10,13 @@
 #include "hw/virtio/virtio-mem-state.h"
 
 /*
- * Why the guard steps aside: memory arrives before we know which blocks are
+ * Why the guard is paused: memory arrives before we know which blocks are
  * plugged, or QEMU uses userfaultfd itself.
  */
-typedef enum VirtIOMEMAside {
-    VIRTIO_MEM_ASIDE_LOAD = 1,          /* pages arrive, blocks are not known */
-    VIRTIO_MEM_ASIDE_SNAPSHOT = 2,      /* a background snapshot */
-} VirtIOMEMAside;
+typedef enum VirtIOMEMPause {
+    VIRTIO_MEM_PAUSE_LOAD = 1,          /* pages arrive, blocks are not known */
+    VIRTIO_MEM_PAUSE_SNAPSHOT = 2,      /* a background snapshot */
+} VirtIOMEMPause;
 
 /*
  * Protect all of the memory; before it is discarded.  False with an error if
@@ -26,12 +26,12 @@ bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp);
 void virtio_mem_protect_unrealize(VirtIOMEM *vmem);
 
 /*
- * step_aside: stop protecting.  come_back: protect what is unplugged by then;
- * the caller then discards what arrived in between.  come_back returns false
- * and does nothing unless the guard had stepped aside for @why.
+ * pause: stop protecting.  resume: protect what is unplugged by then;
+ * the caller then discards what arrived in between.  resume returns false
+ * and does nothing unless the guard was paused for @why.
  */
-void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why);
-bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why);
+void virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why);
+bool virtio_mem_protect_resume(VirtIOMEM *vmem, VirtIOMEMPause why);
 
 /*
  * Protection that cannot come back, or that the kernel ended, is lost: this is

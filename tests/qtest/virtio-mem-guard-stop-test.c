@@ -173,7 +173,7 @@ typedef struct Watch {
     bool done;
 } Watch;
 
-/* As soon as the guard steps aside. */
+/* As soon as the guard is paused. */
 static void *watch_block(void *opaque)
 {
     Watch *watch = opaque;

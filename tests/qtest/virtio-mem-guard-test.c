@@ -249,7 +249,7 @@ static void test_no_rights(VirtioMemGuest *unused)
     virtio_mem_guest_stop(vm);
 }
 
-/* --- aside --- */
+/* --- pauses --- */
 
 static void assert_guarded(VirtioMemGuest *vm)
 {

@@ -169,9 +169,9 @@ static void test_huge_pages_stay(void)
     guard_scene_free(scene);
 }
 
-/* --- stepping aside --- */
+/* --- pauses --- */
 
-static void test_aside(const void *opaque)
+static void test_pause(const void *opaque)
 {
     GuardScene *scene = guard_scene_new(opaque, 3 * GiB);
     uint64_t block_size, before;
@@ -210,7 +210,7 @@ static void test_aside(const void *opaque)
     guard_scene_free(scene);
 }
 
-static void test_begin_aside(void)
+static void test_begin_paused(void)
 {
     GuardScene *scene = guard_scene_new_unguarded(&guard_kinds[0], 64 * MiB);
 
@@ -225,7 +225,7 @@ static void test_begin_aside(void)
     guard_scene_free(scene);
 }
 
-static void test_aside_is_free_for_others(void)
+static void test_paused_is_free_for_others(void)
 {
     GuardScene *scene = guard_scene_new(&guard_kinds[0], 64 * MiB);
     int fd;
@@ -368,13 +368,13 @@ int main(int argc, char **argv)
                           test_writes_vanish_when_taken_back);
     guard_scene_add_tests("guard/kernel-access", 0, max_page_size,
                           test_kernel_access);
-    guard_scene_add_tests("guard/aside", 0, max_page_size,
-                          test_aside);
+    guard_scene_add_tests("guard/pause", 0, max_page_size,
+                          test_pause);
     g_test_add_func("/virtio-mem/guard/access-is-told", test_access_is_told);
     g_test_add_func("/virtio-mem/guard/huge-pages-stay", test_huge_pages_stay);
-    g_test_add_func("/virtio-mem/guard/begin-aside", test_begin_aside);
-    g_test_add_func("/virtio-mem/guard/aside-is-free-for-others",
-                    test_aside_is_free_for_others);
+    g_test_add_func("/virtio-mem/guard/begin-paused", test_begin_paused);
+    g_test_add_func("/virtio-mem/guard/pause-is-free-for-others",
+                    test_paused_is_free_for_others);
     g_test_add_func("/virtio-mem/guard/others-keep-theirs",
                     test_others_keep_theirs);
     g_test_add_func("/virtio-mem/guard/no-guard",

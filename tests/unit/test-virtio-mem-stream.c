@@ -88,7 +88,7 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev)
     return world.ignored;
 }
 
-bool virtio_mem_protect_come_back(VirtIOMEM *vmem, VirtIOMEMAside why)
+bool virtio_mem_protect_resume(VirtIOMEM *vmem, VirtIOMEMPause why)
 {
     return false;
 }
@@ -103,7 +103,7 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
     g_assert_not_reached();
 }
 
-void virtio_mem_protect_step_aside(VirtIOMEM *vmem, VirtIOMEMAside why)
+void virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
 {
     g_assert_not_reached();
 }

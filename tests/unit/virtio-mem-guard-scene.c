@@ -299,11 +299,11 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
 }
 
 /* Only a host that lacks userfaultfd is a reason to skip. */
-bool guard_scene_start(GuardScene *scene, bool aside)
+bool guard_scene_start(GuardScene *scene, bool paused)
 {
     Error *err = NULL;
 
-    scene->guard = virtio_mem_guard_new(&scene->area, aside, &err);
+    scene->guard = virtio_mem_guard_new(&scene->area, paused, &err);
     if (!scene->guard && !access("/dev/userfaultfd", R_OK | W_OK)) {
         error_report_err(err);
         g_assert_not_reached();

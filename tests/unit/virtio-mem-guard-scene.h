@@ -43,7 +43,7 @@ typedef struct GuardScene {
 GuardScene *guard_scene_new(const GuardKind *kind, uint64_t size);
 /* The same without a guard: set scene->area as it shall be, then start it. */
 GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size);
-bool guard_scene_start(GuardScene *scene, bool aside);
+bool guard_scene_start(GuardScene *scene, bool paused);
 void guard_scene_free(GuardScene *scene);
 
 /*
