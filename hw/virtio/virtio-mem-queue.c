@@ -27,8 +27,8 @@ struct VirtIOMEMQueue {
     QEMUBH *bh;                 /* goes on serving the queue */
 };
 
-static void virtio_mem_answer(VirtIOMEM *vmem, VirtQueueElement *elem,
-                              const VirtIOMEMResponse *response)
+static void queue_answer(VirtIOMEM *vmem, VirtQueueElement *elem,
+                         const VirtIOMEMResponse *response)
 {
     const size_t len = virtio_mem_wire_write_response(elem->in_sg,
                                                       elem->in_num, response);
@@ -42,8 +42,7 @@ static void virtio_mem_answer(VirtIOMEM *vmem, VirtQueueElement *elem,
  * Form first, before anything changes: a request without room for its response
  * breaks the device instead of being half served.
  */
-static bool coroutine_fn virtio_mem_serve(VirtIOMEM *vmem,
-                                          VirtQueueElement *elem)
+static bool coroutine_fn queue_serve(VirtIOMEM *vmem, VirtQueueElement *elem)
 {
     VirtIOMEMResponse response;
     VirtIOMEMRequest req;
@@ -63,7 +62,7 @@ static bool coroutine_fn virtio_mem_serve(VirtIOMEM *vmem,
     }
 
     response = virtio_mem_request_serve(vmem, &req);
-    virtio_mem_answer(vmem, elem, &response);
+    queue_answer(vmem, elem, &response);
     return true;
 }
 
@@ -72,7 +71,7 @@ static bool coroutine_fn virtio_mem_serve(VirtIOMEM *vmem,
  * Initialization).  A driver that goes on although its features were refused,
  * or that did not accept VERSION_1, is not served either.
  */
-static bool virtio_mem_can_serve(VirtIODevice *vdev)
+static bool queue_can_serve(VirtIODevice *vdev)
 {
     const uint8_t ready = VIRTIO_CONFIG_S_FEATURES_OK |
                           VIRTIO_CONFIG_S_DRIVER_OK;
@@ -82,12 +81,12 @@ static bool virtio_mem_can_serve(VirtIODevice *vdev)
 }
 
 /* Take the next request and serve it; false if there is none, or no sense. */
-static bool coroutine_fn virtio_mem_serve_next(VirtIOMEM *vmem)
+static bool coroutine_fn queue_serve_next(VirtIOMEM *vmem)
 {
     g_autofree VirtQueueElement *elem = NULL;
 
     /* To pop nothing costs more than to look. */
-    if (!virtio_mem_can_serve(VIRTIO_DEVICE(vmem)) ||
+    if (!queue_can_serve(VIRTIO_DEVICE(vmem)) ||
         virtio_queue_empty(vmem->queue->vq)) {
         return false;
     }
@@ -95,7 +94,7 @@ static bool coroutine_fn virtio_mem_serve_next(VirtIOMEM *vmem)
     if (!elem) {
         return false;
     }
-    if (!virtio_mem_serve(vmem, elem)) {
+    if (!queue_serve(vmem, elem)) {
         virtqueue_detach_element(vmem->queue->vq, elem, 0);
         return false;
     }
@@ -104,17 +103,17 @@ static bool coroutine_fn virtio_mem_serve_next(VirtIOMEM *vmem)
 
 /*
  * Serve what is in the queue, but not for ever: a guest may refill it as fast
- * as it is served, and whoever drains the device waits.  The rest is served
- * after everybody else had a turn.
+ * as it is served, while a drain or another device waits for the main loop.
+ * The rest is served when the main loop comes back to us.
  */
-static void coroutine_fn virtio_mem_serve_queue(void *opaque)
+static void coroutine_fn queue_serve_all(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
     int budget = VIRTIO_MEM_REQUESTS_PER_TURN;
 
     virtio_mem_flight_begin(vmem);
     while (budget && !virtio_mem_is_draining(vmem) &&
-           virtio_mem_serve_next(vmem)) {
+           queue_serve_next(vmem)) {
         budget--;
     }
     if (!budget || virtio_mem_is_draining(vmem)) {
@@ -126,27 +125,30 @@ static void coroutine_fn virtio_mem_serve_queue(void *opaque)
     }
 }
 
-static void virtio_mem_handle_requests(VirtIODevice *vdev, VirtQueue *vq)
+static void queue_handle(VirtIODevice *vdev, VirtQueue *vq)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
 
     /* A request in flight is followed by those that came meanwhile. */
-    if (virtio_mem_is_in_flight(vmem) || !virtio_mem_can_serve(vdev)) {
+    if (virtio_mem_is_in_flight(vmem) || !queue_can_serve(vdev)) {
         return;
     }
-    /* An iothread's device may write to the doorbell; it has no BQL later. */
+    /*
+     * A device in an iothread may write to our doorbell.  Continue in the main
+     * loop: the iothread would not hold the BQL when the coroutine resumes.
+     */
     if (qemu_get_current_aio_context() != qemu_get_aio_context()) {
         qemu_bh_schedule(vmem->queue->bh);
         return;
     }
-    qemu_coroutine_enter(qemu_coroutine_create(virtio_mem_serve_queue, vmem));
+    qemu_coroutine_enter(qemu_coroutine_create(queue_serve_all, vmem));
 }
 
-static void virtio_mem_go_on(void *opaque)
+static void queue_go_on(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
-    virtio_mem_handle_requests(VIRTIO_DEVICE(vmem), vmem->queue->vq);
+    queue_handle(VIRTIO_DEVICE(vmem), vmem->queue->vq);
 }
 
 void virtio_mem_queue_resume(VirtIOMEM *vmem)
@@ -162,9 +164,9 @@ void virtio_mem_queue_realize(VirtIOMEM *vmem)
 
     vmem->queue = queue;
     queue->vq = virtio_add_queue(VIRTIO_DEVICE(vmem), VIRTIO_MEM_QUEUE_SIZE,
-                                 virtio_mem_handle_requests);
+                                 queue_handle);
     /* Like the queue's handler, not inside of other devices' draining. */
-    queue->bh = virtio_bh_io_new_guarded(DEVICE(vmem), virtio_mem_go_on, vmem);
+    queue->bh = virtio_bh_io_new_guarded(DEVICE(vmem), queue_go_on, vmem);
 }
 
 void virtio_mem_queue_unrealize(VirtIOMEM *vmem)
