@@ -34,7 +34,7 @@ void virtio_mem_blocks_free(VirtIOMEMBlocks *blocks)
     }
 }
 
-uint64_t virtio_mem_blocks_count(const VirtIOMEMBlocks *blocks)
+uint64_t virtio_mem_blocks_nb(const VirtIOMEMBlocks *blocks)
 {
     return blocks->nb_blocks;
 }

@@ -50,7 +50,7 @@ VirtIOMEMBlocks *virtio_mem_blocks_new(uint64_t nb_blocks);
 void virtio_mem_blocks_free(VirtIOMEMBlocks *blocks);
 
 /* Questions.  Ranges are not empty and lie inside the set. */
-uint64_t virtio_mem_blocks_count(const VirtIOMEMBlocks *blocks);
+uint64_t virtio_mem_blocks_nb(const VirtIOMEMBlocks *blocks);
 uint64_t virtio_mem_blocks_count_plugged(const VirtIOMEMBlocks *blocks);
 VirtIOMEMRange virtio_mem_blocks_all(const VirtIOMEMBlocks *blocks);
 VirtIOMEMBlocksState virtio_mem_blocks_classify(const VirtIOMEMBlocks *blocks,
@@ -78,7 +78,7 @@ void virtio_mem_blocks_set_unplugged(VirtIOMEMBlocks *blocks,
 void virtio_mem_blocks_set_all_unplugged(VirtIOMEMBlocks *blocks);
 
 /*
- * Copy the set from or to a bitmap of virtio_mem_blocks_count() bits, rounded
+ * Copy the set from or to a bitmap of virtio_mem_blocks_nb() bits, rounded
  * up to longs.  Loading refuses, and changes nothing, when a bit is set at or
  * above @limit (0 .. count) or beyond the last block.
  */

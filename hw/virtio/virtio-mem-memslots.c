@@ -155,7 +155,7 @@ static VirtIOMEMRange virtio_mem_memslots_blocks(const VirtIOMEM *vmem,
     const uint64_t first = idx * nb_blocks;
 
     return (VirtIOMEMRange) {
-        first, MIN(nb_blocks, virtio_mem_blocks_count(vmem->blocks) - first)
+        first, MIN(nb_blocks, virtio_mem_blocks_nb(vmem->blocks) - first)
     };
 }
 

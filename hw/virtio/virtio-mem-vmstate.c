@@ -103,7 +103,7 @@ static void virtio_mem_stream_close(VirtIOMEM *vmem)
 static void virtio_mem_stream_open(VirtIOMEM *vmem)
 {
     virtio_mem_stream_close(vmem);
-    vmem->stream.bitmap_size = virtio_mem_blocks_count(vmem->blocks);
+    vmem->stream.bitmap_size = virtio_mem_blocks_nb(vmem->blocks);
     vmem->stream.bitmap = bitmap_new(vmem->stream.bitmap_size);
 }
 
@@ -314,7 +314,7 @@ static bool virtio_mem_stream_check_sizes(const VirtIOMEM *vmem, Error **errp)
 /* The blocks that came early must lie in the usable region that came late. */
 static bool virtio_mem_stream_check_usable(const VirtIOMEM *vmem, Error **errp)
 {
-    const uint64_t nb_blocks = virtio_mem_blocks_count(vmem->blocks);
+    const uint64_t nb_blocks = virtio_mem_blocks_nb(vmem->blocks);
     const uint64_t nb_usable = vmem->stream.usable_region_size /
                                vmem->block_size;
     const VirtIOMEMRange above = { nb_usable, nb_blocks - nb_usable };

@@ -115,7 +115,7 @@ static void pair_check(const Pair *pair)
     const VirtIOMEMRange all = virtio_mem_blocks_all(pair->blocks);
 
     g_assert_true(virtio_mem_blocks_check(pair->blocks));
-    g_assert_cmpuint(virtio_mem_blocks_count(pair->blocks), ==,
+    g_assert_cmpuint(virtio_mem_blocks_nb(pair->blocks), ==,
                      pair->horrible.nb_blocks);
     g_assert_cmpuint(virtio_mem_blocks_count_plugged(pair->blocks), ==,
                      horrible_count(&pair->horrible, all));

@@ -12,18 +12,18 @@ TOOL = Path(__file__).resolve().parents[1] / 'check-floors'
 
 # Work stands above blocks, and plug above work.
 HOUSE = {
-    'blocks.h': 'int virtio_mem_blocks_count(void);\n',
+    'blocks.h': 'int virtio_mem_blocks_nb(void);\n',
     'blocks.c': '#include "virtio-mem-blocks.h"\n'
-                'int virtio_mem_blocks_count(void)\n{\n}\n',
+                'int virtio_mem_blocks_nb(void)\n{\n}\n',
     'work.h': '#include "virtio-mem-blocks.h"\n'
               'static inline int virtio_mem_work_next(int\n'
               '                                       i)\n'
-              '{\n    return virtio_mem_blocks_count();\n}\n',
+              '{\n    return virtio_mem_blocks_nb();\n}\n',
     'work.c': '#include "virtio-mem-work.h"\n'
               'static int work_do(void)\n{\n'
               '    /* virtio_mem_plug_range() waits */\n'
               '    say("not virtio_mem_plug_range()");\n'
-              '    return virtio_mem_blocks_count();\n}\n',
+              '    return virtio_mem_blocks_nb();\n}\n',
     'plug.h': 'int virtio_mem_plug_range(int first,\n'
               '                          int last);\n',
     'plug.c': '#include "virtio-mem-plug.h"\n'
@@ -101,8 +101,8 @@ class CheckFloors(unittest.TestCase):
 
     def test_a_prototype_away_from_home(self):
         self.assertEqual(self.check(
-            plug_h=HOUSE['plug.h'] + 'int virtio_mem_blocks_count(void);\n')[1],
-            ['plug.h: virtio_mem_blocks_count() is not defined beside it'])
+            plug_h=HOUSE['plug.h'] + 'int virtio_mem_blocks_nb(void);\n')[1],
+            ['plug.h: virtio_mem_blocks_nb() is not defined beside it'])
 
 
 if __name__ == '__main__':
