@@ -74,6 +74,32 @@ void virtio_mem_guard_faults_cleanup(void)
     }
 }
 
+/* --- taking back --- */
+
+void virtio_mem_guard_faults_take_back(VirtIOMEMGuard *guard, uint64_t offset,
+                                       uint64_t size)
+{
+    int i;
+
+    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        virtio_mem_guard_ring_take_back(&guard_shared->desks[i].ring,
+                                        &guard->map, offset, size);
+    }
+}
+
+int virtio_mem_guard_faults_pause(VirtIOMEMGuard *guard)
+{
+    virtio_mem_guard_faults_take_back(guard, 0, guard->area.size);
+    virtio_mem_guard_map_pause(&guard->map);
+    return virtio_mem_guard_restore(&guard->map, 0, guard->area.size);
+}
+
+void virtio_mem_guard_faults_lose(VirtIOMEMGuard *guard)
+{
+    virtio_mem_guard_faults_pause(guard);
+    guard->area.notify(guard->area.opaque);
+}
+
 /* --- faults --- */
 
 static VirtIOMEMGuard *guard_find(uint64_t address)
@@ -163,6 +189,9 @@ static bool guard_substitute(VirtIOMEMGuard *guard, VirtIOMEMGuardDesk *desk,
 
     if (virtio_mem_guard_substitute(&guard->map, address - host, &start,
                                     &end)) {
+        if (!virtio_mem_guard_map_is_active(&guard->map)) {
+            virtio_mem_guard_faults_lose(guard);
+        }
         return false;
     }
     guard_forget(desk, host + start, host + end);
@@ -314,7 +343,10 @@ static void *guard_thread(void *opaque)
 
     while (!fds[1].revents) {
         if (poll(fds, ARRAY_SIZE(fds), guard_poll_timeout()) < 0) {
-            assert(errno == EINTR);
+            if (errno != EINTR) {
+                /* The host has no memory for it now. */
+                g_usleep(GUARD_RETRY_US);
+            }
             continue;
         }
         if (fds[0].revents & ~POLLIN) {

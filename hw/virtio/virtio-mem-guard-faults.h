@@ -69,6 +69,17 @@ static inline void virtio_mem_guard_unlock(void)
 void virtio_mem_guard_faults_init(void);
 void virtio_mem_guard_faults_cleanup(void);
 
+/* Take back what is lent in a range of @guard, in bytes.  Guard's lock. */
+void virtio_mem_guard_faults_take_back(VirtIOMEMGuard *guard, uint64_t offset,
+                                       uint64_t size);
+
+/*
+ * Pause, as virtio_mem_guard_pause() does.  Lose: the kernel does not let us do
+ * as we must, so pause and tell the caller.  Guard's lock.
+ */
+int virtio_mem_guard_faults_pause(VirtIOMEMGuard *guard);
+void virtio_mem_guard_faults_lose(VirtIOMEMGuard *guard);
+
 /* Have the thread run; false if the host refuses to create it.  BQL. */
 bool virtio_mem_guard_faults_start(void);
 

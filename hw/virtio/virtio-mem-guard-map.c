@@ -310,11 +310,21 @@ int virtio_mem_guard_map_resume(VirtIOMEMGuardMap *map)
     return ret;
 }
 
+void virtio_mem_guard_map_watch(VirtIOMEMGuardMap *map, uint64_t first,
+                                uint64_t end)
+{
+    uint64_t stopped;
+
+    if (map->active && guard_map_apply(map, first, end, true, &stopped)) {
+        virtio_mem_guard_map_pause(map);
+    }
+}
+
 bool virtio_mem_guard_map_check(const VirtIOMEMGuardMap *map)
 {
     uint64_t first, end = 0;
 
-    if (map->substituted) {
+    if (map->substituted && !map->stuck) {
         g_autofree unsigned long *wrong = bitmap_new(map->nb_blocks);
 
         bitmap_andnot(wrong, map->substituted, map->guarded, map->nb_blocks);

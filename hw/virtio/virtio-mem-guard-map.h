@@ -27,7 +27,8 @@ typedef struct VirtIOMEMGuardMap {
     bool active;                /* written under the lock, read without */
     unsigned long *guarded;
     unsigned long *cut;         /* at the start of a block; NULL: all merge */
-    unsigned long *substituted; /* NULL: none can be; or subset of guarded */
+    unsigned long *substituted; /* NULL: none can be */
+    bool stuck;                 /* some are, where they should not be */
     uint64_t nb_borders;        /* the area's mappings beyond the first one */
 } VirtIOMEMGuardMap;
 
@@ -55,6 +56,14 @@ int virtio_mem_guard_map_set(VirtIOMEMGuardMap *map, uint64_t first,
 /* Register nothing, until resumed; 0, or a negative errno and still paused. */
 void virtio_mem_guard_map_pause(VirtIOMEMGuardMap *map);
 int virtio_mem_guard_map_resume(VirtIOMEMGuardMap *map);
+
+/*
+ * Of the blocks from @first to @end, register again what is guarded but is not
+ * registered since something else was mapped there.  If the kernel refuses, the
+ * map is paused.
+ */
+void virtio_mem_guard_map_watch(VirtIOMEMGuardMap *map, uint64_t first,
+                                uint64_t end);
 
 bool virtio_mem_guard_map_is_active(const VirtIOMEMGuardMap *map);
 bool virtio_mem_guard_map_is_guarded(const VirtIOMEMGuardMap *map,

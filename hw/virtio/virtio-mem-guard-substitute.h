@@ -24,17 +24,26 @@
 /*
  * Substitute all of the run of guarded blocks around @offset; nothing may be
  * lent there.  Each thread that waits there retries.  Returns 0, with the run
- * in @start and @end; or a negative errno, and nothing changed.
+ * in @start and @end; or a negative errno, and nothing changed, unless the
+ * kernel does not let us watch that: then the map is paused.
  */
 int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
                                 uint64_t *start, uint64_t *end);
 
 /*
  * Give these bytes, of which nothing may be lent, their area's memory, where
- * they do not have it.  They are not watched then.  Returns 0; or a negative
- * errno, and a part may have it.
+ * they are guarded and do not have it.  They are not watched then.  Returns 0;
+ * or a negative errno if the host refuses: a part may have it, and all is
+ * watched as before, or the map is paused.
  */
 int virtio_mem_guard_restore(VirtIOMEMGuardMap *map, uint64_t offset,
                              uint64_t size);
+
+/*
+ * Drop what these bytes, which were not watched, hold where they are guarded
+ * and do not have their area's memory: to discard that would not do it.
+ */
+void virtio_mem_guard_substitute_clear(VirtIOMEMGuardMap *map, uint64_t offset,
+                                       uint64_t size);
 
 #endif

@@ -49,41 +49,13 @@ static bool guard_may_cost(VirtIOMEMGuard *guard, int64_t cost)
                                           guard_count_mappings(), cost);
 }
 
-static void guard_take_back(VirtIOMEMGuard *guard, uint64_t offset,
-                            uint64_t size)
-{
-    int i;
-
-    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
-        virtio_mem_guard_ring_take_back(&guard_shared->desks[i].ring,
-                                        &guard->map, offset, size);
-    }
-}
-
-static void guard_pause(VirtIOMEMGuard *guard)
-{
-    guard_take_back(guard, 0, guard->area.size);
-    virtio_mem_guard_map_pause(&guard->map);
-    if (virtio_mem_guard_restore(&guard->map, 0, guard->area.size)) {
-        error_report("virtio-mem: the host does not map huge pages again");
-        abort();
-    }
-}
-
-/* The kernel does not let us do as we must: pause, and tell. */
-static void guard_lose(VirtIOMEMGuard *guard)
-{
-    guard_pause(guard);
-    guard->area.notify(guard->area.opaque);
-}
-
 static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
                         bool protect, bool force)
 {
     const uint64_t first = offset / guard->area.block_size;
     const uint64_t nb_blocks = size / guard->area.block_size;
     const bool was_active = virtio_mem_guard_map_is_active(&guard->map);
-    int ret;
+    int ret = 0;
 
     assert(QEMU_IS_ALIGNED(offset | size, guard->area.block_size));
     if (!force &&
@@ -92,15 +64,21 @@ static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
         return -ENOSPC;
     }
     if (!protect) {
-        guard_take_back(guard, offset, size);
+        virtio_mem_guard_faults_take_back(guard, offset, size);
         ret = virtio_mem_guard_restore(&guard->map, offset, size);
-        if (ret) {
-            return ret;
+        if (ret && force) {
+            error_report("virtio-mem: the host does not map huge pages again:"
+                         " ordinary memory stays in their place");
         }
     }
-    ret = virtio_mem_guard_map_set(&guard->map, first, nb_blocks, protect);
+    if (!ret || force) {
+        ret = virtio_mem_guard_map_set(&guard->map, first, nb_blocks, protect);
+    }
     if (ret && was_active && !virtio_mem_guard_map_is_active(&guard->map)) {
-        guard_lose(guard);
+        virtio_mem_guard_faults_lose(guard);
+    }
+    if (!ret && protect) {
+        virtio_mem_guard_substitute_clear(&guard->map, offset, size);
     }
     return ret;
 }
@@ -143,7 +121,7 @@ void virtio_mem_guard_force(VirtIOMEMGuard *guard, uint64_t offset,
     }
     virtio_mem_guard_lock();
     if (guard_change(guard, offset, size, protect, true)) {
-        guard_lose(guard);
+        virtio_mem_guard_faults_lose(guard);
         guard_change(guard, offset, size, protect, true);
     }
     virtio_mem_guard_unlock();
@@ -155,18 +133,21 @@ void virtio_mem_guard_take_back(VirtIOMEMGuard *guard)
         return;
     }
     virtio_mem_guard_lock();
-    guard_take_back(guard, 0, guard->area.size);
+    virtio_mem_guard_faults_take_back(guard, 0, guard->area.size);
     virtio_mem_guard_unlock();
 }
 
-void virtio_mem_guard_pause(VirtIOMEMGuard *guard)
+int virtio_mem_guard_pause(VirtIOMEMGuard *guard)
 {
+    int ret;
+
     if (!guard) {
-        return;
+        return 0;
     }
     virtio_mem_guard_lock();
-    guard_pause(guard);
+    ret = virtio_mem_guard_faults_pause(guard);
     virtio_mem_guard_unlock();
+    return ret;
 }
 
 int virtio_mem_guard_resume(VirtIOMEMGuard *guard)
@@ -181,6 +162,9 @@ int virtio_mem_guard_resume(VirtIOMEMGuard *guard)
     }
     virtio_mem_guard_lock();
     ret = virtio_mem_guard_map_resume(&guard->map);
+    if (!ret) {
+        virtio_mem_guard_substitute_clear(&guard->map, 0, guard->area.size);
+    }
     virtio_mem_guard_unlock();
     return ret;
 }
@@ -352,7 +336,10 @@ void virtio_mem_guard_free(VirtIOMEMGuard *guard)
         return;
     }
     virtio_mem_guard_lock();
-    guard_pause(guard);
+    if (virtio_mem_guard_faults_pause(guard)) {
+        error_report("virtio-mem: the host does not map huge pages again: do"
+                     " not use their memory backend for another device");
+    }
     QLIST_REMOVE(guard, next);
     virtio_mem_guard_unlock();
     guard_close();

@@ -78,7 +78,8 @@ int virtio_mem_guard_release(VirtIOMEMGuard *guard, uint64_t offset,
 /*
  * The same, to undo a change or to follow what was loaded: the number of
  * mappings does not matter.  If the kernel refuses nevertheless, the guard is
- * paused, which the caller is told by area->notify.
+ * paused, which the caller is told by area->notify.  Memory within reach is
+ * then that of the area, or other memory where the host does not map that.
  */
 void virtio_mem_guard_force(VirtIOMEMGuard *guard, uint64_t offset,
                             uint64_t size, bool protect);
@@ -90,9 +91,13 @@ void virtio_mem_guard_take_back(VirtIOMEMGuard *guard);
  * Pause: watch nothing, for callers that fill unplugged memory or use
  * userfaultfd themselves.  What is out of reach is still recorded.  Resume:
  * guard that again; the caller discards what came there meanwhile, afterwards.
- * 0, or a negative errno, and the guard stays paused.
+ *
+ * Pausing always works.  0; or a negative errno if the host did not map memory
+ * again in place of which the guard had lent other memory: what is written
+ * there now is lost when the guard resumes or the block comes within reach.
+ * Resuming: 0, or a negative errno, and the guard stays paused.
  */
-void virtio_mem_guard_pause(VirtIOMEMGuard *guard);
+int virtio_mem_guard_pause(VirtIOMEMGuard *guard);
 int virtio_mem_guard_resume(VirtIOMEMGuard *guard);
 
 /* Whether the guard is there and not paused. */

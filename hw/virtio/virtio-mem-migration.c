@@ -68,6 +68,7 @@ static void virtio_mem_migration_begin(VirtIOMEM *vmem)
 {
     virtio_mem_drain(vmem);
     if (migrate_background_snapshot()) {
+        /* Unplugged memory is not saved: whatever is mapped there will do. */
         virtio_mem_protect_pause(vmem, VIRTIO_MEM_PAUSE_SNAPSHOT);
     }
 }
@@ -112,8 +113,16 @@ static int virtio_mem_migration_event(NotifierWithReturn *notifier,
 static int virtio_mem_migration_load_setup(QEMUFile *f, void *opaque,
                                            Error **errp)
 {
-    virtio_mem_protect_pause(opaque, VIRTIO_MEM_PAUSE_LOAD);
-    return 0;
+    VirtIOMEM *vmem = opaque;
+    const int ret = virtio_mem_protect_pause(vmem, VIRTIO_MEM_PAUSE_LOAD);
+
+    if (ret) {
+        error_setg_errno(errp, -ret, "virtio-mem '%s': the host does not map"
+                         " the huge pages again that memory is loaded to; free"
+                         " host memory, or raise vm.max_map_count",
+                         virtio_mem_name(vmem));
+    }
+    return ret;
 }
 
 /* Works in any thread. */

@@ -43,16 +43,16 @@ struct VirtIOMEMProtection {
 
 /* --- pauses --- */
 
-void virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
+int virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
 {
     assert(bql_locked());
     if (!vmem->guard) {
-        return;
+        return 0;
     }
     trace_virtio_mem_guard_pause(why);
     vmem->protection->paused |= why;
     vmem->unplugged_is_clean = false;
-    virtio_mem_guard_pause(vmem->guard);
+    return virtio_mem_guard_pause(vmem->guard);
 }
 
 bool virtio_mem_protect_resume(VirtIOMEM *vmem, VirtIOMEMPause why)

@@ -28,9 +28,10 @@ void virtio_mem_protect_unrealize(VirtIOMEM *vmem);
 /*
  * pause: stop protecting.  resume: protect what is unplugged by then;
  * the caller then discards what arrived in between.  resume returns false
- * and does nothing unless the guard was paused for @why.
+ * and does nothing unless the guard was paused for @why.  pause returns
+ * what virtio_mem_guard_pause() does: whether memory may arrive now.
  */
-void virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why);
+int virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why);
 bool virtio_mem_protect_resume(VirtIOMEM *vmem, VirtIOMEMPause why);
 
 /*

@@ -139,6 +139,130 @@ static void test_pause_restores(const void *opaque)
     guard_scene_free(scene);
 }
 
+/* --- a host that does not map the area's memory again --- */
+
+/* The block is out of reach, and what a rogue wrote there is gone. */
+static void assert_out_of_reach(GuardScene *scene, uint64_t block)
+{
+    const uint64_t count = guard_scene_count(scene);
+
+    virtio_mem_guard_take_back(scene->guard);
+    g_assert_cmphex(qatomic_read(word_at(scene, block * BLOCK)), ==, 0);
+    g_assert_cmpuint(guard_scene_count(scene), >, count);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+}
+
+/* A page of the pool goes to @block, which is plugged. */
+static void assert_plugs(GuardScene *scene, uint64_t block)
+{
+    guard_scene_unplug(scene, 0, 1);
+    g_assert_cmpuint(guard_scene_free_pages(scene), ==, 1);
+    guard_scene_plug(scene, block, 1);
+    g_assert_cmphex(qatomic_read(word_at(scene, block * BLOCK)), ==, 0);
+    g_assert_cmpuint(guard_scene_free_pages(scene), ==, 0);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+}
+
+static void test_refused_pause(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    uint64_t nb;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    qatomic_set(word_at(scene, (nb + 4) * BLOCK), ROGUE);
+    qatomic_set(&scene->map_left, 0);
+    g_assert_cmpint(virtio_mem_guard_pause(scene->guard), ==, -ENOMEM);
+    g_assert_false(virtio_mem_guard_is_active(scene->guard));
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+
+    qatomic_set(word_at(scene, (nb + 4) * BLOCK), ROGUE);
+    g_assert_cmpint(guard_scene_try_plug(scene, nb + 4, 1), ==, -ENOMEM);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    assert_out_of_reach(scene, nb + 4);
+    assert_untouched(scene, 0, nb);
+
+    qatomic_set(&scene->map_left, INT_MAX);
+    assert_plugs(scene, nb + 4);
+    assert_untouched(scene, 1, nb);
+    guard_scene_free(scene);
+}
+
+/* Of several runs, some are mapped again, and then no more. */
+static void test_refused_plug(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    uint64_t nb;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    guard_scene_plug(scene, nb + 3, 1);
+    qatomic_set(word_at(scene, (nb + 2) * BLOCK), ROGUE);
+    qatomic_set(word_at(scene, (nb + 4) * BLOCK), ROGUE);
+    g_assert_cmpint(guard_scene_try_unplug(scene, nb + 3, 1), ==, 0);
+    qatomic_set(&scene->map_left, 1);
+    g_assert_cmpint(guard_scene_try_plug(scene, nb, 8), ==, -ENOMEM);
+    assert_out_of_reach(scene, nb + 2);
+    assert_out_of_reach(scene, nb + 3);
+    assert_out_of_reach(scene, nb + 4);
+
+    qatomic_set(&scene->map_left, INT_MAX);
+    assert_plugs(scene, nb + 2);
+    assert_untouched(scene, 1, nb);
+    guard_scene_free(scene);
+}
+
+/* What has to be plugged works, in the memory that there is. */
+static void test_refused_undo(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    uint64_t nb, *word;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    word = word_at(scene, (nb + 4) * BLOCK);
+    qatomic_set(word, ROGUE);
+    qatomic_set(&scene->map_left, 0);
+    virtio_mem_guard_force(scene->guard, (nb + 4) * BLOCK, BLOCK, false);
+    g_assert_true(virtio_mem_guard_is_active(scene->guard));
+    qatomic_set(word, 1);
+    qatomic_set(&scene->map_left, INT_MAX);
+    g_assert_cmpint(virtio_mem_guard_pause(scene->guard), ==, 0);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    virtio_mem_guard_take_back(scene->guard);
+    g_assert_cmphex(qatomic_read(word), ==, 1);
+
+    guard_scene_unplug(scene, nb + 4, 1);
+    assert_out_of_reach(scene, nb + 4);
+    assert_plugs(scene, nb + 4);
+    guard_scene_free(scene);
+}
+
+/* With the guard, its caller goes: there is nothing to tell it. */
+static void test_refused_free(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    int notified;
+
+    if (!scene) {
+        return;
+    }
+    qatomic_set(word_at(scene, (use_up_pool(scene) + 4) * BLOCK), ROGUE);
+    qatomic_set(&scene->map_left, 0);
+    notified = qatomic_read(&scene->notified);
+    virtio_mem_guard_free(g_steal_pointer(&scene->guard));
+    g_assert_cmpint(qatomic_read(&scene->notified), ==, notified);
+    guard_scene_free(scene);
+}
+
+/* --- */
+
 typedef struct Rogues {
     GuardScene *scene;
     uint64_t first;
@@ -209,6 +333,14 @@ int main(int argc, char **argv)
                           test_plugged_is_huge_again);
     guard_scene_add_tests("guard-pool/pause-restores", BLOCK, BLOCK,
                           test_pause_restores);
+    guard_scene_add_tests("guard-pool/refused-pause", BLOCK, BLOCK,
+                          test_refused_pause);
+    guard_scene_add_tests("guard-pool/refused-plug", BLOCK, BLOCK,
+                          test_refused_plug);
+    guard_scene_add_tests("guard-pool/refused-undo", BLOCK, BLOCK,
+                          test_refused_undo);
+    guard_scene_add_tests("guard-pool/refused-free", BLOCK, BLOCK,
+                          test_refused_free);
     guard_scene_add_tests("guard-pool/rogue-threads", BLOCK, BLOCK,
                           test_rogue_threads);
 

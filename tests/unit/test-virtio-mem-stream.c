@@ -103,7 +103,7 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
     g_assert_not_reached();
 }
 
-void virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
+int virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
 {
     g_assert_not_reached();
 }

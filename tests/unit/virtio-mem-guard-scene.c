@@ -155,6 +155,9 @@ static int guard_scene_map_again(void *opaque, uint64_t offset, uint64_t size)
     GuardScene *scene = opaque;
     const int shared = scene->kind->shared ? MAP_SHARED : MAP_PRIVATE;
 
+    if (qatomic_fetch_dec(&scene->map_left) <= 0) {
+        return -ENOMEM;
+    }
     return mmap(scene->host + offset, size, PROT_READ | PROT_WRITE,
                 MAP_FIXED | MAP_NORESERVE | shared, scene->fd, offset) ==
            MAP_FAILED ? -errno : 0;
@@ -276,6 +279,7 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
 
     scene->kind = kind;
     scene->pool_lock = -1;
+    scene->map_left = INT_MAX;
     if (kind->memfd_flags &&
         !guard_pool_get(scene, kind->page_size > 2 * MiB ? 3 : 24)) {
         g_test_skip("this host has too few huge pages of that size to give");

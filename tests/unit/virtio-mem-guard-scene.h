@@ -30,6 +30,7 @@ typedef struct GuardScene {
     uint8_t *host;              /* area.host */
     int fd;                     /* -1: anonymous */
     int notified;               /* atomic: calls of area.notify */
+    int map_left;               /* atomic: calls of area.map until it fails */
     VirtIOMEMGuardAccess access;        /* the last one that was fetched */
     char *pool;                 /* huge pages to give back: where and what */
     uint64_t old_pool;
