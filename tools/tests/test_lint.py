@@ -60,6 +60,25 @@ class Lint(unittest.TestCase):
         with mock.patch.object(lint, 'run', self.fail):
             self.assertEqual(lint.check_style([name]), '')
 
+    def test_headers_are_compiled_until_they_are_good(self):
+        said = [(1, 'a.h:1: unknown type name'), (0, '1 headers, 0 do not')]
+        checker = self.root / 'check-headers'
+        checker.write_text('')
+        name = self.write('a.h', 'Unknown a;')
+        with mock.patch.object(lint, 'TREE', self.root), \
+                mock.patch.object(lint, 'HEADERS', checker), \
+                mock.patch.object(lint, 'run', lambda *_: said.pop(0)):
+            self.assertIn('unknown type', lint.check_headers([name]))
+            self.write(name, 'int a;')
+            for _ in range(2):
+                self.assertEqual(lint.check_headers([name]), '')
+        self.assertEqual(said, [])
+
+    def test_headers_need_a_tree(self):
+        with mock.patch.object(lint, 'TREE', self.root / 'none'), \
+                self.assertRaisesRegex(lint.Skipped, 'make tree'):
+            lint.check_headers([])
+
     def test_explained_warning_is_none(self):
         if not lint.CHECKPATCH.exists():
             self.skipTest(f'{lint.CHECKPATCH} is missing: make tree')
