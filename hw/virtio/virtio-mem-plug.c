@@ -38,14 +38,14 @@ static VirtIOMEMRuns virtio_mem_all_parts(const VirtIOMEMBlocks *blocks,
 
 /* --- out of reach, within reach --- */
 
-static int virtio_mem_range_protect(VirtIOMEM *vmem, VirtIOMEMRange range)
+static int plug_protect(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     return virtio_mem_guard_protect(vmem->guard,
                                     virtio_mem_range_offset(vmem, range),
                                     virtio_mem_range_size(vmem, range));
 }
 
-static int virtio_mem_range_release(VirtIOMEM *vmem, VirtIOMEMRange range)
+static int plug_release(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     return virtio_mem_guard_release(vmem->guard,
                                     virtio_mem_range_offset(vmem, range),
@@ -53,8 +53,7 @@ static int virtio_mem_range_release(VirtIOMEM *vmem, VirtIOMEMRange range)
 }
 
 /* What has to be so, whatever it costs: see virtio_mem_guard_force(). */
-static void virtio_mem_range_force(VirtIOMEM *vmem, VirtIOMEMRange range,
-                                   bool protect)
+static void plug_force(VirtIOMEM *vmem, VirtIOMEMRange range, bool protect)
 {
     virtio_mem_guard_force(vmem->guard, virtio_mem_range_offset(vmem, range),
                            virtio_mem_range_size(vmem, range), protect);
@@ -63,13 +62,13 @@ static void virtio_mem_range_force(VirtIOMEM *vmem, VirtIOMEMRange range,
     }
 }
 
-static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMRuns parts)
+static void plug_release_runs(VirtIOMEM *vmem, VirtIOMEMRuns parts)
 {
     VirtIOMEMRange run;
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
                                   run) {
-        virtio_mem_range_force(vmem, run, false);
+        plug_force(vmem, run, false);
     }
 }
 
@@ -79,17 +78,17 @@ static void virtio_mem_parts_release(VirtIOMEM *vmem, VirtIOMEMRuns parts)
  * guest may have written there; and one call for many runs of blocks costs
  * less than one call for each.
  */
-static int coroutine_mixed_fn virtio_mem_take_away(VirtIOMEM *vmem,
-                                                   VirtIOMEMRange range)
+static int coroutine_mixed_fn plug_take_away(VirtIOMEM *vmem,
+                                             VirtIOMEMRange range)
 {
-    int ret = virtio_mem_range_protect(vmem, range);
+    int ret = plug_protect(vmem, range);
 
     if (ret) {
         return ret;
     }
     ret = virtio_mem_work_discard(vmem, virtio_mem_all_of(range));
     if (ret) {
-        virtio_mem_parts_release(vmem, virtio_mem_parts(vmem, range, true));
+        plug_release_runs(vmem, virtio_mem_parts(vmem, range, true));
     }
     return ret;
 }
@@ -108,33 +107,32 @@ void virtio_mem_tell_size(VirtIOMEM *vmem)
  * Unplugged memory may hold what a guest wrote there while no guard kept it
  * away; here, or where it came from with memory that is shared.
  */
-static int coroutine_mixed_fn virtio_mem_clean(VirtIOMEM *vmem,
-                                               VirtIOMEMRange range)
+static int coroutine_mixed_fn plug_clean(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     return vmem->unplugged_is_clean
            ? 0 : virtio_mem_work_discard(vmem, virtio_mem_all_of(range));
 }
 
 /* All unplugged memory was discarded. */
-static void virtio_mem_note_clean(VirtIOMEM *vmem)
+static void plug_note_clean(VirtIOMEM *vmem)
 {
     vmem->unplugged_is_clean = virtio_mem_guard_is_active(vmem->guard);
 }
 
 /* The host is short of memory: say so once, until it had some again. */
-static void virtio_mem_report_populate(VirtIOMEM *vmem, const Error *err)
+static void plug_report_populate(VirtIOMEM *vmem, const Error *err)
 {
     if (err && !vmem->populate_failed) {
         warn_report("virtio-mem '%s': no host memory for blocks that the guest"
                     " wants to plug: %s", virtio_mem_name(vmem),
                     error_get_pretty(err));
     }
-    vmem->populate_failed = err;
+    vmem->populate_failed = err != NULL;
 }
 
 /* The host's part of plugging @range. */
-static int coroutine_mixed_fn virtio_mem_plug_memory(VirtIOMEM *vmem,
-                                                     VirtIOMEMRange range)
+static int coroutine_mixed_fn plug_populate(VirtIOMEM *vmem,
+                                            VirtIOMEMRange range)
 {
     g_autoptr(Error) err = NULL;
     int ret;
@@ -143,19 +141,20 @@ static int coroutine_mixed_fn virtio_mem_plug_memory(VirtIOMEM *vmem,
      * Listeners such as VFIO pin the memory.  Pinning fails on pages that
      * userfaultfd still watches, so populate them first.
      */
-    if (!vmem->prealloc && (!vmem->guard || QLIST_EMPTY(&vmem->listeners))) {
+    if (!vmem->prealloc &&
+        !(vmem->guard && virtio_mem_rdm_has_listeners(vmem))) {
         return 0;
     }
     ret = virtio_mem_work_populate(vmem, virtio_mem_parts(vmem, range, false),
                                    &err);
     if (ret != -ECANCELED) {
-        virtio_mem_report_populate(vmem, err);
+        plug_report_populate(vmem, err);
     }
     return ret;
 }
 
 /* Announce the blocks of @range, whose memory is there, and record them. */
-static int virtio_mem_announce_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
+static int plug_announce(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     int ret;
 
@@ -177,20 +176,20 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
     assert(bql_locked());
     assert(virtio_mem_blocks_classify(vmem->blocks, range) ==
            VIRTIO_MEM_BLOCKS_UNPLUGGED);
-    ret = virtio_mem_clean(vmem, range);
+    ret = plug_clean(vmem, range);
     if (ret) {
         return ret;
     }
-    ret = virtio_mem_range_release(vmem, range);
+    ret = plug_release(vmem, range);
     if (ret) {
         return ret;
     }
-    ret = virtio_mem_plug_memory(vmem, range);
+    ret = plug_populate(vmem, range);
     if (!ret) {
-        ret = virtio_mem_announce_plug(vmem, range);
+        ret = plug_announce(vmem, range);
     }
     if (ret) {
-        virtio_mem_range_force(vmem, range, true);
+        plug_force(vmem, range, true);
         /* Populated by us, or by a listener that pinned it before another. */
         if (virtio_mem_work_discard(vmem, virtio_mem_all_of(range))) {
             vmem->unplugged_is_clean = false;
@@ -210,7 +209,7 @@ int coroutine_mixed_fn virtio_mem_unplug_range(VirtIOMEM *vmem,
     assert(bql_locked());
     assert(virtio_mem_blocks_classify(vmem->blocks, range) ==
            VIRTIO_MEM_BLOCKS_PLUGGED);
-    ret = virtio_mem_take_away(vmem, range);
+    ret = plug_take_away(vmem, range);
     if (ret) {
         return ret;
     }
@@ -233,11 +232,11 @@ int coroutine_mixed_fn virtio_mem_unplug_all(VirtIOMEM *vmem)
     if (is_empty && vmem->unplugged_is_clean) {
         return 0;
     }
-    ret = virtio_mem_take_away(vmem, virtio_mem_blocks_all(vmem->blocks));
+    ret = plug_take_away(vmem, virtio_mem_blocks_all(vmem->blocks));
     if (ret) {
         return ret;
     }
-    virtio_mem_note_clean(vmem);
+    plug_note_clean(vmem);
     if (is_empty) {
         return 0;
     }
@@ -270,10 +269,10 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
                                   run) {
         int ret;
 
-        virtio_mem_range_force(vmem, run, false);
-        ret = virtio_mem_announce_plug(vmem, run);
+        plug_force(vmem, run, false);
+        ret = plug_announce(vmem, run);
         if (ret) {
-            virtio_mem_range_force(vmem, run, true);
+            plug_force(vmem, run, true);
             error_setg_errno(errp, -ret, "a user of the memory refused %"
                              PRIu64 " plugged blocks from block %" PRIu64,
                              run.nb_blocks, run.first);
@@ -291,7 +290,7 @@ int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem)
     ret = virtio_mem_work_discard(vmem,
                                   virtio_mem_all_parts(vmem->blocks, false));
     if (!ret) {
-        virtio_mem_note_clean(vmem);
+        plug_note_clean(vmem);
     }
     return ret;
 }

@@ -204,6 +204,11 @@ static void virtio_mem_rdm_tell_until(VirtIOMEM *vmem, VirtIOMEMRange range,
     }
 }
 
+bool virtio_mem_rdm_has_listeners(const VirtIOMEM *vmem)
+{
+    return !QLIST_EMPTY(&vmem->listeners);
+}
+
 int virtio_mem_rdm_ask_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     RamDiscardListener *rdl;

@@ -21,6 +21,9 @@
 /* Set the methods of the interface that the device class implements. */
 void virtio_mem_rdm_class_init(ObjectClass *klass);
 
+/* Whether anything maps or pins the memory, and so listens. */
+bool virtio_mem_rdm_has_listeners(const VirtIOMEM *vmem);
+
 /*
  * Ask all listeners to take in the blocks of @range, before they count as
  * plugged.  Returns 0 when all agreed; else the negative errno of the one that

@@ -19,6 +19,7 @@ typedef struct Operation {
     int (*run)(VirtIOMEM *vmem);
     bool prealloc;
     bool guard;
+    bool pinned;                /* by those that listen */
     bool stale;                 /* unplugged memory may hold something */
     const char *log;            /* of a run without refusals */
     unsigned nb_fallible;       /* steps in it that may refuse */
@@ -103,6 +104,15 @@ static const Operation operations[] = {
         .nb_fallible = 2 + FAKE_LISTENERS,
         .after = ".##.######....#####...",
     }, {
+        .name = "plug-guarded-pinned",
+        .run = plug_two_slots,
+        .guard = true,
+        .pinned = true,
+        .log = "release 4+6, populate 4+6, map 4+6, ask 4+6, ask 4+6, "
+               "ask 4+6, size 13, ",
+        .nb_fallible = 2 + FAKE_LISTENERS,
+        .after = ".##.######....#####...",
+    }, {
         .name = "plug-guarded-stale",
         .run = plug_two_slots,
         .guard = true,
@@ -134,6 +144,7 @@ static void draw_for(FakeHost *host, const Operation *op)
 {
     fake_host_draw(host, FAKE_SOME);
     host->vmem.prealloc = op->prealloc;
+    host->has_pinned = op->pinned;
     if (op->guard) {
         fake_host_start_guard(host);
         host->vmem.unplugged_is_clean = !op->stale;
@@ -279,53 +290,44 @@ static void test_reported_once(void)
 
 static VirtIOMEMBlocks *bad_loaded;
 
-static void bad_plug_range(VirtIOMEM *vmem)
+static int bad_plug_range(VirtIOMEM *vmem)
 {
-    virtio_mem_plug_range(vmem, (VirtIOMEMRange) { 12, 3 });
+    return virtio_mem_plug_range(vmem, (VirtIOMEMRange) { 12, 3 });
 }
 
-static void bad_unplug_range(VirtIOMEM *vmem)
+static int bad_unplug_range(VirtIOMEM *vmem)
 {
-    virtio_mem_unplug_range(vmem, (VirtIOMEMRange) { 12, 3 });
+    return virtio_mem_unplug_range(vmem, (VirtIOMEMRange) { 12, 3 });
 }
 
-static void bad_unplug_all(VirtIOMEM *vmem)
+static int bad_populate_loaded(VirtIOMEM *vmem)
 {
-    virtio_mem_unplug_all(vmem);
+    return virtio_mem_populate_loaded(vmem, bad_loaded, NULL);
 }
 
-static void bad_populate_loaded(VirtIOMEM *vmem)
+static int bad_plug_loaded(VirtIOMEM *vmem)
 {
-    virtio_mem_populate_loaded(vmem, bad_loaded, NULL);
+    return virtio_mem_plug_loaded(vmem, bad_loaded, NULL);
 }
 
-static void bad_plug_loaded(VirtIOMEM *vmem)
-{
-    virtio_mem_plug_loaded(vmem, bad_loaded, NULL);
-}
-
-static void bad_discard_unplugged(VirtIOMEM *vmem)
-{
-    virtio_mem_discard_unplugged(vmem);
-}
-
-static void bad_tell_size(VirtIOMEM *vmem)
+static int bad_tell_size(VirtIOMEM *vmem)
 {
     virtio_mem_tell_size(vmem);
+    return 0;
 }
 
 typedef struct BadCall {
     const char *function;
-    void (*run)(VirtIOMEM *vmem);
+    int (*run)(VirtIOMEM *vmem);
 } BadCall;
 
 static const BadCall bad_without_bql[] = {
     { "virtio_mem_plug_range", bad_plug_range },
     { "virtio_mem_unplug_range", bad_unplug_range },
-    { "virtio_mem_unplug_all", bad_unplug_all },
+    { "virtio_mem_unplug_all", virtio_mem_unplug_all },
     { "virtio_mem_populate_loaded", bad_populate_loaded },
     { "virtio_mem_plug_loaded", bad_plug_loaded },
-    { "virtio_mem_discard_unplugged", bad_discard_unplugged },
+    { "virtio_mem_discard_unplugged", virtio_mem_discard_unplugged },
     { "virtio_mem_tell_size", bad_tell_size },
 };
 

@@ -248,6 +248,11 @@ static void fake_listener_toggle(FakeHost *host, unsigned listener,
     }
 }
 
+bool virtio_mem_rdm_has_listeners(const VirtIOMEM *vmem)
+{
+    return container_of(vmem, const FakeHost, vmem)->has_pinned;
+}
+
 int virtio_mem_rdm_ask_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     FakeHost *host = fake_host_of(vmem);

@@ -40,6 +40,8 @@ typedef struct FakeHost {
     HostMemoryBackend memdev;
     Notifier size_change;
 
+    bool has_pinned;                /* listeners that pin the memory */
+
     FakeBooks books;
     GString *log;                   /* "populate 2+3, map 2+3, " */
 
