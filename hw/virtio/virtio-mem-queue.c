@@ -15,6 +15,7 @@
 #include "virtio-mem-flight.h"
 #include "virtio-mem-queue.h"
 #include "virtio-mem-request.h"
+#include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-wake.h"
 
@@ -53,6 +54,7 @@ static bool coroutine_fn queue_serve(VirtIOMEM *vmem, VirtQueueElement *elem)
         const size_t in_len = iov_size(elem->in_sg, elem->in_num);
 
         trace_virtio_mem_bad_frame(out_len, in_len);
+        virtio_mem_stats_add(vmem, VIRTIO_MEM_BAD_REQUESTS, 1);
         virtio_error(VIRTIO_DEVICE(vmem), "virtio-mem request of %zu bytes"
                      " with room for a response of %zu bytes: at least %zu and"
                      " %zu are needed", out_len, in_len,

@@ -9,11 +9,13 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
 #include "trace.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-request.h"
+#include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-wake.h"
 
@@ -117,20 +119,32 @@ static VirtIOMEMVerdict coroutine_fn
 virtio_mem_request_change(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
                           VirtIOMEMDoor *door)
 {
+    const bool plug = req->type == VIRTIO_MEM_REQ_PLUG;
     VirtIOMEMVerdict verdict;
     VirtIOMEMRange range;
+    int64_t start;
 
     verdict = virtio_mem_decide_change(vmem, req, &range);
     if (verdict != VIRTIO_MEM_OK) {
         return verdict;
     }
-    return virtio_mem_judge(door(vmem, range));
+    start = get_clock();
+    verdict = virtio_mem_judge(door(vmem, range));
+    virtio_mem_stats_note_latency(vmem, plug, get_clock() - start);
+    if (verdict == VIRTIO_MEM_OK) {
+        virtio_mem_stats_add(vmem, plug ? VIRTIO_MEM_PLUGGED_BYTES
+                                        : VIRTIO_MEM_UNPLUGGED_BYTES,
+                             virtio_mem_range_size(vmem, range));
+    }
+    return verdict;
 }
 
 /* With nothing plugged there is nothing that a migration could mind. */
 static VirtIOMEMVerdict coroutine_fn
 virtio_mem_request_unplug_all(VirtIOMEM *vmem)
 {
+    const uint64_t size = virtio_mem_plugged_size(vmem);
+
     if (virtio_mem_is_busy()) {
         if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
             return VIRTIO_MEM_MIGRATING;
@@ -138,6 +152,7 @@ virtio_mem_request_unplug_all(VirtIOMEM *vmem)
     } else if (virtio_mem_unplug_all(vmem)) {
         return VIRTIO_MEM_HOST_REFUSED;
     }
+    virtio_mem_stats_add(vmem, VIRTIO_MEM_UNPLUGGED_BYTES, size);
     virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
     return VIRTIO_MEM_OK;
 }
@@ -200,6 +215,34 @@ static void virtio_mem_note_outcome(VirtIOMEM *vmem,
                                    verdict != VIRTIO_MEM_BAD_TYPE, outcome);
 }
 
+/* Why a guest has to wait. */
+static VirtIOMEMCounter request_busy_counter(const VirtIOMEM *vmem,
+                                             const VirtIOMEMRequest *req,
+                                             VirtIOMEMVerdict verdict)
+{
+    switch (verdict) {
+    case VIRTIO_MEM_MIGRATING:
+        return VIRTIO_MEM_BUSY_MIGRATION;
+    case VIRTIO_MEM_CANCELED:
+        return VIRTIO_MEM_BUSY_DRAINED;
+    default:
+        return req->type == VIRTIO_MEM_REQ_PLUG && vmem->populate_failed
+               ? VIRTIO_MEM_BUSY_HOST_MEMORY : VIRTIO_MEM_BUSY_REFUSED;
+    }
+}
+
+static void request_count(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
+                          VirtIOMEMVerdict verdict)
+{
+    const uint16_t response = virtio_mem_verdicts[verdict].response;
+
+    virtio_mem_stats_note_answer(vmem, req->type, response);
+    if (response == VIRTIO_MEM_RESP_BUSY) {
+        virtio_mem_stats_add(vmem, request_busy_counter(vmem, req, verdict),
+                             1);
+    }
+}
+
 /* Whoever is told to wait gets woken; whoever misbehaves shows in a trace. */
 static void virtio_mem_note_verdict(VirtIOMEM *vmem,
                                     const VirtIOMEMRequest *req,
@@ -209,9 +252,11 @@ static void virtio_mem_note_verdict(VirtIOMEM *vmem,
 
     switch (verdict) {
     case VIRTIO_MEM_OK:
-        if (req->type != VIRTIO_MEM_REQ_STATE) {
-            virtio_mem_wake_reset_backoff(vmem);
+        if (req->type == VIRTIO_MEM_REQ_STATE) {
+            /* A guest looks at all of its memory by these: lose no time. */
+            return;
         }
+        virtio_mem_wake_reset_backoff(vmem);
         break;
     case VIRTIO_MEM_MIGRATING:
     case VIRTIO_MEM_HOST_REFUSED:
@@ -222,6 +267,7 @@ static void virtio_mem_note_verdict(VirtIOMEM *vmem,
     default:
         trace_virtio_mem_bad_request(req->type, req->gpa, req->nb_blocks, why);
     }
+    request_count(vmem, req, verdict);
 }
 
 VirtIOMEMResponse coroutine_fn

@@ -26,9 +26,11 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-properties.h"
 #include "virtio-mem-protect.h"
+#include "virtio-mem-query-stats.h"
 #include "virtio-mem-queue.h"
 #include "virtio-mem-rdm.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-system-reset.h"
 #include "virtio-mem-unit.h"
@@ -211,6 +213,7 @@ static const struct {
     { .begin = virtio_mem_begin_backing, .end = virtio_mem_end_backing },
     { .begin = virtio_mem_begin_usable_region },
     { .begin = virtio_mem_begin_virtio, .end = virtio_mem_end_virtio },
+    { .begin = virtio_mem_stats_realize, .end = virtio_mem_stats_unrealize },
     { .begin = virtio_mem_queue_realize, .end = virtio_mem_queue_unrealize },
     { .begin = virtio_mem_memslots_realize,
       .end = virtio_mem_memslots_unrealize },
@@ -338,6 +341,8 @@ static void virtio_mem_class_init(ObjectClass *klass, void *data)
     VirtIOMEMClass *vmc = VIRTIO_MEM_CLASS(klass);
 
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    virtio_mem_query_stats_register();
+
     dc->vmsd = &vmstate_virtio_mem;
     vdc->vmsd = &vmstate_virtio_mem_device;
 

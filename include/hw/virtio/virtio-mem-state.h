@@ -102,6 +102,7 @@ struct VirtIOMEM {
     struct VirtIOMEMMemslots *memslots;
     struct VirtIOMEMWake *wake;
     struct VirtIOMEMStatus *status;
+    struct VirtIOMEMStats *stats;
     struct VirtIOMEMMigration *migration;
     struct VirtIOMEMResetter *system_reset;
     QLIST_HEAD(, RamDiscardListener) listeners;
