@@ -21,7 +21,10 @@
 #define VM_HOST_NOISE 0
 #endif
 
-/* Memory of the host that QEMU has, page tables included. */
+/*
+ * Memory of the host that QEMU has: page tables, and what its memory files have
+ * that it does not map, included.
+ */
 uint64_t virtio_mem_host_memory(VirtioMemGuest *vm);
 
 /* It is now not more than @max above what it was @before. */
