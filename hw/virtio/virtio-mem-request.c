@@ -27,6 +27,7 @@ typedef enum VirtIOMEMVerdict {
     VIRTIO_MEM_OVER_REQUESTED,
     VIRTIO_MEM_MIGRATING,
     VIRTIO_MEM_HOST_REFUSED,
+    VIRTIO_MEM_NO_HOST_MEMORY,
     VIRTIO_MEM_CANCELED,
 } VirtIOMEMVerdict;
 
@@ -58,6 +59,9 @@ static const struct {
     [VIRTIO_MEM_HOST_REFUSED]   = { VIRTIO_MEM_RESP_BUSY,
                                     VIRTIO_MEM_OUTCOME_HOST_REFUSED,
                                     "host refused" },
+    [VIRTIO_MEM_NO_HOST_MEMORY] = { VIRTIO_MEM_RESP_BUSY,
+                                    VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY,
+                                    "no host memory" },
     [VIRTIO_MEM_CANCELED]       = { VIRTIO_MEM_RESP_BUSY,
                                     VIRTIO_MEM_OUTCOME_NONE,
                                     "device drained" },
@@ -109,6 +113,8 @@ static VirtIOMEMVerdict virtio_mem_judge(int ret)
         return VIRTIO_MEM_OK;
     case -ECANCELED:
         return VIRTIO_MEM_CANCELED;
+    case -ENOMEM:
+        return VIRTIO_MEM_NO_HOST_MEMORY;
     default:
         return VIRTIO_MEM_HOST_REFUSED;
     }
@@ -204,30 +210,24 @@ static void virtio_mem_note_outcome(VirtIOMEM *vmem,
                                     const VirtIOMEMRequest *req,
                                     VirtIOMEMVerdict verdict)
 {
-    VirtIOMEMOutcome outcome = virtio_mem_verdicts[verdict].outcome;
-
-    if (req->type == VIRTIO_MEM_REQ_PLUG && vmem->populate_failed &&
-        verdict == VIRTIO_MEM_HOST_REFUSED) {
-        outcome = VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY;
-    }
     virtio_mem_status_note_request(vmem,
                                    req->type != VIRTIO_MEM_REQ_STATE &&
-                                   verdict != VIRTIO_MEM_BAD_TYPE, outcome);
+                                   verdict != VIRTIO_MEM_BAD_TYPE,
+                                   virtio_mem_verdicts[verdict].outcome);
 }
 
 /* Why a guest has to wait. */
-static VirtIOMEMCounter request_busy_counter(const VirtIOMEM *vmem,
-                                             const VirtIOMEMRequest *req,
-                                             VirtIOMEMVerdict verdict)
+static VirtIOMEMCounter request_busy_counter(VirtIOMEMVerdict verdict)
 {
     switch (verdict) {
     case VIRTIO_MEM_MIGRATING:
         return VIRTIO_MEM_BUSY_MIGRATION;
     case VIRTIO_MEM_CANCELED:
         return VIRTIO_MEM_BUSY_DRAINED;
+    case VIRTIO_MEM_NO_HOST_MEMORY:
+        return VIRTIO_MEM_BUSY_HOST_MEMORY;
     default:
-        return req->type == VIRTIO_MEM_REQ_PLUG && vmem->populate_failed
-               ? VIRTIO_MEM_BUSY_HOST_MEMORY : VIRTIO_MEM_BUSY_REFUSED;
+        return VIRTIO_MEM_BUSY_REFUSED;
     }
 }
 
@@ -238,8 +238,7 @@ static void request_count(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
 
     virtio_mem_stats_note_answer(vmem, req->type, response);
     if (response == VIRTIO_MEM_RESP_BUSY) {
-        virtio_mem_stats_add(vmem, request_busy_counter(vmem, req, verdict),
-                             1);
+        virtio_mem_stats_add(vmem, request_busy_counter(verdict), 1);
     }
 }
 
@@ -260,6 +259,7 @@ static void virtio_mem_note_verdict(VirtIOMEM *vmem,
         break;
     case VIRTIO_MEM_MIGRATING:
     case VIRTIO_MEM_HOST_REFUSED:
+    case VIRTIO_MEM_NO_HOST_MEMORY:
     case VIRTIO_MEM_CANCELED:
         trace_virtio_mem_busy(req->type, why);
         virtio_mem_wake_later(vmem);
