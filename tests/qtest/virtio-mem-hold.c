@@ -24,6 +24,7 @@
 static int hold_listener = -1;
 static char *hold_path;
 static char *hold_no_threads;
+static char *hold_max_map_count;
 static char *hold_log;
 
 /* The thread that waits for a drain. */
@@ -51,13 +52,17 @@ hold_start(const VirtioMemOptions *given,
     if (!hold_path) {
         hold_path = virtio_mem_temp_path("hold.sock");
         hold_no_threads = virtio_mem_temp_path("no-threads");
+        hold_max_map_count = virtio_mem_temp_path("max-map-count");
         hold_log = virtio_mem_temp_path("drain.log");
     }
     unlink(hold_log);
+    unlink(hold_max_map_count);
     /* For QEMU alone, and not for the shell that starts it. */
     slow = g_strdup_printf("env LD_PRELOAD=%s " VM_HOLD_SOCKET "=%s "
-                           VM_HOLD_NO_THREADS "=%s %s",
-                           library, hold_path, hold_no_threads, usual);
+                           VM_HOLD_NO_THREADS "=%s "
+                           VM_HOLD_MAX_MAP_COUNT "=%s %s",
+                           library, hold_path, hold_no_threads,
+                           hold_max_map_count, usual);
     args = g_strdup_printf("%s -trace " DRAIN_EVENT " -trace " WORK_EVENT
                            " -D %s", opts.args ?: "", hold_log);
     opts.args = args;
@@ -110,6 +115,15 @@ void virtio_mem_hold_allow_threads(bool allow)
 
         g_assert_true(is_written);
     }
+}
+
+void virtio_mem_hold_set_max_map_count(uint64_t max_map_count)
+{
+    g_autofree char *content = g_strdup_printf("%" PRIu64, max_map_count);
+    bool is_written = g_file_set_contents(hold_max_map_count, content, -1,
+                                          NULL);
+
+    g_assert_true(is_written);
 }
 
 /* False if no host call asks within @timeout_ms. */

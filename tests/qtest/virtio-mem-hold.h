@@ -19,6 +19,8 @@
 /* Environment: where to ask, and the file with which no thread can start. */
 #define VM_HOLD_SOCKET "VIRTIO_MEM_HOLD_SOCKET"
 #define VM_HOLD_NO_THREADS "VIRTIO_MEM_HOLD_NO_THREADS"
+/* The file, if it is there, to read instead of vm.max_map_count. */
+#define VM_HOLD_MAX_MAP_COUNT "VIRTIO_MEM_HOLD_MAX_MAP_COUNT"
 
 typedef enum VirtioMemHostCall {
     VM_HOST_POPULATE,
@@ -66,6 +68,9 @@ void virtio_mem_hold_end(void);
 
 /* Whether QEMU can start threads, as it can at first. */
 void virtio_mem_hold_allow_threads(bool allow);
+
+/* What QEMU believes vm.max_map_count is; the kernel does not. */
+void virtio_mem_hold_set_max_map_count(uint64_t max_map_count);
 
 /* The next call that waits, which comes within a minute or the test fails. */
 VirtioMemHeld virtio_mem_hold_next(VirtioMemHostCall expected);

@@ -6,7 +6,7 @@
  * environment names, says what it wants and waits for a verdict: an errno, or
  * 0 to go on.  Without a test at the other end, it goes on.  The main loop is
  * not kept waiting, or it could not tell what it waits for; but its calls take
- * long, too.  And it can be a host without threads to spare.  See
+ * long, too.  And it can be a host without threads or mappings to spare.  See
  * virtio-mem-hold.h for the other side.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -104,4 +104,27 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
     }
     return path && !access(path, F_OK) ? EAGAIN
                                        : real(thread, attr, start, arg);
+}
+
+/* As GLib reads files: it is compiled for large ones. */
+int open(const char *path, int flags, ...)
+{
+    static int (*real)(const char *, int, ...);
+    const char *instead = getenv(VM_HOLD_MAX_MAP_COUNT);
+    mode_t mode = 0;
+    va_list args;
+
+    if (flags & (O_CREAT | __O_TMPFILE)) {
+        va_start(args, flags);
+        mode = va_arg(args, mode_t);
+        va_end(args);
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "open64");
+    }
+    if (instead && !strcmp(path, "/proc/sys/vm/max_map_count") &&
+        !access(instead, F_OK)) {
+        path = instead;
+    }
+    return real(path, flags, mode);
 }
