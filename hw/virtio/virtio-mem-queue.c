@@ -78,7 +78,7 @@ static bool queue_can_serve(VirtIODevice *vdev)
     const uint8_t ready = VIRTIO_CONFIG_S_FEATURES_OK |
                           VIRTIO_CONFIG_S_DRIVER_OK;
 
-    return virtio_mem_is_live() && (vdev->status & ready) == ready &&
+    return virtio_mem_vm_is_live() && (vdev->status & ready) == ready &&
            virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1);
 }
 

@@ -102,7 +102,8 @@ static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
     if (plug && virtio_mem_over_requested(vmem, req->nb_blocks)) {
         return VIRTIO_MEM_OVER_REQUESTED;
     }
-    return virtio_mem_is_busy() ? VIRTIO_MEM_MIGRATING : VIRTIO_MEM_OK;
+    return virtio_mem_migration_forbids_change() ? VIRTIO_MEM_MIGRATING
+                                                 : VIRTIO_MEM_OK;
 }
 
 /* What the door's answer means for the guest. */
@@ -151,7 +152,7 @@ virtio_mem_request_unplug_all(VirtIOMEM *vmem)
 {
     const uint64_t size = virtio_mem_plugged_size(vmem);
 
-    if (virtio_mem_is_busy()) {
+    if (virtio_mem_migration_forbids_change()) {
         if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
             return VIRTIO_MEM_MIGRATING;
         }

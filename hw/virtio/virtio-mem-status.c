@@ -134,7 +134,7 @@ static VirtioMEMResizeReason status_obstacle(const VirtIOMEMStatus *status)
     if (driver != VIRTIO_MEM_DRIVER_READY) {
         return status_why_not_driver(driver);
     }
-    if (virtio_mem_is_busy()) {
+    if (virtio_mem_migration_forbids_change()) {
         return VIRTIO_MEM_RESIZE_REASON_MIGRATION;
     }
     return status_why_not_outcome(status->outcome);

@@ -56,7 +56,7 @@ static ResettableState *virtio_mem_resetter_get_state(Object *obj)
  */
 static bool system_reset_may_discard(const VirtIOMEM *vmem)
 {
-    if (virtio_mem_is_busy()) {
+    if (virtio_mem_migration_forbids_change()) {
         return false;
     }
     return virtio_mem_blocks_count_plugged(vmem->blocks) ||

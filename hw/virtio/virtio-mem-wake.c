@@ -29,12 +29,12 @@ struct VirtIOMEMWake {
     QEMUTimer *retry_timer;     /* guest time: stands still with the VM */
 };
 
-bool virtio_mem_is_busy(void)
+bool virtio_mem_migration_forbids_change(void)
 {
     return migration_in_incoming_postcopy() || migration_is_running();
 }
 
-bool virtio_mem_is_live(void)
+bool virtio_mem_vm_is_live(void)
 {
     return runstate_is_live(runstate_get());
 }
@@ -43,7 +43,8 @@ bool virtio_mem_is_live(void)
 void virtio_mem_wake_if_due(VirtIOMEM *vmem)
 {
     assert(bql_locked());
-    if (!vmem->wake->pending || !virtio_mem_is_live() || virtio_mem_is_busy()) {
+    if (!vmem->wake->pending || !virtio_mem_vm_is_live() ||
+        virtio_mem_migration_forbids_change()) {
         return;
     }
     vmem->wake->pending = false;

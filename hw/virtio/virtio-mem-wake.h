@@ -17,13 +17,13 @@ void virtio_mem_wake_unrealize(VirtIOMEM *vmem);
  * one (or a snapshot) has it in the stream, an incoming one in postcopy has not
  * all of its memory yet.
  */
-bool virtio_mem_is_busy(void);
+bool virtio_mem_migration_forbids_change(void);
 
 /*
  * Whether the guest may run, or would if it were not suspended.  Requests that
  * wait while it is stopped are part of the state that is saved.
  */
-bool virtio_mem_is_live(void);
+bool virtio_mem_vm_is_live(void);
 
 /*
  * The guest was told to wait: send a config interrupt when the cause is over

@@ -105,7 +105,7 @@ static void virtio_mem_set_status(VirtIODevice *vdev, uint8_t status)
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
 
     virtio_mem_status_update(vmem);
-    if (!virtio_mem_is_live()) {
+    if (!virtio_mem_vm_is_live()) {
         virtio_mem_drain(vmem);
         return;
     }
