@@ -40,7 +40,7 @@ static const struct {
     uint16_t response;
     VirtIOMEMOutcome outcome;
     const char *why;
-} virtio_mem_verdicts[] = {
+} request_verdicts[] = {
     [VIRTIO_MEM_OK]             = { VIRTIO_MEM_RESP_ACK,
                                     VIRTIO_MEM_OUTCOME_NONE, "done" },
     [VIRTIO_MEM_BAD_TYPE]       = { VIRTIO_MEM_RESP_ERROR,
@@ -67,13 +67,8 @@ static const struct {
                                     "device drained" },
 };
 
-/* virtio_mem_plug_range() or virtio_mem_unplug_range(). */
-typedef int coroutine_mixed_fn VirtIOMEMDoor(VirtIOMEM *vmem,
-                                             VirtIOMEMRange range);
-
 /* Whether @nb_blocks more would exceed the requested size (spec: rejected). */
-static bool virtio_mem_over_requested(const VirtIOMEM *vmem,
-                                      uint64_t nb_blocks)
+static bool request_exceeds(const VirtIOMEM *vmem, uint64_t nb_blocks)
 {
     const uint64_t nb_requested = vmem->requested_size / vmem->block_size;
 
@@ -86,9 +81,9 @@ static bool virtio_mem_over_requested(const VirtIOMEM *vmem,
  * while it could not be served anyway: MUST answer ERROR (spec: PLUG request,
  * UNPLUG request).
  */
-static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
-                                                 const VirtIOMEMRequest *req,
-                                                 VirtIOMEMRange *range)
+static VirtIOMEMVerdict request_decide(const VirtIOMEM *vmem,
+                                       const VirtIOMEMRequest *req,
+                                       VirtIOMEMRange *range)
 {
     const bool plug = req->type == VIRTIO_MEM_REQ_PLUG;
 
@@ -99,7 +94,7 @@ static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
         (plug ? VIRTIO_MEM_BLOCKS_UNPLUGGED : VIRTIO_MEM_BLOCKS_PLUGGED)) {
         return VIRTIO_MEM_BAD_STATE;
     }
-    if (plug && virtio_mem_over_requested(vmem, req->nb_blocks)) {
+    if (plug && request_exceeds(vmem, req->nb_blocks)) {
         return VIRTIO_MEM_OVER_REQUESTED;
     }
     return virtio_mem_migration_forbids_change() ? VIRTIO_MEM_MIGRATING
@@ -107,7 +102,7 @@ static VirtIOMEMVerdict virtio_mem_decide_change(const VirtIOMEM *vmem,
 }
 
 /* What the door's answer means for the guest. */
-static VirtIOMEMVerdict virtio_mem_judge(int ret)
+static VirtIOMEMVerdict request_judge(int ret)
 {
     switch (ret) {
     case 0:
@@ -121,22 +116,22 @@ static VirtIOMEMVerdict virtio_mem_judge(int ret)
     }
 }
 
-/* Decide on a PLUG or UNPLUG, and go through the door that was asked for. */
+/* Decide on a PLUG or UNPLUG, and go through the door. */
 static VirtIOMEMVerdict coroutine_fn
-virtio_mem_request_change(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
-                          VirtIOMEMDoor *door)
+request_change(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 {
     const bool plug = req->type == VIRTIO_MEM_REQ_PLUG;
     VirtIOMEMVerdict verdict;
     VirtIOMEMRange range;
     int64_t start;
 
-    verdict = virtio_mem_decide_change(vmem, req, &range);
+    verdict = request_decide(vmem, req, &range);
     if (verdict != VIRTIO_MEM_OK) {
         return verdict;
     }
     start = get_clock();
-    verdict = virtio_mem_judge(door(vmem, range));
+    verdict = request_judge(plug ? virtio_mem_plug_range(vmem, range)
+                                 : virtio_mem_unplug_range(vmem, range));
     virtio_mem_stats_note_latency(vmem, plug, get_clock() - start);
     if (verdict == VIRTIO_MEM_OK) {
         virtio_mem_stats_add(vmem, plug ? VIRTIO_MEM_PLUGGED_BYTES
@@ -146,9 +141,12 @@ virtio_mem_request_change(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
     return verdict;
 }
 
-/* With nothing plugged there is nothing that a migration could mind. */
+/*
+ * With nothing plugged, UNPLUG ALL changes nothing, so a running migration does
+ * not matter.
+ */
 static VirtIOMEMVerdict coroutine_fn
-virtio_mem_request_unplug_all(VirtIOMEM *vmem)
+request_unplug_all(VirtIOMEM *vmem)
 {
     const uint64_t size = virtio_mem_plugged_size(vmem);
 
@@ -165,9 +163,9 @@ virtio_mem_request_unplug_all(VirtIOMEM *vmem)
 }
 
 /* MUST answer (spec: STATE request), so it is never BUSY. */
-static VirtIOMEMVerdict virtio_mem_request_state(VirtIOMEM *vmem,
-                                                 const VirtIOMEMRequest *req,
-                                                 uint16_t *state)
+static VirtIOMEMVerdict request_state(VirtIOMEM *vmem,
+                                      const VirtIOMEMRequest *req,
+                                      uint16_t *state)
 {
     static const uint16_t wire_states[] = {
         [VIRTIO_MEM_BLOCKS_PLUGGED]   = VIRTIO_MEM_STATE_PLUGGED,
@@ -185,36 +183,34 @@ static VirtIOMEMVerdict virtio_mem_request_state(VirtIOMEM *vmem,
 }
 
 static VirtIOMEMVerdict coroutine_fn
-virtio_mem_execute(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
-                   uint16_t *state)
+request_execute(VirtIOMEM *vmem, const VirtIOMEMRequest *req, uint16_t *state)
 {
     switch (req->type) {
     case VIRTIO_MEM_REQ_PLUG:
         trace_virtio_mem_plug_request(req->gpa, req->nb_blocks);
-        return virtio_mem_request_change(vmem, req, virtio_mem_plug_range);
+        return request_change(vmem, req);
     case VIRTIO_MEM_REQ_UNPLUG:
         trace_virtio_mem_unplug_request(req->gpa, req->nb_blocks);
-        return virtio_mem_request_change(vmem, req, virtio_mem_unplug_range);
+        return request_change(vmem, req);
     case VIRTIO_MEM_REQ_UNPLUG_ALL:
         trace_virtio_mem_unplug_all_request();
-        return virtio_mem_request_unplug_all(vmem);
+        return request_unplug_all(vmem);
     case VIRTIO_MEM_REQ_STATE:
         trace_virtio_mem_state_request(req->gpa, req->nb_blocks);
-        return virtio_mem_request_state(vmem, req, state);
+        return request_state(vmem, req, state);
     default:
         return VIRTIO_MEM_BAD_TYPE;
     }
 }
 
 /* That a STATE was answered says nothing about what blocks will do. */
-static void virtio_mem_note_outcome(VirtIOMEM *vmem,
-                                    const VirtIOMEMRequest *req,
-                                    VirtIOMEMVerdict verdict)
+static void request_note_outcome(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
+                                 VirtIOMEMVerdict verdict)
 {
     virtio_mem_status_note_request(vmem,
                                    req->type != VIRTIO_MEM_REQ_STATE &&
                                    verdict != VIRTIO_MEM_BAD_TYPE,
-                                   virtio_mem_verdicts[verdict].outcome);
+                                   request_verdicts[verdict].outcome);
 }
 
 /* Why a guest has to wait. */
@@ -235,7 +231,7 @@ static VirtIOMEMCounter request_busy_counter(VirtIOMEMVerdict verdict)
 static void request_count(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
                           VirtIOMEMVerdict verdict)
 {
-    const uint16_t response = virtio_mem_verdicts[verdict].response;
+    const uint16_t response = request_verdicts[verdict].response;
 
     virtio_mem_stats_note_answer(vmem, req->type, response);
     if (response == VIRTIO_MEM_RESP_BUSY) {
@@ -243,43 +239,49 @@ static void request_count(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
     }
 }
 
-/* Whoever is told to wait gets woken; whoever misbehaves shows in a trace. */
-static void virtio_mem_note_verdict(VirtIOMEM *vmem,
-                                    const VirtIOMEMRequest *req,
-                                    VirtIOMEMVerdict verdict)
+/* A mistake of the driver, or that it has to wait, shows in a trace. */
+static void request_trace(const VirtIOMEMRequest *req,
+                          VirtIOMEMVerdict verdict)
 {
-    const char *why = virtio_mem_verdicts[verdict].why;
+    const char *why = request_verdicts[verdict].why;
 
-    switch (verdict) {
-    case VIRTIO_MEM_OK:
-        if (req->type == VIRTIO_MEM_REQ_STATE) {
-            /* A guest looks at all of its memory by these: lose no time. */
-            return;
-        }
-        virtio_mem_wake_reset_backoff(vmem);
-        break;
-    case VIRTIO_MEM_MIGRATING:
-    case VIRTIO_MEM_HOST_REFUSED:
-    case VIRTIO_MEM_NO_HOST_MEMORY:
-    case VIRTIO_MEM_CANCELED:
+    if (request_verdicts[verdict].response == VIRTIO_MEM_RESP_BUSY) {
         trace_virtio_mem_busy(req->type, why);
-        virtio_mem_wake_later(vmem);
-        break;
-    default:
+    } else if (verdict != VIRTIO_MEM_OK) {
         trace_virtio_mem_bad_request(req->type, req->gpa, req->nb_blocks, why);
     }
-    request_count(vmem, req, verdict);
+}
+
+/* A guest that is told to wait gets woken; one that gets on, soon again. */
+static void request_schedule_wake(VirtIOMEM *vmem, VirtIOMEMVerdict verdict)
+{
+    if (request_verdicts[verdict].response == VIRTIO_MEM_RESP_BUSY) {
+        virtio_mem_wake_later(vmem);
+    } else if (verdict == VIRTIO_MEM_OK) {
+        virtio_mem_wake_reset_backoff(vmem);
+    }
+}
+
+static void request_note(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
+                         VirtIOMEMVerdict verdict)
+{
+    request_note_outcome(vmem, req, verdict);
+    /* A guest looks at all of its memory by STATE: lose no time with that. */
+    if (req->type != VIRTIO_MEM_REQ_STATE || verdict != VIRTIO_MEM_OK) {
+        request_trace(req, verdict);
+        request_schedule_wake(vmem, verdict);
+        request_count(vmem, req, verdict);
+    }
 }
 
 VirtIOMEMResponse coroutine_fn
 virtio_mem_request_serve(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
 {
     VirtIOMEMResponse response = { 0 };
-    const VirtIOMEMVerdict verdict = virtio_mem_execute(vmem, req,
-                                                        &response.state);
+    const VirtIOMEMVerdict verdict = request_execute(vmem, req,
+                                                     &response.state);
 
-    virtio_mem_note_verdict(vmem, req, verdict);
-    virtio_mem_note_outcome(vmem, req, verdict);
-    response.type = virtio_mem_verdicts[verdict].response;
+    request_note(vmem, req, verdict);
+    response.type = request_verdicts[verdict].response;
     return response;
 }
