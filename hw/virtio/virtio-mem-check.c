@@ -162,6 +162,20 @@ bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
     return true;
 }
 
+bool virtio_mem_check_reserve(const char *name, uint64_t reserve,
+                              Error **errp)
+{
+    const uint64_t all = MACHINE(qdev_get_machine())->maxram_size;
+
+    if (reserve > all) {
+        error_setg(errp, "'%s' cannot exceed all memory that the guest may"
+                   " have (0x%" PRIx64 "), 0x%" PRIx64 " does", name, all,
+                   reserve);
+        return false;
+    }
+    return true;
+}
+
 static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
 {
     const uint64_t region_size = virtio_mem_region_size(vmem);

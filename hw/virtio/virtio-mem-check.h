@@ -22,4 +22,11 @@ bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
 bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
                                      Error **errp);
 
+/*
+ * Whether @reserve bytes may have to stay available to the guest; @name is that
+ * of the property or argument.
+ */
+bool virtio_mem_check_reserve(const char *name, uint64_t reserve,
+                              Error **errp);
+
 #endif

@@ -27,23 +27,23 @@ void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data)
         .region_size = cpu_to_le64(virtio_mem_region_size(vmem)),
         .usable_region_size = cpu_to_le64(vmem->usable_region_size),
         .plugged_size = cpu_to_le64(virtio_mem_plugged_size(vmem)),
-        .requested_size = cpu_to_le64(vmem->requested_size),
+        .requested_size = cpu_to_le64(vmem->asked_size),
     };
 
     memcpy(data, &config, sizeof(config));
 }
 
-void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
+void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
                                      bool can_shrink)
 {
     const uint64_t old_size = vmem->usable_region_size;
     const uint64_t region_size = virtio_mem_region_size(vmem);
     uint64_t size = 0;
 
-    /* requested_size <= region_size, so the sum cannot wrap. */
-    if (requested_size) {
+    /* asked_size <= region_size, so the sum cannot wrap. */
+    if (asked_size) {
         size = MIN(region_size,
-                   ROUND_UP(requested_size + vmem->usable_extent,
+                   ROUND_UP(asked_size + vmem->usable_extent,
                             vmem->block_size));
     }
     if (size == old_size || (size < old_size && !can_shrink)) {
@@ -56,12 +56,12 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
     virtio_mem_bump_config_generation(vmem);
 }
 
-void virtio_mem_change_requested_size(VirtIOMEM *vmem, uint64_t size)
+void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size)
 {
-    if (size != vmem->requested_size) {
-        trace_virtio_mem_resize(vmem->requested_size, size);
+    if (size != vmem->asked_size) {
+        trace_virtio_mem_resize(vmem->asked_size, size);
         virtio_mem_resize_usable_region(vmem, size, false);
-        vmem->requested_size = size;
+        vmem->asked_size = size;
         /* For a driver that is not ready yet, and gets no notification. */
         virtio_mem_bump_config_generation(vmem);
     }
@@ -69,8 +69,9 @@ void virtio_mem_change_requested_size(VirtIOMEM *vmem, uint64_t size)
 }
 
 void virtio_mem_config_load(VirtIOMEM *vmem, uint64_t usable_region_size,
-                            uint64_t requested_size)
+                            uint64_t asked_size)
 {
     vmem->usable_region_size = usable_region_size;
-    vmem->requested_size = requested_size;
+    vmem->asked_size = asked_size;
+    vmem->requested_size = asked_size;
 }

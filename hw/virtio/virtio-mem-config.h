@@ -20,12 +20,12 @@ void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data);
 void virtio_mem_bump_config_generation(VirtIOMEM *vmem);
 
 /*
- * Make the usable region as large as @requested_size asks for: some more than
+ * Make the usable region as large as @asked_size needs: some more than
  * that, so that the guest has a choice.  It shrinks only if @can_shrink, with
  * no block plugged: during UNPLUG ALL and system resets, and MUST NOT otherwise
  * (spec: Device configuration layout).
  */
-void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
+void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
                                      bool can_shrink);
 
 /*
@@ -34,13 +34,14 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t requested_size,
  * get a config notification when the requested or the usable size changes, and
  * MAY get one otherwise (spec: Device configuration layout): as a reminder.
  */
-void virtio_mem_change_requested_size(VirtIOMEM *vmem, uint64_t size);
+void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size);
 
 /*
- * Sizes in bytes, checked before, that came with a migration or a snapshot.
- * The driver needs no notification: it saw these on the source.
+ * Sizes in bytes, checked before, that came with a migration or a snapshot:
+ * what the guest was asked for there is also what is wished for here.  The
+ * driver needs no notification: it saw these on the source.
  */
 void virtio_mem_config_load(VirtIOMEM *vmem, uint64_t usable_region_size,
-                            uint64_t requested_size);
+                            uint64_t asked_size);
 
 #endif

@@ -22,6 +22,7 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-protect.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-resize.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
@@ -99,6 +100,10 @@ static int virtio_mem_migration_event(NotifierWithReturn *notifier,
         virtio_mem_migration_begin(vmem);
     } else {
         virtio_mem_migration_end(vmem);
+    }
+    if (event->type == MIG_EVENT_PRECOPY_DONE &&
+        !migrate_background_snapshot()) {
+        virtio_mem_resize_leave(vmem);
     }
     virtio_mem_status_update(vmem);
     return 0;

@@ -134,6 +134,15 @@ static const Property virtio_mem_pci_class_properties[] = {
                        DEV_NVECTORS_UNSPECIFIED),
 };
 
+/* Those of the child that are no qdev properties. */
+static const char *const virtio_mem_pci_aliases[] = {
+    VIRTIO_MEM_BLOCK_SIZE_PROP,
+    VIRTIO_MEM_SIZE_PROP,
+    VIRTIO_MEM_ASKED_SIZE_PROP,
+    VIRTIO_MEM_RESIZE_MODE_PROP,
+    VIRTIO_MEM_RESIZE_RESERVE_PROP,
+};
+
 static void virtio_mem_pci_instance_init(Object *obj)
 {
     VirtIOMEMPCI *proxy = VIRTIO_MEM_PCI(obj);
@@ -145,10 +154,10 @@ static void virtio_mem_pci_instance_init(Object *obj)
     VIRTIO_MEM_GET_CLASS(vmem)->add_size_change_notifier(
         vmem, &proxy->size_change_notifier);
 
-    object_property_add_alias(obj, VIRTIO_MEM_BLOCK_SIZE_PROP, OBJECT(vmem),
-                              VIRTIO_MEM_BLOCK_SIZE_PROP);
-    object_property_add_alias(obj, VIRTIO_MEM_SIZE_PROP, OBJECT(vmem),
-                              VIRTIO_MEM_SIZE_PROP);
+    for (size_t i = 0; i < ARRAY_SIZE(virtio_mem_pci_aliases); i++) {
+        object_property_add_alias(obj, virtio_mem_pci_aliases[i],
+                                  OBJECT(vmem), virtio_mem_pci_aliases[i]);
+    }
     object_property_add(obj, VIRTIO_MEM_REQUESTED_SIZE_PROP, "size",
                         virtio_mem_pci_get_requested_size,
                         virtio_mem_pci_set_requested_size, NULL, NULL);

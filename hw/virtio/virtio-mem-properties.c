@@ -11,10 +11,9 @@
 #include "hw/qdev-properties-system.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-check.h"
-#include "virtio-mem-config.h"
 #include "virtio-mem-properties.h"
 #include "virtio-mem-region.h"
-#include "virtio-mem-status.h"
+#include "virtio-mem-resize.h"
 
 /* --- sizes, which are no plain members: what they are, and their change --- */
 
@@ -72,16 +71,39 @@ static void properties_write_requested_size(VirtIOMEM *vmem, const char *name,
         error_setg(errp, "'%s' cannot be changed if the device is in the"
                    " process of unplug", name);
     } else if (virtio_mem_check_requested_size(vmem, value, errp)) {
-        virtio_mem_change_requested_size(vmem, value);
-        virtio_mem_status_restart(vmem);
+        virtio_mem_resize_wish(vmem, value, errp);
+    }
+}
+
+static uint64_t properties_read_asked_size(const VirtIOMEM *vmem)
+{
+    return vmem->asked_size;
+}
+
+static uint64_t properties_read_reserve(const VirtIOMEM *vmem)
+{
+    return vmem->resize_reserve;
+}
+
+static void properties_write_reserve(VirtIOMEM *vmem, const char *name,
+                                     uint64_t value, Error **errp)
+{
+    if (virtio_mem_check_reserve(name, value, errp)) {
+        vmem->resize_reserve = value;
+        if (DEVICE(vmem)->realized) {
+            virtio_mem_resize_restart(vmem);
+        }
     }
 }
 
 static const PropertiesSize properties_sizes[] = {
+    { VIRTIO_MEM_ASKED_SIZE_PROP, properties_read_asked_size },
     { VIRTIO_MEM_BLOCK_SIZE_PROP, properties_read_block_size,
       properties_write_block_size },
     { VIRTIO_MEM_REQUESTED_SIZE_PROP, properties_read_requested_size,
       properties_write_requested_size },
+    { VIRTIO_MEM_RESIZE_RESERVE_PROP, properties_read_reserve,
+      properties_write_reserve },
     { VIRTIO_MEM_SIZE_PROP, properties_read_size },
 };
 
@@ -102,6 +124,25 @@ static void properties_set(Object *obj, Visitor *v, const char *name,
 
     if (visit_type_size(v, name, &value, errp)) {
         size->write(VIRTIO_MEM(obj), name, value, errp);
+    }
+}
+
+/* --- the mode, which is one to change at any time --- */
+
+static int properties_get_mode(Object *obj, Error **errp)
+{
+    return VIRTIO_MEM(obj)->resize_mode;
+}
+
+static void properties_set_mode(Object *obj, int mode, Error **errp)
+{
+    VirtIOMEM *vmem = VIRTIO_MEM(obj);
+
+    if (!DEVICE(vmem)->realized) {
+        vmem->resize_mode = mode;
+    } else if (virtio_mem_resize_check_mode(mode, errp)) {
+        vmem->resize_mode = mode;
+        virtio_mem_resize_restart(vmem);
     }
 }
 
@@ -153,4 +194,8 @@ void virtio_mem_properties_instance_init(VirtIOMEM *vmem)
                             size->write ? properties_set : NULL, NULL,
                             (void *)size);
     }
+    object_property_add_enum(OBJECT(vmem), VIRTIO_MEM_RESIZE_MODE_PROP,
+                             "MemoryDeviceResizeMode",
+                             &MemoryDeviceResizeMode_lookup,
+                             properties_get_mode, properties_set_mode);
 }

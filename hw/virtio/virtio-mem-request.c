@@ -70,7 +70,7 @@ static const struct {
 /* Whether @nb_blocks more would exceed the requested size (spec: rejected). */
 static bool request_exceeds(const VirtIOMEM *vmem, uint64_t nb_blocks)
 {
-    const uint64_t nb_requested = vmem->requested_size / vmem->block_size;
+    const uint64_t nb_requested = vmem->asked_size / vmem->block_size;
 
     return virtio_mem_blocks_count_plugged(vmem->blocks) + nb_blocks >
            nb_requested;
@@ -158,7 +158,7 @@ request_unplug_all(VirtIOMEM *vmem)
         return VIRTIO_MEM_HOST_REFUSED;
     }
     virtio_mem_stats_add(vmem, VIRTIO_MEM_UNPLUGGED_BYTES, size);
-    virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
+    virtio_mem_resize_usable_region(vmem, vmem->asked_size, true);
     return VIRTIO_MEM_OK;
 }
 

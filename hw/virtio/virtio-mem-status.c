@@ -7,12 +7,12 @@
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
-#include "qemu/units.h"
 #include "qapi/qapi-events-machine.h"
 #include "system/balloon.h"
 #include "system/runstate.h"
 #include "trace.h"
 #include "virtio-mem-flight.h"
+#include "virtio-mem-plan.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-unit.h"
@@ -20,11 +20,6 @@
 
 /* A driver that works on a resize sends its next request sooner than that. */
 #define VIRTIO_MEM_SILENCE_MS 20000
-
-/* What a guest needs in hand at least, whatever its size. */
-#define VIRTIO_MEM_LEAST_RESERVE (256 * MiB)
-
-#define VIRTIO_MEM_NO_REASON VIRTIO_MEM_RESIZE_REASON__MAX
 
 typedef struct VirtIOMEMStatus VirtIOMEMStatus;
 
@@ -36,6 +31,9 @@ typedef struct VirtIOMEMSituation {
 struct VirtIOMEMStatus {
     VirtIOMEM *vmem;
     VirtIOMEMSituation told;            /* by the last event */
+    bool told_obstacle;                 /* there was one then */
+    QEMUBH *on_obstacle;                /* or NULL */
+    VirtioMEMResizeReason held;         /* or VIRTIO_MEM_NO_REASON */
     bool features_refused;
     VirtIOMEMOutcome outcome;           /* of the last request */
     int64_t heard_ms;                   /* when it came, or could have */
@@ -144,7 +142,7 @@ static VirtioMEMResizeReason status_obstacle(const VirtIOMEMStatus *status)
 
 static bool status_shrinks(const VirtIOMEM *vmem)
 {
-    return virtio_mem_plugged_size(vmem) > vmem->requested_size;
+    return virtio_mem_plugged_size(vmem) > vmem->asked_size;
 }
 
 /*
@@ -153,13 +151,11 @@ static bool status_shrinks(const VirtIOMEM *vmem)
  */
 static VirtioMEMResizeReason status_why_silent(const VirtIOMEMStatus *status)
 {
-    uint64_t reserve = VIRTIO_MEM_LEAST_RESERVE;
+    const uint64_t reserve = status->vmem->resize_reserve ?:
+                             virtio_mem_plan_reserve(status->total);
 
     if (!status_shrinks(status->vmem) || status->available == UINT64_MAX) {
         return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
-    }
-    if (status->total != UINT64_MAX) {
-        reserve = MAX(reserve, status->total / 16);
     }
     return status->available < reserve + virtio_mem_unit_of_guest()
            ? VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY
@@ -188,13 +184,19 @@ static void status_take_report(Notifier *notifier, void *data)
 
 /* --- the status --- */
 
+/* The guest has what it is asked for, which may be a step on the way. */
+static bool status_has_arrived(const VirtIOMEM *vmem)
+{
+    return virtio_mem_plugged_size(vmem) == vmem->asked_size;
+}
+
 static VirtIOMEMSituation status_judge(const VirtIOMEMStatus *status)
 {
     const VirtIOMEM *vmem = status->vmem;
     const VirtioMEMResizeReason obstacle = status_obstacle(status);
     const int64_t silence_ms = status_now_ms() - status->heard_ms;
 
-    if (virtio_mem_plugged_size(vmem) == vmem->requested_size) {
+    if (status_has_arrived(vmem) && vmem->asked_size == vmem->requested_size) {
         return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_DONE,
                                       VIRTIO_MEM_NO_REASON };
     }
@@ -202,7 +204,12 @@ static VirtIOMEMSituation status_judge(const VirtIOMEMStatus *status)
         return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_WAITING,
                                       obstacle };
     }
-    if (virtio_mem_is_in_flight(vmem) || silence_ms < VIRTIO_MEM_SILENCE_MS) {
+    if (status->held != VIRTIO_MEM_NO_REASON) {
+        return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_WAITING,
+                                      status->held };
+    }
+    if (virtio_mem_is_in_flight(vmem) || status_has_arrived(vmem) ||
+        silence_ms < VIRTIO_MEM_SILENCE_MS) {
         return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_WORKING,
                                       VIRTIO_MEM_NO_REASON };
     }
@@ -232,7 +239,8 @@ static void status_watch_silence(VirtIOMEMStatus *status)
     const int64_t since_ms = virtio_mem_is_in_flight(status->vmem)
                              ? status_now_ms() : status->heard_ms;
 
-    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_WORKING)) {
+    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_WORKING) &&
+        !status_has_arrived(status->vmem)) {
         timer_mod(status->silence_timer, since_ms + VIRTIO_MEM_SILENCE_MS);
     } else {
         timer_del(status->silence_timer);
@@ -246,6 +254,17 @@ static void status_ask_for_report(VirtIOMEMStatus *status)
     if (status_shrinks(status->vmem)) {
         qemu_balloon_request_stats();
     }
+}
+
+/* Even if that does not change the status: the end of a plan waits for it. */
+static void status_tell_obstacle(VirtIOMEMStatus *status)
+{
+    const bool is_there = status_obstacle(status) != VIRTIO_MEM_NO_REASON;
+
+    if (is_there != status->told_obstacle && status->on_obstacle) {
+        qemu_bh_schedule(status->on_obstacle);
+    }
+    status->told_obstacle = is_there;
 }
 
 /* When nothing is in its way any more, the guest has all of its time again. */
@@ -262,6 +281,7 @@ static void status_refresh(VirtIOMEMStatus *status)
     }
     status->told = status_judge(status);
     status_watch_silence(status);
+    status_tell_obstacle(status);
     if (status->told.status == before.status &&
         status->told.reason == before.reason) {
         return;
@@ -295,6 +315,29 @@ void virtio_mem_status_restart(VirtIOMEM *vmem)
     }
     status->heard_ms = status_now_ms();
     status_refresh(status);
+}
+
+void virtio_mem_status_hold(VirtIOMEM *vmem, VirtioMEMResizeReason reason)
+{
+    if (vmem->status->held != reason) {
+        vmem->status->held = reason;
+        virtio_mem_status_update(vmem);
+    }
+}
+
+VirtioMEMResizeReason virtio_mem_status_obstacle(const VirtIOMEM *vmem)
+{
+    return status_obstacle(vmem->status);
+}
+
+void virtio_mem_status_on_obstacle(VirtIOMEM *vmem, QEMUBH *bh)
+{
+    vmem->status->on_obstacle = bh;
+}
+
+int64_t virtio_mem_status_silence_ms(const VirtIOMEM *vmem)
+{
+    return status_now_ms() - vmem->status->heard_ms;
 }
 
 /*
@@ -342,7 +385,7 @@ static void status_handle_size(Notifier *notifier, void *data)
                                            size_notifier);
     const uint64_t *size = data;
 
-    if (*size == status->vmem->requested_size ||
+    if (*size == status->vmem->asked_size ||
         !status_is(status, VIRTIO_MEM_RESIZE_STATUS_WORKING)) {
         status_schedule(status);
     }
@@ -368,9 +411,11 @@ void virtio_mem_status_fill_info(const VirtIOMEM *vmem,
 
     status_refresh(status);
     info->has_asked_size = true;
-    info->asked_size = vmem->requested_size;
+    info->asked_size = vmem->asked_size;
     info->has_driver = true;
     info->driver = status_driver(status);
+    info->has_resize_mode = true;
+    info->resize_mode = vmem->resize_mode;
     info->has_resize_status = true;
     info->resize_status = status->told.status;
     if (status->told.reason != VIRTIO_MEM_NO_REASON) {
@@ -402,6 +447,7 @@ void virtio_mem_status_realize(VirtIOMEM *vmem)
     status->vmem = vmem;
     status->told = (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_DONE,
                                           VIRTIO_MEM_NO_REASON };
+    status->held = VIRTIO_MEM_NO_REASON;
     status_forget_report(status);
     status->silence_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, status_handle,
                                          status);

@@ -15,6 +15,8 @@
 
 #include "hw/virtio/virtio-mem-state.h"
 
+#define VIRTIO_MEM_NO_REASON VIRTIO_MEM_RESIZE_REASON__MAX
+
 /* What a request came to, as far as it says why blocks do not change. */
 typedef enum VirtIOMEMOutcome {
     VIRTIO_MEM_OUTCOME_NONE,
@@ -36,6 +38,21 @@ void virtio_mem_status_update(VirtIOMEM *vmem);
 
 /* Another size is asked for: the guest has its time again, from now on. */
 void virtio_mem_status_restart(VirtIOMEM *vmem);
+
+/*
+ * The guest is not asked for all that is wished for, and why; or
+ * VIRTIO_MEM_NO_REASON if it is, or soon will be.
+ */
+void virtio_mem_status_hold(VirtIOMEM *vmem, VirtioMEMResizeReason reason);
+
+/* Why the guest cannot change blocks now, or VIRTIO_MEM_NO_REASON. */
+VirtioMEMResizeReason virtio_mem_status_obstacle(const VirtIOMEM *vmem);
+
+/* @bh is scheduled whenever something gets in the way, or out of it. */
+void virtio_mem_status_on_obstacle(VirtIOMEM *vmem, QEMUBH *bh);
+
+/* For how long the guest could have asked for a change, and did not. */
+int64_t virtio_mem_status_silence_ms(const VirtIOMEM *vmem);
 
 /*
  * A request was answered.  @wants_change: it was one to change blocks, and

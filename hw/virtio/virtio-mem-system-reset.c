@@ -18,6 +18,7 @@
 #include "virtio-mem-guard.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-resize.h"
 #include "virtio-mem-system-reset.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
@@ -82,11 +83,12 @@ static void virtio_mem_resetter_hold(Object *obj, ResetType type)
     if (system_reset_may_discard(vmem)) {
         virtio_mem_unplug_all(vmem);
     }
+    virtio_mem_resize_system_reset(vmem);
     if (virtio_mem_blocks_count_plugged(vmem->blocks)) {
         trace_virtio_mem_reset_kept(virtio_mem_plugged_size(vmem));
         return;
     }
-    virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
+    virtio_mem_resize_usable_region(vmem, vmem->asked_size, true);
 }
 
 static void virtio_mem_resetter_class_init(ObjectClass *klass, void *data)

@@ -26,6 +26,7 @@
 #include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-resize.h"
 #include "virtio-mem-vmstate.h"
 #include "virtio-mem-wake.h"
 
@@ -118,7 +119,7 @@ static int virtio_mem_pre_save(void *opaque)
     virtio_mem_blocks_save(vmem->blocks, vmem->stream.bitmap);
     vmem->stream.size = virtio_mem_plugged_size(vmem);
     vmem->stream.usable_region_size = vmem->usable_region_size;
-    vmem->stream.requested_size = vmem->requested_size;
+    vmem->stream.requested_size = vmem->asked_size;
     return 0;
 }
 
@@ -235,7 +236,7 @@ static int virtio_mem_early_post_load(void *opaque, int version_id)
      * that every plugged block lies in it.
      */
     virtio_mem_config_load(vmem, virtio_mem_region_size(vmem),
-                           vmem->requested_size);
+                           vmem->asked_size);
     virtio_mem_stream_close(vmem);
     return 0;
 }
@@ -358,6 +359,8 @@ static int virtio_mem_post_load(void *opaque, int version_id)
         return virtio_mem_refuse_load(vmem, err);
     }
 
+    /* Whatever was going on here: the loaded state wins. */
+    virtio_mem_resize_stop(vmem);
     virtio_mem_config_load(vmem, vmem->stream.usable_region_size,
                            vmem->stream.requested_size);
     virtio_mem_stream_close(vmem);

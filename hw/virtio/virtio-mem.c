@@ -30,6 +30,7 @@
 #include "virtio-mem-queue.h"
 #include "virtio-mem-rdm.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-resize.h"
 #include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-system-reset.h"
@@ -170,7 +171,10 @@ static void virtio_mem_end_backing(VirtIOMEM *vmem)
 static void virtio_mem_begin_usable_region(VirtIOMEM *vmem)
 {
     vmem->usable_extent = virtio_mem_unit_usable_extent();
-    virtio_mem_resize_usable_region(vmem, vmem->requested_size, true);
+    /* In mode safe, a guest that starts gets its memory in steps, too. */
+    vmem->asked_size = vmem->resize_mode == MEMORY_DEVICE_RESIZE_MODE_SAFE
+                       ? 0 : vmem->requested_size;
+    virtio_mem_resize_usable_region(vmem, vmem->asked_size, true);
 }
 
 static void virtio_mem_begin_virtio(VirtIOMEM *vmem)
@@ -219,6 +223,7 @@ static const struct {
       .end = virtio_mem_memslots_unrealize },
     { .begin = virtio_mem_wake_realize, .end = virtio_mem_wake_unrealize },
     { .begin = virtio_mem_status_realize, .end = virtio_mem_status_unrealize },
+    { .begin = virtio_mem_resize_realize, .end = virtio_mem_resize_unrealize },
     { .begin = virtio_mem_migration_realize,
       .end = virtio_mem_migration_unrealize },
     { .begin = virtio_mem_vmstate_realize,
@@ -315,6 +320,9 @@ static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
     } else if (vmem->requested_size) {
         error_setg(errp, "virtio-mem device cannot get unplugged while"
                    " '%s' != '0'", VIRTIO_MEM_REQUESTED_SIZE_PROP);
+    } else if (vmem->asked_size) {
+        error_setg(errp, "virtio-mem device cannot get unplugged while"
+                   " '%s' != '0'", VIRTIO_MEM_ASKED_SIZE_PROP);
     }
 }
 

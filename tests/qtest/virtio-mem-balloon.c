@@ -65,24 +65,25 @@ int64_t virtio_mem_balloon_stat(VirtioMemBalloon *balloon, const char *name)
 }
 
 /* Each report has another number, so that QEMU shows which it has. */
-static void balloon_send(VirtioMemBalloon *balloon, uint64_t total,
-                         uint64_t available)
+static void balloon_send(VirtioMemBalloon *balloon,
+                         const struct virtio_balloon_stat *stats, size_t nb)
 {
-    const struct virtio_balloon_stat stats[] = {
-        { cpu_to_le16(VIRTIO_BALLOON_S_SWAP_IN),
-          cpu_to_le64(++balloon->nb_reports) },
-        { cpu_to_le16(VIRTIO_BALLOON_S_MEMTOT), cpu_to_le64(total) },
-        { cpu_to_le16(VIRTIO_BALLOON_S_AVAIL), cpu_to_le64(available) },
+    const struct virtio_balloon_stat number = {
+        cpu_to_le16(VIRTIO_BALLOON_S_SWAP_IN),
+        cpu_to_le64(++balloon->nb_reports),
     };
-    const size_t nb = total ? ARRAY_SIZE(stats) : 1;
     QTestState *qts = balloon->vm->qts;
     uint32_t head;
 
     g_assert_true(virtio_mem_balloon_is_asked(balloon));
     balloon->asked = false;
-    qtest_memwrite(qts, balloon->buffer, stats, nb * sizeof(stats[0]));
+    qtest_memwrite(qts, balloon->buffer, &number, sizeof(number));
+    if (nb) {
+        qtest_memwrite(qts, balloon->buffer + sizeof(number), stats,
+                       nb * sizeof(number));
+    }
     head = qvirtqueue_add(qts, balloon->vq, balloon->buffer,
-                          nb * sizeof(stats[0]), false, false);
+                          (nb + 1) * sizeof(number), false, false);
     qvirtqueue_kick(qts, &balloon->pci->vdev, balloon->vq, head);
     vm_wait_until(virtio_mem_balloon_stat(balloon, "stat-swap-in") ==
                   balloon->nb_reports);
@@ -91,13 +92,35 @@ static void balloon_send(VirtioMemBalloon *balloon, uint64_t total,
 void virtio_mem_balloon_report(VirtioMemBalloon *balloon, uint64_t total,
                                uint64_t available)
 {
-    g_assert_cmpuint(total, >, 0);
-    balloon_send(balloon, total, available);
+    const struct virtio_balloon_stat stats[] = {
+        { cpu_to_le16(VIRTIO_BALLOON_S_MEMTOT), cpu_to_le64(total) },
+        { cpu_to_le16(VIRTIO_BALLOON_S_AVAIL), cpu_to_le64(available) },
+    };
+
+    balloon_send(balloon, stats, ARRAY_SIZE(stats));
 }
 
 void virtio_mem_balloon_report_nothing(VirtioMemBalloon *balloon)
 {
-    balloon_send(balloon, 0, 0);
+    balloon_send(balloon, NULL, 0);
+}
+
+void virtio_mem_balloon_report_all(VirtioMemBalloon *balloon,
+                                   const VirtioMemReport *report)
+{
+    const struct virtio_balloon_stat stats[] = {
+        { cpu_to_le16(VIRTIO_BALLOON_S_MEMTOT), cpu_to_le64(report->total) },
+        { cpu_to_le16(VIRTIO_BALLOON_S_AVAIL),
+          cpu_to_le64(report->available) },
+        { cpu_to_le16(VIRTIO_BALLOON_S_SWAP_OUT),
+          cpu_to_le64(report->swap_out) },
+        { cpu_to_le16(VIRTIO_BALLOON_S_OOM_KILL),
+          cpu_to_le64(report->oom_kills) },
+        { cpu_to_le16(VIRTIO_BALLOON_S_ALLOC_STALL),
+          cpu_to_le64(report->alloc_stalls) },
+    };
+
+    balloon_send(balloon, stats, ARRAY_SIZE(stats));
 }
 
 bool virtio_mem_balloon_is_asked(VirtioMemBalloon *balloon)

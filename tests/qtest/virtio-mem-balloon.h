@@ -32,6 +32,18 @@ void virtio_mem_balloon_report(VirtioMemBalloon *balloon, uint64_t total,
 /* One that says nothing of these. */
 void virtio_mem_balloon_report_nothing(VirtioMemBalloon *balloon);
 
+/* One that says more: bytes, and how often since the guest booted. */
+typedef struct VirtioMemReport {
+    uint64_t total;
+    uint64_t available;
+    uint64_t swap_out;
+    uint64_t oom_kills;
+    uint64_t alloc_stalls;
+} VirtioMemReport;
+
+void virtio_mem_balloon_report_all(VirtioMemBalloon *balloon,
+                                   const VirtioMemReport *report);
+
 /* What QEMU shows of the last report; -1 if that did not say. */
 int64_t virtio_mem_balloon_stat(VirtioMemBalloon *balloon, const char *name);
 

@@ -25,6 +25,7 @@
 #include "hw/virtio/virtio-mem-migration.h"
 #include "hw/virtio/virtio-mem-plug.h"
 #include "hw/virtio/virtio-mem-protect.h"
+#include "hw/virtio/virtio-mem-resize.h"
 #include "hw/virtio/virtio-mem-status.h"
 #include "hw/virtio/virtio-mem-vmstate.h"
 #include "hw/virtio/virtio-mem-wake.h"
@@ -42,6 +43,7 @@ static struct {
     bool postcopy;                      /* incoming, and advised before */
     bool ignored;                       /* the RAM */
     unsigned nb_wakes;
+    unsigned nb_stops;          /* of a resize that went on */
 } world;
 
 int vmstate_register_with_alias_id(VMStateIf *obj, uint32_t instance_id,
@@ -143,6 +145,16 @@ void virtio_mem_wake_if_due(VirtIOMEM *vmem)
     g_assert_not_reached();
 }
 
+void virtio_mem_resize_stop(VirtIOMEM *vmem)
+{
+    world.nb_stops++;
+}
+
+void virtio_mem_resize_leave(VirtIOMEM *vmem)
+{
+    g_assert_not_reached();
+}
+
 void virtio_mem_status_update(VirtIOMEM *vmem)
 {
     g_assert_not_reached();
@@ -208,6 +220,7 @@ static void check_sizes(const FakeHost *host, uint64_t usable,
 {
     g_assert_cmphex(host->vmem.usable_region_size, ==, usable);
     g_assert_cmphex(host->vmem.requested_size, ==, requested);
+    g_assert_cmphex(host->vmem.asked_size, ==, requested);
 }
 
 static void check_taken(const FakeHost *host, const StreamValues *values)
@@ -216,6 +229,7 @@ static void check_taken(const FakeHost *host, const StreamValues *values)
     g_assert_cmphex(host_bitmap(host), ==, values->value[F_BITMAP]);
     g_assert_cmphex(host->books.told_size, ==, values->value[F_SIZE]);
     g_assert_cmpuint(world.nb_wakes, ==, 1);
+    g_assert_cmpuint(world.nb_stops, ==, 1);
     g_assert_cmpstr(fake_said->str, ==, "");
 }
 
@@ -241,6 +255,7 @@ static void check_refused(const FakeHost *host, const StreamOpinion *opinion)
         check_sizes(host, early_loaded ? STREAM_REGION : USABLE_BEFORE,
                     REQUESTED_BEFORE);
         g_assert_cmpuint(world.nb_wakes, ==, 0);
+        g_assert_cmpuint(world.nb_stops, ==, 0);
     }
 }
 
@@ -259,10 +274,12 @@ static void host_reset(FakeHost *host)
     fake_host_assert_agreement(host);
     vmem->usable_region_size = USABLE_BEFORE;
     vmem->requested_size = REQUESTED_BEFORE;
+    vmem->asked_size = REQUESTED_BEFORE;
     host->books.told_size = 0;
     g_string_truncate(host->log, 0);
     g_string_truncate(fake_said, 0);
     world.nb_wakes = 0;
+    world.nb_stops = 0;
 }
 
 /* Load a stream, judge what the device made of it, and reset the device. */

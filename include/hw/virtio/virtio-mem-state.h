@@ -32,8 +32,11 @@ OBJECT_DECLARE_TYPE(VirtIOMEM, VirtIOMEMClass, VIRTIO_MEM)
 
 /* The properties of the device that a proxy reads, writes or forwards. */
 #define VIRTIO_MEM_ADDR_PROP "memaddr"
+#define VIRTIO_MEM_ASKED_SIZE_PROP "asked-size"
 #define VIRTIO_MEM_BLOCK_SIZE_PROP "block-size"
 #define VIRTIO_MEM_REQUESTED_SIZE_PROP "requested-size"
+#define VIRTIO_MEM_RESIZE_MODE_PROP "resize-mode"
+#define VIRTIO_MEM_RESIZE_RESERVE_PROP "resize-reserve"
 #define VIRTIO_MEM_SIZE_PROP "size"
 
 /* Those that no proxy cares about. */
@@ -70,11 +73,15 @@ typedef struct VirtIOMEMStream {
 struct VirtIOMEM {
     VirtIODevice parent_obj;
 
-    /* Properties: constant once realized, but for requested_size. */
+    /* Properties: constant once realized, but for these. */
+    uint64_t requested_size;        /* what the user wishes for */
+    MemoryDeviceResizeMode resize_mode;
+    uint64_t resize_reserve;        /* 0: by the size of the guest */
+
+    /* The others. */
     HostMemoryBackend *memdev;
     uint64_t addr;
     uint64_t block_size;
-    uint64_t requested_size;
     uint32_t node;
     bool prealloc;
     uint32_t prealloc_threads;
@@ -94,7 +101,8 @@ struct VirtIOMEM {
     Coroutine *request_co;          /* serves the queue now */
     struct VirtIOMEMWork *request_work;     /* what it waits for, if anything */
     unsigned int nb_drains;         /* wait for that; atomic */
-    uint64_t usable_extent;         /* of the usable region over the request */
+    uint64_t asked_size;            /* what the guest reads and is migrated */
+    uint64_t usable_extent;         /* of the usable region over that */
     uint64_t usable_region_size;
     struct VirtIOMEMBlocks *blocks;
     struct VirtIOMEMGuard *guard;   /* NULL: unplugged is not protected */
@@ -102,6 +110,7 @@ struct VirtIOMEM {
     struct VirtIOMEMMemslots *memslots;
     struct VirtIOMEMWake *wake;
     struct VirtIOMEMStatus *status;
+    struct VirtIOMEMResize *resize;
     struct VirtIOMEMStats *stats;
     struct VirtIOMEMMigration *migration;
     struct VirtIOMEMResetter *system_reset;
