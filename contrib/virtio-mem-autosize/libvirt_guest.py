@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest by libvirt."""
+
+import asyncio
+import xml.etree.ElementTree as ET
+
+import libvirt
+
+from guest import GuestError, Reading, Reports
+from law import Report, Sizes
+
+KiB = 1 << 10
+NS = '{http://libvirt.org/schemas/domain/qemu/1.0}'
+
+# It prints each error of libvirt otherwise.
+libvirt.registerErrorHandler(lambda *_: None, None)
+
+
+def size_of(element):
+    """Return a size of libvirt's, which it writes in KiB."""
+    return int(element.text) * KiB
+
+
+class LibvirtGuest:
+    """One virtio-mem device of a running domain."""
+
+    def __init__(self, config):
+        self.config = config
+        self.mode_known = False         # the domain asks for mode safe
+        self._connection = None
+        self._domain = None
+        self._alias = None
+        self._reports = Reports()
+
+    async def _do(self, function, *arguments):
+        """Call libvirt, which blocks, beside the other guests."""
+        try:
+            return await asyncio.to_thread(function, *arguments)
+        except libvirt.libvirtError as error:
+            raise GuestError(str(error)) from error
+
+    # Beginning and end
+
+    async def connect(self):
+        """Connect, and find all that is needed."""
+        self._connection = await self._do(libvirt.open, self.config.uri)
+        try:
+            self._domain = await self._do(self._connection.lookupByName,
+                                          self.config.address)
+            xml = await self._xml()
+            self._alias = self._choose_device(xml)
+            self._check_balloon(xml)
+            self.mode_known = self._asks_for_safe(xml)
+            await self._do(self._domain.setMemoryStatsPeriod, 1,
+                           libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except GuestError:
+            await self.close()
+            raise
+
+    async def _xml(self):
+        text = await self._do(self._domain.XMLDesc, 0)
+        return ET.fromstring(text)
+
+    @staticmethod
+    def _devices(xml):
+        return {memory.find('alias').get('name'): memory for memory in
+                xml.findall("devices/memory[@model='virtio-mem']")
+                if memory.find('alias') is not None}
+
+    def _choose_device(self, xml):
+        found = self._devices(xml)
+        wanted = self.config.device
+        if wanted in found:
+            return wanted
+        if wanted or not found:
+            raise GuestError('it does not run, or has no virtio-mem device '
+                             f'{wanted or ""}'.rstrip() + "; add: <memory "
+                             "model='virtio-mem'>")
+        if len(found) > 1:
+            raise GuestError('it has several virtio-mem devices; choose one '
+                             f'by device={"|".join(sorted(found))}')
+        return next(iter(found))
+
+    def _check_balloon(self, xml):
+        balloon = xml.find('devices/memballoon')
+        if balloon is None or balloon.get('model') == 'none':
+            raise GuestError('it has no balloon device, whose statistics are '
+                             "needed; add: <memballoon model='virtio' "
+                             "freePageReporting='on'/>")
+        if self.config.reporting and balloon.get('freePageReporting') != 'on':
+            raise GuestError('its balloon does not report free pages, which '
+                             'saves more than resizing; add to <memballoon>: '
+                             "freePageReporting='on'; or go on without: "
+                             '--without-reporting')
+
+    def _asks_for_safe(self, xml):
+        path = f"{NS}override/{NS}device[@alias='{self._alias}']/" \
+               f"{NS}frontend/{NS}property[@name='resize-mode']"
+        mode = xml.find(path)
+        return mode is not None and mode.get('value') == 'safe'
+
+    async def close(self):
+        """Let go of the guest."""
+        try:
+            await self._do(self._connection.close)
+        except GuestError:
+            pass
+
+    # What is, and what should be
+
+    async def _target(self):
+        memory = self._devices(await self._xml()).get(self._alias)
+        if memory is None:
+            raise GuestError('its virtio-mem device is gone')
+        return memory, memory.find('target')
+
+    async def largest(self):
+        """Return the maximum size of the device, and its block size."""
+        _, target = await self._target()
+        return size_of(target.find('size')), size_of(target.find('block'))
+
+    async def read(self, now):
+        """Look at it."""
+        xml = await self._xml()
+        memory = self._devices(xml).get(self._alias)
+        if memory is None:
+            raise GuestError('it does not run any more')
+        target = memory.find('target')
+        sizes = Sizes(size_of(target.find('requested')),
+                      size_of(target.find('current')))
+        stats = await self._do(self._domain.memoryStats)
+        # <memory> has all of each device, plugged or not.
+        granted = size_of(xml.find('memory')) - \
+            size_of(target.find('size')) + max(sizes)
+        return Reading(sizes, self._report(stats, now), granted,
+                       stats['rss'] * KiB if 'rss' in stats else None)
+
+    def _report(self, stats, now):
+        made = self._reports.made(stats.get('last_update'), now)
+        if made is None or not {'available', 'usable'} <= set(stats):
+            return None
+        # libvirt's "available" is the total.
+        free, swap = stats.get('unused'), stats.get('swap_out')
+        return Report(made, stats['available'] * KiB, stats['usable'] * KiB,
+                      stats.get('disk_caches', 0) * KiB,
+                      None if free is None else free * KiB,
+                      None if swap is None else swap * KiB)
+
+    async def ask(self, decision):
+        """Ask the guest for another size, as virsh does."""
+        memory, target = await self._target()
+        target.find('requested').text = str(decision.wish // KiB)
+        target.find('requested').set('unit', 'KiB')
+        await self._do(self._domain.updateDeviceFlags,
+                       ET.tostring(memory, encoding='unicode'),
+                       libvirt.VIR_DOMAIN_AFFECT_LIVE)

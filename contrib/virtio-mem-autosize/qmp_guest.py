@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest by QEMU's monitor, QMP."""
+
+import asyncio
+import os
+import socket
+import struct
+
+from qemu.qmp import QMPClient, QMPError
+
+from guest import GuestError, PATIENCE, Reading, Reports
+from law import Report, Sizes
+
+DEVICES = ('/machine/peripheral', '/machine/peripheral-anon')
+# A statistic that the guest does not have.
+ABSENT = (1 << 64) - 1
+
+
+def connected_socket(address):
+    """Connect to PATH or HOST:PORT."""
+    host, _, port = address.rpartition(':')
+    if host and port.isdigit() and '/' not in address:
+        return socket.create_connection((host, int(port)), PATIENCE)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.connect(address)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def peer(sock):
+    """Return the process at the other end of a socket, if it is here."""
+    if sock.family != socket.AF_UNIX:
+        return None
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return struct.unpack('3i', credentials)[0] or None
+
+
+def resident(pid):
+    """Return how much of a process is in memory, if that can be known."""
+    try:
+        with open(f'/proc/{pid}/statm', encoding='ascii') as statm:
+            return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+class QMPGuest:
+    """One virtio-mem device and the balloon beside it."""
+
+    def __init__(self, config):
+        self.config = config
+        self.mode_known = False         # the device has resize-mode
+        self._qmp = None
+        self._pid = None
+        self._device = None             # QOM paths
+        self._mode_path = None
+        self._balloon = None
+        self._interval = None           # of statistics, before ours
+        self._reports = Reports()
+
+    async def _do(self, command, **arguments):
+        arguments = {name.replace('_', '-'): value
+                     for name, value in arguments.items()}
+        try:
+            return await asyncio.wait_for(
+                self._qmp.execute(command, arguments), PATIENCE)
+        except asyncio.TimeoutError:
+            raise GuestError(f'no answer to {command} in {PATIENCE} s'
+                             ) from None
+        except (QMPError, OSError) as error:
+            raise GuestError(f'{command}: {error}') from error
+
+    async def _get(self, path, name):
+        return await self._do('qom-get', path=path, property=name)
+
+    async def _set(self, path, name, value):
+        await self._do('qom-set', path=path, property=name, value=value)
+
+    # Beginning and end
+
+    async def connect(self):
+        """Connect, and find all that is needed."""
+        try:
+            sock = connected_socket(self.config.address)
+        except OSError as error:
+            raise GuestError(f'{self.config.address}: {error.strerror or error}'
+                             ) from error
+        self._pid = peer(sock)
+        self._qmp = QMPClient(self.config.name)
+        try:
+            await asyncio.wait_for(self._qmp.connect(sock), PATIENCE)
+        except (QMPError, OSError, asyncio.TimeoutError) as error:
+            sock.close()
+            raise GuestError(f'{self.config.address}: no monitor answers: '
+                             f'{error or "it is in use"}') from error
+        try:
+            await self._find()
+        except GuestError:
+            await self.close()
+            raise
+
+    async def _children(self):
+        """List (QOM path, type, name) of all devices that users may name."""
+        result = []
+        for top in DEVICES:
+            for child in await self._do('qom-list', path=top):
+                kind = child['type'].removeprefix('child<').rstrip('>')
+                result.append((f'{top}/{child["name"]}', kind, child['name']))
+        return result
+
+    async def _find(self):
+        children = await self._children()
+        self._device = self._choose_device(children)
+        balloons = [path for path, kind, _ in children
+                    if kind.startswith('virtio-balloon')]
+        if not balloons:
+            raise GuestError('it has no balloon device, whose statistics are '
+                             'needed; add: -device virtio-balloon-pci,'
+                             'free-page-reporting=on')
+        self._balloon = balloons[0]
+        await self._check_reporting()
+        await self._find_mode()
+        self._interval = await self._get(self._balloon,
+                                         'guest-stats-polling-interval')
+        if self._interval != 1:
+            await self._set(self._balloon, 'guest-stats-polling-interval', 1)
+
+    async def _find_mode(self):
+        """A proxy need not show all properties of its device."""
+        for path in (self._device, f'{self._device}/virtio-backend'):
+            names = {entry['name'] for entry in
+                     await self._do('qom-list', path=path)}
+            if {'resize-mode', 'resize-reserve'} <= names:
+                self._mode_path = path
+                self.mode_known = True
+                return
+
+    def _choose_device(self, children):
+        found = {name: path for path, kind, name in children
+                 if kind.startswith('virtio-mem')}
+        wanted = self.config.device
+        if wanted in found:
+            return found[wanted]
+        if wanted or not found:
+            raise GuestError(f'it has no virtio-mem device '
+                             f'{wanted or ""}'.rstrip() + '; add: -object '
+                             'memory-backend-ram,id=mem0,size=SIZE -device '
+                             f'virtio-mem-pci,id={wanted or "vm0"},memdev=mem0')
+        if len(found) > 1:
+            raise GuestError('it has several virtio-mem devices; choose one '
+                             f'by device={"|".join(sorted(found))}')
+        return next(iter(found.values()))
+
+    async def _check_reporting(self):
+        if self.config.reporting and not await self._get(
+                self._balloon, 'free-page-reporting'):
+            raise GuestError('its balloon does not report free pages, which '
+                             'saves more than resizing; add to it: '
+                             'free-page-reporting=on; or go on without: '
+                             '--without-reporting')
+
+    async def close(self):
+        """Let go of the guest, and leave the statistics as they were."""
+        try:
+            if self._interval not in (None, 1):
+                await self._set(self._balloon, 'guest-stats-polling-interval',
+                                self._interval)
+        except GuestError:
+            pass
+        try:
+            await asyncio.wait_for(self._qmp.disconnect(), PATIENCE)
+        except (QMPError, OSError, EOFError, asyncio.TimeoutError):
+            pass
+
+    # What is, and what should be
+
+    async def largest(self):
+        """Return the maximum size of the device, and its block size."""
+        data = await self._info()
+        return data['max-size'], data['block-size']
+
+    async def _info(self):
+        """Return query-memory-devices' view, which knows devices by memory."""
+        address = await self._get(self._device, 'memaddr')
+        for device in await self._do('query-memory-devices'):
+            if device['type'] == 'virtio-mem' and \
+                    device['data']['memaddr'] == address:
+                return device['data']
+        raise GuestError('its virtio-mem device is gone')
+
+    async def read(self, now):
+        """Look at it."""
+        sizes = Sizes(await self._get(self._device, 'requested-size'),
+                      await self._get(self._device, 'size'))
+        stats = await self._get(self._balloon, 'guest-stats')
+        memory = await self._do('query-memory-size-summary')
+        granted = memory['base-memory'] + memory.get('plugged-memory', 0) + \
+            max(0, sizes.wish - sizes.plugged)
+        return Reading(sizes, self._report(stats, now), granted,
+                       resident(self._pid) if self._pid else None)
+
+    def _report(self, answer, now):
+        stats = {name.removeprefix('stat-'): value
+                 for name, value in answer['stats'].items()
+                 if value not in (ABSENT, -1)}
+        made = self._reports.made(answer['last-update'], now)
+        if made is None or not {'total-memory', 'available-memory'} <= \
+                set(stats):
+            return None
+        return Report(made, stats['total-memory'], stats['available-memory'],
+                      stats.get('disk-caches', 0), stats.get('free-memory'),
+                      stats.get('swap-out'), stats.get('oom-kills'),
+                      stats.get('alloc-stalls'))
+
+    async def ask(self, decision):
+        """Ask the guest for another size."""
+        if self.mode_known:
+            await self._set(self._mode_path, 'resize-reserve',
+                            decision.reserve)
+            await self._set(self._mode_path, 'resize-mode', decision.mode)
+        await self._set(self._device, 'requested-size', decision.wish)

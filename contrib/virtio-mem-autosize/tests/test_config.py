@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What users of virtio-mem-autosize can ask for, and what makes no sense."""
+
+import tempfile
+import unittest
+
+import virtio_mem_tap
+from config import ConfigError, configure
+
+MiB, GiB = 1 << 20, 1 << 30
+
+
+class Configuration(unittest.TestCase):
+
+    def file(self, text):
+        """Write a file, return the option that names it."""
+        file = tempfile.NamedTemporaryFile('w', encoding='utf-8')
+        self.addCleanup(file.close)
+        file.write(text)
+        file.flush()
+        return f'--config={file.name}'
+
+    def assert_refused(self, words, *arguments):
+        with self.assertRaises(ConfigError) as caught:
+            configure(arguments)
+        self.assertIn(words, str(caught.exception))
+
+    def test_command_line(self):
+        config = configure(['--host-free', '2G', '--dry-run', '/run/a',
+                            '/run/b,min=512M,max=8G,share=2,device=vm1,'
+                            'unit=256M'])
+        self.assertEqual((config.host_free, config.dry_run, config.once),
+                         (2 * GiB, True, False))
+        first, second = config.guests
+        self.assertEqual((first.address, first.uri, first.least, first.most,
+                          first.share, first.reporting),
+                         ('/run/a', None, 0, None, 1, True))
+        self.assertEqual((second.least, second.most, second.share,
+                          second.device, second.unit),
+                         (512 * MiB, 8 * GiB, 2, 'vm1', 256 * MiB))
+
+    def test_libvirt(self):
+        config = configure(['--connect', 'qemu:///system', 'web', 'db,max=4G'])
+        self.assertEqual([(guest.address, guest.uri)
+                          for guest in config.guests],
+                         [('web', 'qemu:///system'), ('db', 'qemu:///system')])
+
+    def test_file_says_it_in_the_same_words(self):
+        config = configure([self.file('''
+            [host]
+            free = 3G
+            [guest web]
+            monitor = /run/web
+            max = 8G
+            [guest db]
+            domain = db
+            share = 3
+            '''.replace('\n            ', '\n'))])
+        web, database = config.guests
+        self.assertEqual(config.host_free, 3 * GiB)
+        self.assertEqual((web.name, web.address, web.uri, web.most),
+                         ('web', '/run/web', None, 8 * GiB))
+        self.assertEqual((database.name, database.uri, database.share),
+                         ('db', 'qemu:///system', 3))
+
+    def test_command_line_wins(self):
+        option = self.file('[host]\nfree = 3G\n')
+        config = configure([option, '--host-free', '1G', '/run/a'])
+        self.assertEqual(config.host_free, 1 * GiB)
+
+    def test_what_makes_no_sense(self):
+        self.assert_refused('no guest is named')
+        self.assert_refused('/run/a: min=2x: a size is', '/run/a,min=2x')
+        self.assert_refused('host-free=much: a size is', '--host-free=much',
+                            '/run/a')
+        self.assert_refused('min=2G is more than max=1G', '/run/a,min=2G,'
+                            'max=1G')
+        self.assert_refused('share=0: a share is', '/run/a,share=0')
+        self.assert_refused('unit=100M: a unit is', '/run/a,unit=100M')
+        self.assert_refused('size is unknown; there are: min, max',
+                            '/run/a,size=1G')
+        self.assert_refused('"min" is no KEY=VALUE', '/run/a,min')
+        self.assert_refused('named twice: /run/a', '/run/a', '/run/a')
+
+    def test_files_that_make_no_sense(self):
+        self.assert_refused('No such file', '--config=/none')
+        self.assert_refused('[guests] is neither', self.file('[guests]\n'))
+        self.assert_refused('[host]: size is unknown',
+                            self.file('[host]\nsize=1\n'))
+        self.assert_refused('needs either monitor=SOCKET or domain=NAME',
+                            self.file('[guest a]\nmax=1G\n'))
+        self.assert_refused('no section headers', self.file('max=1G\n'))
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()
