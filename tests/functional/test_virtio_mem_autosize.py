@@ -1,0 +1,107 @@
+#!/usr/bin/python3
+"""virtio-mem-autosize with a Linux guest whose processes come and go.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+A guest with 1 GiB is short of memory when it has less than 256 MiB available.
+"""
+
+import contextlib
+import signal
+
+import virtio_mem_tap
+from virtio_mem_autosize import Autosize, Hogs, killed
+from virtio_mem_guest import GiB, MiB, wait_until
+from virtio_mem_guest_test import GuestTest
+
+
+class VirtioMemAutosize(GuestTest):
+
+    BINARY = 'QEMU_BINARY'
+
+    @contextlib.contextmanager
+    def started(self):
+        """Boot a guest with all that the tool needs; give its monitor, too."""
+        monitor = self.temp_file('qmp')
+        self.require_host_memory(5 * GiB)
+        with self.guest(
+                region_size=4 * GiB, boot_size=1 * GiB, binary=self.BINARY,
+                kernel_options='memhp_default_state=online_movable',
+                more_args=('-device', 'virtio-balloon-pci,id=balloon0,'
+                           'free-page-reporting=on',
+                           '-qmp', f'unix:{monitor},server=on,wait=off')
+                ) as guest:
+            guest.ask('modprobe virtio_balloon')
+            yield guest, monitor
+
+    def grow(self, guest):
+        """Let processes take what makes the guest short of memory."""
+        hogs = Hogs(guest, 208 * MiB)
+        wait_until(lambda: guest.device_info()['size'] >= 512 * MiB,
+                   'the guest did not grow')
+        self.assertEqual(killed(guest), 0)
+        return hogs
+
+    def assert_settled(self, guest):
+        """Nothing more is asked of the guest than it has given."""
+        device = guest.device_info()
+        self.assertGreaterEqual(device['requested-size'], device['size'])
+
+    def test_guest_grows_before_it_runs_out(self):
+        with self.started() as (guest, monitor):
+            with Autosize('--host-free', '1M', monitor) as tool:
+                tool.wait_line('found')
+                self.grow(guest)
+                self.assertEqual(tool.end(), 0)
+            self.assert_settled(guest)
+
+    def test_budget_of_the_host_is_kept(self):
+        with self.started() as (guest, monitor):
+            with Autosize('--verbose', '--host-free', '1000T',
+                          f'{monitor},min=256M') as tool:
+                tool.wait_line('below its minimum; the host has none')
+                self.assertEqual(tool.end(signal.SIGINT), 0)
+            self.assertEqual(guest.device_info()['requested-size'], 0)
+
+    @virtio_mem_tap.slow
+    def test_guest_shrinks_when_it_is_idle(self):
+        with self.started() as (guest, monitor):
+            with Autosize('--host-free', '1M', monitor) as tool:
+                hogs = self.grow(guest)
+                hogs.free()
+                tool.wait_line('shrink ')
+                largest = guest.device_info()['size']
+                wait_until(lambda: guest.device_info()['size'] < largest,
+                           'the guest did not shrink')
+                self.assertEqual(tool.end(signal.SIGHUP), 0)
+            self.assert_settled(guest)
+            self.assertEqual(killed(guest), 0)
+
+    @virtio_mem_tap.slow
+    def test_killed_tool_is_taken_over_from(self):
+        with self.started() as (guest, monitor):
+            guest.resize(4 * GiB)
+            with Autosize('--host-free', '1000T', monitor) as tool:
+                tool.wait_line('shrink ')
+                tool.kill()
+            # What a shrink looks like that nobody ends.
+            hogs = Hogs(guest, 1 * GiB)
+            guest.request(0)
+            with Autosize('--host-free', '1000T', monitor) as tool:
+                tool.wait_line('(settle|grow|host has none)')
+                hogs.free()
+                tool.wait_line('shrink ')
+                self.assertEqual(tool.end(), 0)
+            self.assert_settled(guest)
+
+
+class WithStock(VirtioMemAutosize):
+    """QEMU's own device, without resize-mode."""
+
+    BINARY = 'STOCK_QEMU_BINARY'
+    needs = ('STOCK_QEMU_BINARY',)
+    in_ci = ()
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()
