@@ -214,12 +214,27 @@ static void work_leave(VirtIOMEMWork *work)
     qemu_event_set(&work->over);
 }
 
+/*
+ * A vCPU or the monitor may be waiting for this processor.  Not after each
+ * short slice: on a busy host, it takes milliseconds to come back.
+ */
+static void work_yield(int64_t *since)
+{
+    const int64_t now = g_get_monotonic_time();
+
+    if (now - *since >= VIRTIO_MEM_LONG_CALL_US) {
+        g_thread_yield();
+        *since = g_get_monotonic_time();
+    }
+}
+
 /* Do what is left of it, and wait for what others do. */
 static void work_wait(VirtIOMEMWork *work)
 {
+    int64_t since = g_get_monotonic_time();
+
     while (work_do_slice(work, false)) {
-        /* A vCPU or the monitor may be waiting for this processor. */
-        g_thread_yield();
+        work_yield(&since);
     }
     work_leave(work);
     qemu_event_wait(&work->over);
@@ -229,9 +244,10 @@ static void work_wait(VirtIOMEMWork *work)
 static void work_run_job(VirtIOMEMJob *job)
 {
     VirtIOMEMWork *work = container_of(job, VirtIOMEMWork, job);
+    int64_t since = g_get_monotonic_time();
 
     while (work_do_slice(work, true)) {
-        g_thread_yield();
+        work_yield(&since);
     }
     work_leave(work);
 }
