@@ -129,12 +129,8 @@ static int virtio_mem_backing_unmap(HostMemoryBackend *memdev, uint64_t offset,
 
 /*
  * Where the file of a private copy has no page when the device comes.  On tmpfs
- * it gets one when the mapping is touched, even to be written: a bitmap of
- * pages by memdev.  Devices come and go while others are at work.
+ * it gets one when the mapping is touched, even to be written.
  */
-static GHashTable *backing_holes;
-static GMutex backing_holes_lock;
-
 static unsigned long *virtio_mem_backing_find_holes(HostMemoryBackend *memdev)
 {
     const uint64_t page_size = host_memory_backend_pagesize(memdev);
@@ -156,45 +152,31 @@ static unsigned long *virtio_mem_backing_find_holes(HostMemoryBackend *memdev)
     return holes;
 }
 
-void virtio_mem_backing_realize(HostMemoryBackend *memdev)
+void virtio_mem_backing_realize(VirtIOMEM *vmem)
 {
-    if (virtio_mem_backing_is_private_copy(memdev)) {
-        g_mutex_lock(&backing_holes_lock);
-        if (!backing_holes) {
-            backing_holes = g_hash_table_new_full(NULL, NULL, NULL, g_free);
-        }
-        g_hash_table_insert(backing_holes, memdev,
-                            virtio_mem_backing_find_holes(memdev));
-        g_mutex_unlock(&backing_holes_lock);
+    if (virtio_mem_backing_is_private_copy(vmem->memdev)) {
+        vmem->holes = virtio_mem_backing_find_holes(vmem->memdev);
     }
 }
 
-void virtio_mem_backing_unrealize(HostMemoryBackend *memdev)
+void virtio_mem_backing_unrealize(VirtIOMEM *vmem)
 {
-    g_mutex_lock(&backing_holes_lock);
-    if (backing_holes) {
-        g_hash_table_remove(backing_holes, memdev);
-    }
-    g_mutex_unlock(&backing_holes_lock);
+    g_clear_pointer(&vmem->holes, g_free);
 }
 
 /* Pages of zeros that were holes become holes again: no content changes. */
-static void virtio_mem_backing_restore_holes(HostMemoryBackend *memdev,
+static void virtio_mem_backing_restore_holes(const VirtIOMEM *vmem,
                                              uint64_t offset, uint64_t size)
 {
-    const uint64_t page_size = host_memory_backend_pagesize(memdev);
-    const RAMBlock *rb = memdev->mr.ram_block;
+    const uint64_t page_size = host_memory_backend_pagesize(vmem->memdev);
+    const RAMBlock *rb = vmem->memdev->mr.ram_block;
     const off_t end = rb->fd_offset + offset + size;
     g_autofree char *page = g_malloc(page_size);
     off_t at = rb->fd_offset + offset;
-    unsigned long *holes;
 
-    g_mutex_lock(&backing_holes_lock);
-    holes = backing_holes ? g_hash_table_lookup(backing_holes, memdev) : NULL;
-    g_mutex_unlock(&backing_holes_lock);
-
-    while (holes && (at = lseek(rb->fd, at, SEEK_DATA)) >= 0 && at < end) {
-        if (test_bit((at - rb->fd_offset) / page_size, holes) &&
+    while (vmem->holes &&
+           (at = lseek(rb->fd, at, SEEK_DATA)) >= 0 && at < end) {
+        if (test_bit((at - rb->fd_offset) / page_size, vmem->holes) &&
             pread(rb->fd, page, page_size, at) == page_size &&
             buffer_is_zero(page, page_size)) {
             fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
@@ -205,15 +187,16 @@ static void virtio_mem_backing_restore_holes(HostMemoryBackend *memdev,
 }
 
 /* What this process has, and what its accesses have added to the file. */
-static int virtio_mem_backing_discard_private(HostMemoryBackend *memdev,
+static int virtio_mem_backing_discard_private(const VirtIOMEM *vmem,
                                               uint64_t offset, uint64_t size)
 {
+    HostMemoryBackend *memdev = vmem->memdev;
     const RAMBlock *rb = memdev->mr.ram_block;
     int ret;
 
     if (virtio_mem_backing_has_named_file(memdev)) {
         ret = virtio_mem_backing_unmap(memdev, offset, size);
-        virtio_mem_backing_restore_holes(memdev, offset, size);
+        virtio_mem_backing_restore_holes(vmem, offset, size);
         return ret;
     }
     if (fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -225,15 +208,16 @@ static int virtio_mem_backing_discard_private(HostMemoryBackend *memdev,
            virtio_mem_backing_unmap(memdev, offset, size) : 0;
 }
 
-int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
                                uint64_t size)
 {
+    HostMemoryBackend *memdev = vmem->memdev;
     const bool has_file = memory_region_get_fd(&memdev->mr) >= 0;
 
     trace_virtio_mem_backing_discard(offset, size);
 
     if (has_file && !qemu_ram_is_shared(memdev->mr.ram_block)) {
-        return virtio_mem_backing_discard_private(memdev, offset, size);
+        return virtio_mem_backing_discard_private(vmem, offset, size);
     }
     /*
      * Linux locks a file while it punches a hole, and unmaps each page then.
@@ -319,9 +303,10 @@ static void virtio_mem_backing_ask_for_room(HostMemoryBackend *memdev,
                (uint64_t)fs.f_bavail * fs.f_bsize);
 }
 
-int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_populate(const VirtIOMEM *vmem, uint64_t offset,
                                 uint64_t size, Error **errp)
 {
+    HostMemoryBackend *memdev = vmem->memdev;
     char *area = memory_region_get_ram_ptr(&memdev->mr);
 
     trace_virtio_mem_backing_populate(offset, size);

@@ -13,6 +13,7 @@
 #define HW_VIRTIO_MEM_BACKING_H
 
 #include "qemu/units.h"
+#include "hw/virtio/virtio-mem-state.h"
 #include "system/hostmem.h"
 
 /* virtio-mem blocks are never smaller, whatever the backend. */
@@ -43,19 +44,19 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev);
 bool virtio_mem_backing_is_private_copy(HostMemoryBackend *memdev);
 
 /*
- * A device begins and ends to use @memdev.  Between them, the file of a private
- * copy gets rid of pages that only this process's accesses have added.  BQL, no
- * discard under way.
+ * A device begins and ends to use its memdev.  Between them, the file of a
+ * private copy gets rid of pages that only this process's accesses have added.
+ * BQL, no discard under way.
  */
-void virtio_mem_backing_realize(HostMemoryBackend *memdev);
-void virtio_mem_backing_unrealize(HostMemoryBackend *memdev);
+void virtio_mem_backing_realize(VirtIOMEM *vmem);
+void virtio_mem_backing_unrealize(VirtIOMEM *vmem);
 
 /*
  * Give @size bytes at @offset back to the host; they read as zero afterwards,
  * those of a private copy as the file.  Returns 0, or a negative value; part of
  * it may be given back then.  Needs no lock.
  */
-int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
                                uint64_t size);
 
 /*
@@ -77,7 +78,7 @@ int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
  * there already stays.  Returns 0, or -ENOMEM with an error: part of the range
  * may be populated then.  Needs no lock.
  */
-int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_populate(const VirtIOMEM *vmem, uint64_t offset,
                                 uint64_t size, Error **errp);
 
 #endif

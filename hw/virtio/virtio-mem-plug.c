@@ -17,23 +17,17 @@
 #include "virtio-mem-region.h"
 #include "virtio-mem-work.h"
 
-/* The blocks of @range that are (un)plugged now. */
-static VirtIOMEMRuns virtio_mem_parts(const VirtIOMEM *vmem,
-                                       VirtIOMEMRange range, bool plugged)
+/* The blocks of @range that are (un)plugged in @blocks. */
+static VirtIOMEMRuns plug_runs(const VirtIOMEMBlocks *blocks,
+                               VirtIOMEMRange range, bool plugged)
 {
-    return (VirtIOMEMRuns) { vmem->blocks, range, plugged };
+    return (VirtIOMEMRuns) { blocks, range, plugged };
 }
 
 /* All of @range, whatever is plugged of it. */
-static VirtIOMEMRuns virtio_mem_all_of(VirtIOMEMRange range)
+static VirtIOMEMRuns plug_all_of(VirtIOMEMRange range)
 {
     return (VirtIOMEMRuns) { NULL, range };
-}
-
-static VirtIOMEMRuns virtio_mem_all_parts(const VirtIOMEMBlocks *blocks,
-                                           bool plugged)
-{
-    return (VirtIOMEMRuns) { blocks, virtio_mem_blocks_all(blocks), plugged };
 }
 
 /* --- out of reach, within reach --- */
@@ -86,9 +80,9 @@ static int coroutine_mixed_fn plug_take_away(VirtIOMEM *vmem,
     if (ret) {
         return ret;
     }
-    ret = virtio_mem_work_discard(vmem, virtio_mem_all_of(range));
+    ret = virtio_mem_work_discard(vmem, plug_all_of(range));
     if (ret) {
-        plug_release_runs(vmem, virtio_mem_parts(vmem, range, true));
+        plug_release_runs(vmem, plug_runs(vmem->blocks, range, true));
     }
     return ret;
 }
@@ -110,7 +104,7 @@ void virtio_mem_tell_size(VirtIOMEM *vmem)
 static int coroutine_mixed_fn plug_clean(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     return vmem->unplugged_is_clean
-           ? 0 : virtio_mem_work_discard(vmem, virtio_mem_all_of(range));
+           ? 0 : virtio_mem_work_discard(vmem, plug_all_of(range));
 }
 
 /* All unplugged memory was discarded. */
@@ -145,7 +139,7 @@ static int coroutine_mixed_fn plug_populate(VirtIOMEM *vmem,
         !(vmem->guard && virtio_mem_rdm_has_listeners(vmem))) {
         return 0;
     }
-    ret = virtio_mem_work_populate(vmem, virtio_mem_parts(vmem, range, false),
+    ret = virtio_mem_work_populate(vmem, plug_runs(vmem->blocks, range, false),
                                    &err);
     if (ret != -ECANCELED) {
         plug_report_populate(vmem, err);
@@ -191,7 +185,7 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
     if (ret) {
         plug_force(vmem, range, true);
         /* Populated by us, or by a listener that pinned it before another. */
-        if (virtio_mem_work_discard(vmem, virtio_mem_all_of(range))) {
+        if (virtio_mem_work_discard(vmem, plug_all_of(range))) {
             vmem->unplugged_is_clean = false;
         }
         return ret;
@@ -253,9 +247,11 @@ int coroutine_mixed_fn virtio_mem_populate_loaded(VirtIOMEM *vmem,
                                                   const VirtIOMEMBlocks *loaded,
                                                   Error **errp)
 {
+    VirtIOMEMRange all;
+
     assert(bql_locked());
-    return virtio_mem_work_populate(vmem, virtio_mem_all_parts(loaded, true),
-                                    errp);
+    all = virtio_mem_blocks_all(loaded);
+    return virtio_mem_work_populate(vmem, plug_runs(loaded, all, true), errp);
 }
 
 int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
@@ -284,11 +280,11 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
 
 int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem)
 {
+    const VirtIOMEMRange all = virtio_mem_blocks_all(vmem->blocks);
     int ret;
 
     assert(bql_locked());
-    ret = virtio_mem_work_discard(vmem,
-                                  virtio_mem_all_parts(vmem->blocks, false));
+    ret = virtio_mem_work_discard(vmem, plug_runs(vmem->blocks, all, false));
     if (!ret) {
         plug_note_clean(vmem);
     }

@@ -239,7 +239,7 @@ static int virtio_mem_protect_discard(void *opaque, uint64_t offset,
 {
     VirtIOMEM *vmem = opaque;
 
-    return virtio_mem_backing_discard(vmem->memdev, offset, size);
+    return virtio_mem_backing_discard(vmem, offset, size);
 }
 
 static int virtio_mem_protect_map(void *opaque, uint64_t offset, uint64_t size)

@@ -40,7 +40,7 @@
  */
 #define VIRTIO_MEM_TRY_US 500
 
-typedef int (*VirtIOMEMWorkFn)(HostMemoryBackend *memdev, uint64_t offset,
+typedef int (*VirtIOMEMWorkFn)(const VirtIOMEM *vmem, uint64_t offset,
                                uint64_t size, Error **errp);
 
 /*
@@ -156,7 +156,7 @@ static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
         return false;
     }
     start = g_get_monotonic_time();
-    ret = work->fn(work->vmem->memdev, offset, size, &err);
+    ret = work->fn(work->vmem, offset, size, &err);
     us = g_get_monotonic_time() - start;
     /* Now: when the slice ends, the threads may, too. */
     is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
@@ -427,10 +427,10 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
     return ret;
 }
 
-static int work_discard_slice(HostMemoryBackend *memdev, uint64_t offset,
+static int work_discard_slice(const VirtIOMEM *vmem, uint64_t offset,
                               uint64_t size, Error **errp)
 {
-    return virtio_mem_backing_discard(memdev, offset, size);
+    return virtio_mem_backing_discard(vmem, offset, size);
 }
 
 /* What slices are multiples of. */

@@ -158,14 +158,14 @@ static bool virtio_mem_begin_empty(VirtIOMEM *vmem, Error **errp)
 
 static void virtio_mem_begin_backing(VirtIOMEM *vmem)
 {
-    virtio_mem_backing_realize(vmem->memdev);
+    virtio_mem_backing_realize(vmem);
     host_memory_backend_set_mapped(vmem->memdev, true);
 }
 
 static void virtio_mem_end_backing(VirtIOMEM *vmem)
 {
     host_memory_backend_set_mapped(vmem->memdev, false);
-    virtio_mem_backing_unrealize(vmem->memdev);
+    virtio_mem_backing_unrealize(vmem);
 }
 
 static void virtio_mem_begin_usable_region(VirtIOMEM *vmem)

@@ -118,10 +118,11 @@ static int fake_work_slice(FakeWork *fake, uint64_t offset, uint64_t size)
     return ret;
 }
 
-int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_populate(const VirtIOMEM *vmem, uint64_t offset,
                                 uint64_t size, Error **errp)
 {
-    int ret = fake_work_slice(fake_work_of(memdev), offset, size);
+    int ret = fake_work_slice(container_of(vmem, FakeWork, vmem), offset,
+                              size);
 
     if (ret) {
         error_setg(errp, "the fake host refuses");
@@ -129,10 +130,11 @@ int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
     return ret;
 }
 
-int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
                                uint64_t size)
 {
-    return fake_work_slice(fake_work_of(memdev), offset, size);
+    return fake_work_slice(container_of(vmem, FakeWork, vmem), offset,
+                              size);
 }
 
 /* --- scene --- */

@@ -24,11 +24,6 @@ static FakeHost *fake_host_of(VirtIOMEM *vmem)
     return container_of(vmem, FakeHost, vmem);
 }
 
-static FakeHost *fake_host_of_memdev(HostMemoryBackend *memdev)
-{
-    return container_of(memdev, FakeHost, memdev);
-}
-
 static void fake_host_log(FakeHost *host, const char *what,
                           VirtIOMEMRange range)
 {
@@ -73,10 +68,10 @@ static VirtIOMEMRange fake_host_range(FakeHost *host, uint64_t offset,
                               size / host->vmem.block_size };
 }
 
-int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
                                uint64_t size)
 {
-    FakeHost *host = fake_host_of_memdev(memdev);
+    FakeHost *host = container_of(vmem, FakeHost, vmem);
     const VirtIOMEMRange range = fake_host_range(host, offset, size);
 
     fake_host_log(host, "discard", range);
@@ -88,10 +83,10 @@ int virtio_mem_backing_discard(HostMemoryBackend *memdev, uint64_t offset,
 }
 
 /* A failure may leave a part populated: let it be the first half. */
-int virtio_mem_backing_populate(HostMemoryBackend *memdev, uint64_t offset,
+int virtio_mem_backing_populate(const VirtIOMEM *vmem, uint64_t offset,
                                 uint64_t size, Error **errp)
 {
-    FakeHost *host = fake_host_of_memdev(memdev);
+    FakeHost *host = container_of(vmem, FakeHost, vmem);
     VirtIOMEMRange range = fake_host_range(host, offset, size);
     const bool refuse = fake_host_refuses(host);
 

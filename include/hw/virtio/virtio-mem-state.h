@@ -97,6 +97,7 @@ struct VirtIOMEM {
      * migration; nothing changes them then.
      */
     struct VirtIOMEMQueue *queue;
+    unsigned long *holes;           /* in the file of a private copy */
     GThreadPool *threads;           /* that work for the device */
     Coroutine *request_co;          /* serves the queue now */
     struct VirtIOMEMWork *request_work;     /* what it waits for, if anything */
