@@ -280,10 +280,11 @@ int virtio_mem_plug_loaded(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
 
 int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem)
 {
-    const VirtIOMEMRange all = virtio_mem_blocks_all(vmem->blocks);
+    VirtIOMEMRange all;
     int ret;
 
     assert(bql_locked());
+    all = virtio_mem_blocks_all(vmem->blocks);
     ret = virtio_mem_work_discard(vmem, plug_runs(vmem->blocks, all, false));
     if (!ret) {
         plug_note_clean(vmem);
