@@ -58,7 +58,7 @@ class QMPGuest:
         self._device = None             # QOM paths
         self._mode_path = None
         self._balloon = None
-        self._interval = None           # of statistics, before ours
+        self._before = []               # (path, property, value)
         self._reports = Reports()
 
     async def _do(self, command, **arguments):
@@ -123,10 +123,10 @@ class QMPGuest:
         self._balloon = balloons[0]
         await self._check_reporting()
         await self._find_mode()
-        self._interval = await self._get(self._balloon,
-                                         'guest-stats-polling-interval')
-        if self._interval != 1:
-            await self._set(self._balloon, 'guest-stats-polling-interval', 1)
+        interval = 'guest-stats-polling-interval'
+        self._before.append((self._balloon, interval,
+                             await self._get(self._balloon, interval)))
+        await self._set(self._balloon, interval, 1)
 
     async def _find_mode(self):
         """A proxy need not show all properties of its device."""
@@ -134,8 +134,9 @@ class QMPGuest:
             names = {entry['name'] for entry in
                      await self._do('qom-list', path=path)}
             if {'resize-mode', 'resize-reserve'} <= names:
-                self._mode_path = path
-                self.mode_known = True
+                self._mode_path, self.mode_known = path, True
+                self._before = [(path, name, await self._get(path, name))
+                                for name in ('resize-reserve', 'resize-mode')]
                 return
 
     def _choose_device(self, children):
@@ -163,13 +164,14 @@ class QMPGuest:
                              '--without-reporting')
 
     async def close(self):
-        """Let go of the guest, and leave the statistics as they were."""
+        """Let go of the guest, and leave all but its size as it was."""
         try:
-            if self._interval not in (None, 1):
-                await self._set(self._balloon, 'guest-stats-polling-interval',
-                                self._interval)
+            for path, name, value in self._before:
+                if await self._get(path, name) != value:
+                    await self._set(path, name, value)
         except GuestError:
             pass
+        self._before = []
         try:
             await asyncio.wait_for(self._qmp.disconnect(), PATIENCE)
         except (QMPError, OSError, EOFError, asyncio.TimeoutError):
@@ -216,9 +218,16 @@ class QMPGuest:
                       stats.get('alloc-stalls'))
 
     async def ask(self, decision):
-        """Ask the guest for another size."""
-        if self.mode_known:
+        """Ask the guest for another size.
+
+        In mode plain, a shrink that is under way would go on without a brake:
+        so first the size, then that mode.
+        """
+        safe = self.mode_known and decision.mode == 'safe'
+        if safe:
             await self._set(self._mode_path, 'resize-reserve',
                             decision.reserve)
-            await self._set(self._mode_path, 'resize-mode', decision.mode)
+            await self._set(self._mode_path, 'resize-mode', 'safe')
         await self._set(self._device, 'requested-size', decision.wish)
+        if self.mode_known and decision.verb == 'grow':
+            await self._set(self._mode_path, 'resize-mode', 'plain')

@@ -113,7 +113,11 @@ class Tool(unittest.IsolatedAsyncioTestCase):
             async with self.running(qemu.path):
                 qemu.vm.load(900 * MiB, 1)
                 await self.until(lambda: qemu.vm.plugged)
-            self.assertEqual(qemu.properties['resize-mode'], 'plain')
+                # Not before it: the shrink would go on without a brake.
+                self.assertEqual([name for name, _ in qemu.sets][-2:],
+                                 ['requested-size', 'resize-mode'])
+                self.assertEqual(qemu.properties['resize-mode'], 'plain')
+            self.assertEqual(qemu.properties['resize-mode'], 'safe')
 
     async def test_limits_and_shares_are_kept(self):
         async with self.fake() as qemu:
