@@ -6,7 +6,7 @@ import random
 import unittest
 
 import virtio_mem_tap
-from law import Decision, GiB, Law, Limits, MiB, Report, Sizes
+from law import Decision, GiB, Law, Limits, MiB, Report, Sizes, up
 from simulated_vm import SimulatedVM, STEP_S
 
 LIMITS = Limits(0, 4 * GiB)
@@ -194,13 +194,26 @@ class Cases(unittest.TestCase):
                             'settle', 1 * GiB)
 
 
+class GreedyLaw(Law):
+    """Takes all that is available, at once: what not to do."""
+
+    def _why_no_shrink(self, now):
+        return None
+
+    def _shrink(self, sizes, host_is_low):
+        wish = max(up(sizes.plugged - self._memory.available + 128 * MiB,
+                      self.limits.unit), self.limits.least)
+        return Decision('shrink' if wish < sizes.plugged else 'hold', wish,
+                        'greed')
+
+
 class Watcher:
     """What holds at each step of one simulated guest."""
 
-    def __init__(self, test, limits):
+    def __init__(self, test, limits, law=Law):
         self.test = test
         self.limits = limits
-        self.law = Law(limits)
+        self.law = law(limits)
         self.turns = []             # times of changes of direction
         self.changes = 0
         self._direction = None
@@ -279,6 +292,15 @@ class Simulations(unittest.TestCase):
             for _ in range(2400):
                 watcher.step(vm, low)
             self.assertEqual(watcher.changes, changes, vm.__dict__)
+
+    def test_greed_would_be_found_out(self):
+        vm = SimulatedVM(self.random, BOOT)
+        watcher = Watcher(self, LIMITS, GreedyLaw)
+        vm.load(2 * GiB, 20)
+        for _ in range(1200):
+            watcher.step(vm, True)
+        with self.assertRaises(AssertionError):
+            self.assert_calm(watcher, vm, 120)
 
     def test_bursts_that_the_law_survives(self):
         """B/2 and 512 MiB a round trip of 1.5 s, says the design."""
