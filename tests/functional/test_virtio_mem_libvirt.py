@@ -12,6 +12,7 @@ import json
 import subprocess
 import unittest
 
+import virtio_mem_autosize
 import virtio_mem_libvirt
 import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
@@ -263,6 +264,24 @@ class VirtioMemLibvirt(unittest.TestCase):
             grown = domain.wait_statistics(booted + 1 * GiB)
             self.assertEqual(grown['available'], booted + 1 * GiB)
             self.assertGreater(grown['unused'], 1 * GiB)
+
+    @virtio_mem_tap.slow
+    def test_autosize_resizes_a_domain(self):
+        def autosize(domain):
+            return self.libvirt.run(*virtio_mem_autosize.command(
+                '--once', '--host-free', '1M', '--without-reporting',
+                '--connect', 'qemu:///system', f'{domain},min=256M'))
+
+        with self.started() as domain:
+            domain.ask('modprobe virtio_balloon')
+            self.assertIn('guest: grow 0 MiB -> 256 MiB: below its minimum',
+                          autosize(domain.name))
+            domain.wait_current(256 * MiB)
+            domain.resize(2 * GiB)
+            self.assertIn('guest: shrink 2048 MiB -> ', autosize(domain.name))
+            self.assertLess(domain.current(), 2 * GiB)
+            device = domain.devices()[domain.DEVICE]
+            self.assertGreaterEqual(device['requested'], device['current'])
 
     # Stopping and going on
 
