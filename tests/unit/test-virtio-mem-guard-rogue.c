@@ -120,6 +120,29 @@ static void test_free_leaves_no_thread_waiting(void)
     }
 }
 
+/*
+ * R7: a table maps several small blocks, and goes with the last page that is
+ * lent there, if all of them are out of reach.
+ */
+static void test_small_blocks(void)
+{
+    GuardScene *scene = guard_scene_new_unguarded(&guard_kinds[0], 4 * GiB);
+    uint64_t before, offset;
+
+    scene->area.block_size = 1 * MiB;
+    if (!guard_scene_start(scene, false)) {
+        guard_scene_free(scene);
+        return;
+    }
+    before = guard_scene_memory(scene);
+    for (offset = 0; offset < scene->area.size; offset += 2 * MiB) {
+        guard_scene_write(scene, offset, 1);
+    }
+    virtio_mem_guard_take_back(scene->guard);
+    guard_scene_assert_gain(scene, before, 256 * KiB);
+    guard_scene_free(scene);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t max_page_size;
@@ -131,6 +154,8 @@ int main(int argc, char **argv)
                           max_page_size, test_hostile_writer);
     guard_scene_add_tests("guard/hostile-threads-gain-nothing", 0,
                           max_page_size, test_hostile_threads);
+    g_test_add_func("/virtio-mem/guard/small-blocks-leave-no-tables",
+                    test_small_blocks);
     g_test_add_func("/virtio-mem/guard/free-leaves-nobody-waiting",
                     test_free_leaves_no_thread_waiting);
 

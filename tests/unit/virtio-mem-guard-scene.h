@@ -67,7 +67,10 @@ uint64_t guard_scene_count(GuardScene *scene);
 
 /* Memory of the host in use for the scene, page tables included. */
 uint64_t guard_scene_memory(const GuardScene *scene);
-/* It is not more than @max above what it was @before. */
+/*
+ * It is not more than @max above what it was @before; and where the host keeps
+ * page tables (Linux before 6.14, or not x86-64), those of all of the scene.
+ */
 void guard_scene_assert_gain(const GuardScene *scene, uint64_t before,
                              uint64_t max);
 
