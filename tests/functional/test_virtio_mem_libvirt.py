@@ -18,7 +18,7 @@ import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
 import virtio_mem_tools
-from virtio_mem_guest import GiB, MiB
+from virtio_mem_guest import GiB, KERNEL_OPTIONS, MiB
 from virtio_mem_host import HostError, HugePages
 from virtio_mem_libvirt import (Domain, Libvirt, LibvirtError, memory_xml,
                                 override_xml)
@@ -440,7 +440,7 @@ class VirtioMemLibvirt(unittest.TestCase):
             'target.block=2048,target.requested=0',
             '--boot', f'kernel={parts.part("GUEST_KERNEL").resolve()},'
                       f'initrd={parts.part("GUEST_INITRD").resolve()},'
-                      'kernel_args="console=ttyS0 quiet no_timer_check"',
+                      f'kernel_args="{KERNEL_OPTIONS}"',
             '--serial', f'file,path={domain.path("console.log")}',
             '--serial', f'unix,mode=bind,path={domain.path("shell")}',
             '--import', '--disk', 'none', '--network', 'none', '--graphics',

@@ -9,7 +9,8 @@ import struct
 import virtio_mem_facts as facts
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
-from virtio_mem_guest import GiB, GuestError, MiB, PATIENCE
+from virtio_mem_guest import (GiB, GuestError, KERNEL_OPTIONS, MiB,
+                              PATIENCE)
 from virtio_mem_guest_test import GuestTest
 
 TiB = 1024 * GiB
@@ -157,7 +158,7 @@ class VirtioMemMachine(GuestTest):
             guest.ask(f'head -c {marked} /dev/zero | tr "\\0" "\\245" '
                       '> /mem/marked')
             guest.ask('kexec -p /vmlinuz /initrd.img '
-                      '"console=ttyS0 quiet no_timer_check nr_cpus=1"')
+                      f'"{KERNEL_OPTIONS} nr_cpus=1"')
             # These were plugged when the dump was prepared.
             guest.resize(130 * MiB)
             used = guest.host_memory()

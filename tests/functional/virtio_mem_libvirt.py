@@ -18,7 +18,8 @@ import time
 import xml.etree.ElementTree as ET
 
 import virtio_mem_parts as parts
-from virtio_mem_guest import Guest, MiB, PATIENCE, Shell, wait_until
+from virtio_mem_guest import (Guest, KERNEL_OPTIONS, MiB, PATIENCE, Shell,
+                              wait_until)
 
 PROGRAMS = {'libvirtd': 'libvirt-daemon', 'virsh': 'libvirt-clients',
             'virt-install': 'virtinst', 'nsenter': 'util-linux'}
@@ -373,4 +374,4 @@ def boot_xml():
     return f'''
       <kernel>{parts.part('GUEST_KERNEL').resolve()}</kernel>
       <initrd>{parts.part('GUEST_INITRD').resolve()}</initrd>
-      <cmdline>console=ttyS0 quiet no_timer_check</cmdline>'''
+      <cmdline>{KERNEL_OPTIONS}</cmdline>'''
