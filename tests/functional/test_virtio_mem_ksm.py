@@ -80,7 +80,7 @@ class VirtioMemKSM(GuestTest):
         # Merged pages are pages like any other: readable, and written to.
         for guest in guests:
             self.assertEqual(pattern.damaged_files(guest, 1), [])
-        guests[0].ask('dd if=/dev/zero of=/mem/0 conv=notrunc bs=1M count=64')
+        guests[0].ask('dd if=/dev/zero of=/mem/0 conv=notrunc bs=1M count=16')
         self.assertEqual(pattern.damaged_files(guests[1], 1), [])
         for guest in guests:
             pattern.erase(guest)

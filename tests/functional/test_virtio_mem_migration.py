@@ -27,7 +27,7 @@ ROUTE = ('stock', 'ours', 'ours', 'stock')
 HOPS = list(zip(ROUTE, ROUTE[1:]))
 
 REGION = 4 * GiB
-PLUGGED = 512 * MiB             # of which half has the pattern
+PLUGGED = 512 * MiB             # of which a part has the pattern
 STEP = 64 * MiB
 # Of a device of which nothing was ever requested.
 USABLE_AT_MOST = 256 * MiB
@@ -205,7 +205,8 @@ class VirtioMemMigration(MigrationTest):
                    'more_args': SECOND_DEVICE}
         guest = self.boot(ROUTE[0], **options)
         guest.resize(PLUGGED, 'vm1')
-        pattern.write(guest, 3)
+        # More than one of them can hold.
+        pattern.write(guest, 12)
         sizes = [PLUGGED, PLUGGED]
         for number, hop in enumerate(HOPS):
             guest = self.move(guest, moves.precopy, hop, options)
@@ -213,7 +214,7 @@ class VirtioMemMigration(MigrationTest):
                 self.check_protected(hop[1], guest, device_id)
             self.assertEqual([guest.device_info('vm0')['size'],
                               guest.device_info('vm1')['size']], sizes)
-            self.assertEqual(pattern.damaged_files(guest, 3), [])
+            self.assertEqual(pattern.damaged_files(guest, 12), [])
             sizes[number % 2] += STEP
             guest.resize(sizes[number % 2], f'vm{number % 2}')
         pattern.erase(guest)
@@ -239,9 +240,10 @@ class VirtioMemMigration(MigrationTest):
                   '/sys/devices/system/memory/auto_online_blocks')
         guest.resize(1 * GiB)
         # Linux fills memory from below, with few exceptions.
-        pattern.write(guest, 2)
+        guest.ask(f'head -c {2 * USABLE_AT_MOST} /dev/zero > /mem/low')
         first = guest.device_info()['memaddr']
         self.load_balloon_above(guest, first + USABLE_AT_MOST)
+        pattern.write(guest, 2)
         total = guest.mem_total()
         for balloon, hop in zip((384, 448, 384), HOPS):
             # An unused ring is as good as a lost one.

@@ -25,6 +25,8 @@ from virtio_mem_guest_test import GuestTest
 NVDIMM_SIZE = 256 * MiB
 PMEM_SIZE = 128 * MiB
 DIMM_SIZE = 512 * MiB
+# What fills a DIMM.
+NB_FILES = DIMM_SIZE // pattern.FILE_SIZE
 DISK_SIZE = 96 * MiB
 
 # Memory plugged after this can hold anything.
@@ -127,20 +129,20 @@ class MemoryDevices(NeighboursTest):
     def test_dimm_leaves_its_content_to_virtio_mem(self):
         with self.crowded_guest() as guest:
             self.plug_dimm(guest)
-            pattern.write(guest, 2)
+            pattern.write(guest, NB_FILES)
             guest.resize(1 * GiB)
             self.unplug_dimm(guest)
-            self.assertEqual(pattern.damaged_files(guest, 2), [])
+            self.assertEqual(pattern.damaged_files(guest, NB_FILES), [])
             pattern.erase(guest)
             guest.resize(0)
 
     def test_virtio_mem_leaves_its_content_to_a_dimm(self):
         with self.crowded_guest() as guest:
             guest.resize(512 * MiB)
-            pattern.write(guest, 2)
+            pattern.write(guest, NB_FILES)
             self.plug_dimm(guest)
             guest.resize(0)
-            self.assertEqual(pattern.damaged_files(guest, 2), [])
+            self.assertEqual(pattern.damaged_files(guest, NB_FILES), [])
 
     @virtio_mem_tap.slow
     def test_persistent_memory_is_written_from_plugged_memory(self):
@@ -188,15 +190,15 @@ class MemoryDevices(NeighboursTest):
     def test_balloon_reports_pages_that_are_free(self):
         with self.crowded_guest(',free-page-reporting=on') as guest:
             guest.resize(1 * GiB)
-            pattern.write(guest, 3)
+            pattern.write(guest, NB_FILES)
             used = guest.host_rss()
             pattern.erase(guest)
             # Still plugged; only the balloon can have told the host.
-            wait_until(lambda: guest.host_rss() < used - 512 * MiB,
+            wait_until(lambda: guest.host_rss() < used - 256 * MiB,
                        'no free page reporting')
             self.assertEqual(guest.device_info()['size'], 1 * GiB)
-            pattern.write(guest, 3)
-            self.assertEqual(pattern.damaged_files(guest, 3), [])
+            pattern.write(guest, NB_FILES)
+            self.assertEqual(pattern.damaged_files(guest, NB_FILES), [])
             pattern.erase(guest)
             guest.resize(0)
 
@@ -440,14 +442,14 @@ class FreePageHints(NeighboursTest):
             # It hints at what the kernel could use, never at movable memory.
             source.ask(ONLINE_KERNEL)
             source.resize(1 * GiB)
-            pattern.write(source, 3)
-            source.ask('rm /mem/1 /mem/2')
+            pattern.write(source, 12)
+            source.ask('rm /mem/[4-9] /mem/1?')
             sent = self.migrate(source, target)
-            # Without hints, all three files are; how many come depends on time.
-            self.assertLess(sent, 3 * pattern.FILE_SIZE)
-            self.assertEqual(pattern.damaged_files(target, 1), [])
-            pattern.write(target, 3)
-            self.assertEqual(pattern.damaged_files(target, 3), [])
+            # Without hints, all files are; how many come depends on time.
+            self.assertLess(sent, 12 * pattern.FILE_SIZE)
+            self.assertEqual(pattern.damaged_files(target, 4), [])
+            pattern.write(target, 12)
+            self.assertEqual(pattern.damaged_files(target, 12), [])
             target.resize(1 * GiB + 256 * MiB)
             self.assertEqual(target.complaints(), [])
 

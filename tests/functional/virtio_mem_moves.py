@@ -20,7 +20,7 @@ from virtio_mem_guest import Guest, MiB, PATIENCE, wait_until
 POLL = 0.02
 
 # Bytes per second, for what must not be over before something else is done.
-SLOW = 8 * MiB
+SLOW = 2 * MiB
 
 ENDS = ('completed', 'failed', 'cancelled', 'postcopy-paused')
 

@@ -12,17 +12,26 @@ import zlib
 
 from virtio_mem_guest import MiB
 
-FILE_SIZE = 256 * MiB
+# Small: what a TCG guest writes and reads is most of what many tests cost.
+FILE_SIZE = 64 * MiB
 
-# File N repeats "N 1 2 3 .. LAST_NUMBER", one number to a line: long, because
-# a TCG guest copies fast but starts system calls slowly.
-LAST_NUMBER = 11000
+# File N repeats "N 1 2 3 .. LAST_NUMBER", one number to a line.  Such a text is
+# no multiple of 4 bytes, so no two pages of a file are alike.
+LAST_NUMBER = 11001
+TEXT_SIZE = 53 << 10            # or a little more
+# A TCG guest copies fast, but starts system calls and programs slowly: some
+# texts are made a piece, which is copied until the file is full.
+PIECE_TEXTS = 20
+PIECES = FILE_SIZE // (PIECE_TEXTS * TEXT_SIZE) + 1
 
 # Two workers, one per CPU: each of them takes every second file.
 SHELL = '''
-f=$(seq 1 {last_number});
-write() {{ yes "$1 $f" |
-           dd of=/mem/$1 bs=1M count={mib} iflag=fullblock 2>/dev/null; }};
+times() {{ yes $1 | head -n $2; }};
+write() {{ seq $1 $1 > /tmp/text$1; seq 1 {last_number} >> /tmp/text$1;
+           cat $(times /tmp/text$1 {piece_texts}) > /tmp/piece$1;
+           cat $(times /tmp/piece$1 {pieces}) > /mem/$1;
+           truncate -s {size} /mem/$1;
+           rm /tmp/text$1 /tmp/piece$1; }};
 check() {{ crc32 /mem/$1; }};
 each() {{ for n in $(seq $1 {stride} {last});
           do {action} $n || return; done; }};
@@ -35,7 +44,7 @@ each {second} && wait $other
 def _expected(number):
     """Return the checksum of a whole file."""
     numbers = '\n'.join(map(str, range(1, LAST_NUMBER + 1)))
-    text = f'{number} {numbers}\n'.encode() * 64
+    text = f'{number}\n{numbers}\n'.encode() * 64
     left = FILE_SIZE
     checksum = 0
     while left:
@@ -49,7 +58,8 @@ def _run(guest, action, numbers):
     command = SHELL.format(action=action, first=numbers.start,
                            second=numbers.start + numbers.step,
                            stride=2 * numbers.step, last=numbers.stop - 1,
-                           last_number=LAST_NUMBER, mib=FILE_SIZE // MiB)
+                           last_number=LAST_NUMBER, size=FILE_SIZE,
+                           piece_texts=PIECE_TEXTS, pieces=PIECES)
     return guest.ask(' '.join(command.split()))
 
 
@@ -76,12 +86,13 @@ def fill(guest, path, mib):
     """Let the guest write a file that no host drops pages of.
 
     Linux drops pages of zeros when it splits a huge page.  mib is a multiple
-    of 8: a piece of that size is copied, which is faster than a pipe.
+    of 8: a piece of that size is copied.
     """
-    guest.ask(f'yes "$(seq 1 {LAST_NUMBER})" | '
-              f'dd of={path}.piece bs=1M count=8 iflag=fullblock && '
-              f'(for n in $(seq {mib // 8}); do cat {path}.piece || exit; '
-              f'done) > {path} && rm {path}.piece')
+    guest.ask(f'seq {LAST_NUMBER} > {path}.text && '
+              f'cat $(yes {path}.text | head -n 160) > {path}.piece && '
+              f'truncate -s 8M {path}.piece && '
+              f'cat $(yes {path}.piece | head -n {mib // 8}) > {path} && '
+              f'rm {path}.text {path}.piece')
 
 
 def erase(guest):
