@@ -18,7 +18,9 @@
 #include "virtio-mem-region.h"
 #include "virtio-mem-unit.h"
 
-static bool virtio_mem_check_proxy(VirtIOMEM *vmem, Error **errp)
+/* --- what is wrong --- */
+
+static bool check_proxy(const VirtIOMEM *vmem, Error **errp)
 {
     DeviceState *proxy = virtio_mem_proxy(vmem);
     const char *type = object_get_typename(OBJECT(proxy));
@@ -38,7 +40,7 @@ static bool virtio_mem_check_proxy(VirtIOMEM *vmem, Error **errp)
 }
 
 /* Ordinary RAM, that no other device uses and that is not preallocated. */
-static bool virtio_mem_check_backing(HostMemoryBackend *memdev, Error **errp)
+static bool check_backing(HostMemoryBackend *memdev, Error **errp)
 {
     const char *id;
 
@@ -70,7 +72,7 @@ static bool virtio_mem_check_backing(HostMemoryBackend *memdev, Error **errp)
     return true;
 }
 
-static bool virtio_mem_check_node(const VirtIOMEM *vmem, Error **errp)
+static bool check_node(const VirtIOMEM *vmem, Error **errp)
 {
     const NumaState *numa = MACHINE(qdev_get_machine())->numa_state;
     const int nb_nodes = numa ? numa->num_nodes : 0;
@@ -84,14 +86,10 @@ static bool virtio_mem_check_node(const VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
-static bool virtio_mem_settle_inaccessible(VirtIOMEM *vmem, Error **errp)
+static bool check_inaccessible(const VirtIOMEM *vmem, Error **errp)
 {
-    const bool zeropage = virtio_mem_backing_has_shared_zeropage(vmem->memdev);
-
-    if (vmem->unplugged_inaccessible == ON_OFF_AUTO_AUTO) {
-        vmem->unplugged_inaccessible = zeropage ? ON_OFF_AUTO_OFF
-                                                : ON_OFF_AUTO_ON;
-    } else if (vmem->unplugged_inaccessible == ON_OFF_AUTO_OFF && !zeropage) {
+    if (vmem->unplugged_inaccessible == ON_OFF_AUTO_OFF &&
+        !virtio_mem_backing_has_shared_zeropage(vmem->memdev)) {
         warn_report("'%s' property set to 'off', but reading unplugged memory"
                     " of the memdev consumes host memory",
                     VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP);
@@ -107,12 +105,11 @@ static bool virtio_mem_settle_inaccessible(VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
-static bool virtio_mem_check_block_size(VirtIOMEM *vmem, Error **errp)
+static bool check_block_size(const VirtIOMEM *vmem, Error **errp)
 {
     const uint64_t page_size = host_memory_backend_pagesize(vmem->memdev);
     uint64_t preferred;
 
-    virtio_mem_settle_block_size(vmem);
     if (vmem->block_size < page_size) {
         error_setg(errp, "'%s' property has value 0x%" PRIx64 ", which is"
                    " smaller than the page size of the memdev: 0x%" PRIx64,
@@ -130,8 +127,8 @@ static bool virtio_mem_check_block_size(VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
-static bool virtio_mem_check_aligned(const VirtIOMEM *vmem, const char *what,
-                                     uint64_t value, Error **errp)
+static bool check_aligned(const VirtIOMEM *vmem, const char *what,
+                          uint64_t value, Error **errp)
 {
     if (!QEMU_IS_ALIGNED(value, vmem->block_size)) {
         error_setg(errp, "%s 0x%" PRIx64 " has to be multiples of '%s' (0x%"
@@ -176,15 +173,15 @@ bool virtio_mem_check_reserve(const char *name, uint64_t reserve,
     return true;
 }
 
-static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
+static bool check_sizes(const VirtIOMEM *vmem, Error **errp)
 {
     const uint64_t region_size = virtio_mem_region_size(vmem);
 
-    if (!virtio_mem_check_aligned(vmem, "'" VIRTIO_MEM_ADDR_PROP "' property",
-                                  vmem->addr, errp) ||
-        !virtio_mem_check_aligned(vmem, "'" VIRTIO_MEM_MEMDEV_PROP
-                                  "' property: memdev size", region_size,
-                                  errp) ||
+    if (!check_aligned(vmem, "'" VIRTIO_MEM_ADDR_PROP "' property",
+                       vmem->addr, errp) ||
+        !check_aligned(vmem, "'" VIRTIO_MEM_MEMDEV_PROP
+                       "' property: memdev size", region_size,
+                       errp) ||
         !virtio_mem_check_requested_size(vmem, vmem->requested_size, errp)) {
         return false;
     }
@@ -199,8 +196,8 @@ static bool virtio_mem_check_sizes(const VirtIOMEM *vmem, Error **errp)
 }
 
 /* The properties to change for a region of @size at @addr; caller frees. */
-static char *virtio_mem_advise(const VirtIOMEM *vmem, uint64_t addr,
-                               uint64_t size)
+static char *check_advise(const VirtIOMEM *vmem, uint64_t addr,
+                          uint64_t size)
 {
     GString *advice = g_string_new(NULL);
 
@@ -221,7 +218,7 @@ static char *virtio_mem_advise(const VirtIOMEM *vmem, uint64_t addr,
  * it: neither the size nor the address is the device's to choose, as both have
  * to be the same on the other side of a migration.
  */
-static void virtio_mem_warn_of_unusable(const VirtIOMEM *vmem)
+static void check_usable(const VirtIOMEM *vmem)
 {
     const uint64_t unit = MAX(virtio_mem_unit_of_guest(), vmem->block_size);
     const uint64_t size = virtio_mem_region_size(vmem);
@@ -233,40 +230,51 @@ static void virtio_mem_warn_of_unusable(const VirtIOMEM *vmem)
     if (usable == size) {
         return;
     }
-    advice = virtio_mem_advise(vmem, first, ROUND_UP(size, unit));
+    advice = check_advise(vmem, first, ROUND_UP(size, unit));
     warn_report("virtio-mem '%s': Linux can use 0x%" PRIx64 " of 0x%" PRIx64
                 " bytes, as it adds memory in this machine in aligned units of"
                 " 0x%" PRIx64 "; use %s", virtio_mem_name(vmem), usable, size,
                 unit, advice);
 }
 
-/* Unset: as many threads as would preallocate the backend. */
-static void virtio_mem_settle_threads(VirtIOMEM *vmem)
+static bool check_mlock(Error **errp)
 {
-    if (!vmem->prealloc_threads) {
-        vmem->prealloc_threads = vmem->memdev->prealloc_threads;
-    }
-}
-
-bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
-{
-    if (!virtio_mem_check_proxy(vmem, errp) ||
-        !virtio_mem_check_backing(vmem->memdev, errp) ||
-        !virtio_mem_check_node(vmem, errp)) {
-        return false;
-    }
     if (should_mlock(mlock_state)) {
         error_setg(errp, "'%s' is incompatible with locked memory"
                    " (-overcommit mem-lock): unplugged memory could not be"
                    " given back", TYPE_VIRTIO_MEM);
         return false;
     }
-    virtio_mem_settle_threads(vmem);
-    if (!virtio_mem_settle_inaccessible(vmem, errp) ||
-        !virtio_mem_check_block_size(vmem, errp) ||
-        !virtio_mem_check_sizes(vmem, errp)) {
+    return true;
+}
+
+/* --- what the user left to us, once the backing is known to be good --- */
+
+static void check_settle(VirtIOMEM *vmem)
+{
+    virtio_mem_settle_block_size(vmem);
+    /* As many threads as would preallocate the backend. */
+    if (!vmem->prealloc_threads) {
+        vmem->prealloc_threads = vmem->memdev->prealloc_threads;
+    }
+    if (vmem->unplugged_inaccessible == ON_OFF_AUTO_AUTO) {
+        vmem->unplugged_inaccessible =
+            virtio_mem_backing_has_shared_zeropage(vmem->memdev)
+            ? ON_OFF_AUTO_OFF : ON_OFF_AUTO_ON;
+    }
+}
+
+bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
+{
+    if (!check_proxy(vmem, errp) || !check_backing(vmem->memdev, errp)) {
         return false;
     }
-    virtio_mem_warn_of_unusable(vmem);
+    check_settle(vmem);
+    if (!check_node(vmem, errp) || !check_mlock(errp) ||
+        !check_inaccessible(vmem, errp) || !check_block_size(vmem, errp) ||
+        !check_sizes(vmem, errp)) {
+        return false;
+    }
+    check_usable(vmem);
     return true;
 }

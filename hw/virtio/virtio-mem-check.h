@@ -14,7 +14,7 @@
 
 /*
  * All that can be wrong with the properties, and the memdev; settles those
- * that the user left to us.  At the begin of realize.
+ * that the user left to us.  At the start of realize.
  */
 bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
 
