@@ -40,7 +40,7 @@ typedef struct VirtIOMEMSanityChecks {
     uint32_t node;
 } VirtIOMEMSanityChecks;
 
-static int virtio_mem_sanity_checks_pre_save(void *opaque)
+static int stream_checks_pre_save(void *opaque)
 {
     VirtIOMEMSanityChecks *tmp = opaque;
     VirtIOMEM *vmem = tmp->parent;
@@ -52,8 +52,8 @@ static int virtio_mem_sanity_checks_pre_save(void *opaque)
     return 0;
 }
 
-static bool virtio_mem_check_equal(const char *property, uint64_t theirs,
-                                   uint64_t ours)
+static bool stream_check_equal(const char *property, uint64_t theirs,
+                               uint64_t ours)
 {
     if (theirs != ours) {
         error_report("virtio-mem: cannot load: %s of the source is 0x%" PRIx64
@@ -62,20 +62,20 @@ static bool virtio_mem_check_equal(const char *property, uint64_t theirs,
     return theirs == ours;
 }
 
-static int virtio_mem_sanity_checks_post_load(void *opaque, int version_id)
+static int stream_checks_post_load(void *opaque, int version_id)
 {
     const VirtIOMEMSanityChecks *tmp = opaque;
     const VirtIOMEM *vmem = tmp->parent;
 
-    if (virtio_mem_check_equal("'" VIRTIO_MEM_ADDR_PROP "'", tmp->addr,
-                               vmem->addr) &&
-        virtio_mem_check_equal("the size of '" VIRTIO_MEM_MEMDEV_PROP "'",
-                               tmp->region_size,
-                               virtio_mem_region_size(vmem)) &&
-        virtio_mem_check_equal("'" VIRTIO_MEM_BLOCK_SIZE_PROP "'",
-                               tmp->block_size, vmem->block_size) &&
-        virtio_mem_check_equal("'" VIRTIO_MEM_NODE_PROP "'", tmp->node,
-                               vmem->node)) {
+    if (stream_check_equal("'" VIRTIO_MEM_ADDR_PROP "'", tmp->addr,
+                           vmem->addr) &&
+        stream_check_equal("the size of '" VIRTIO_MEM_MEMDEV_PROP "'",
+                           tmp->region_size,
+                           virtio_mem_region_size(vmem)) &&
+        stream_check_equal("'" VIRTIO_MEM_BLOCK_SIZE_PROP "'",
+                           tmp->block_size, vmem->block_size) &&
+        stream_check_equal("'" VIRTIO_MEM_NODE_PROP "'", tmp->node,
+                           vmem->node)) {
         return 0;
     }
     return -EINVAL;
@@ -83,8 +83,8 @@ static int virtio_mem_sanity_checks_post_load(void *opaque, int version_id)
 
 static const VMStateDescription vmstate_virtio_mem_sanity_checks = {
     .name = "virtio-mem-device/sanity-checks",
-    .pre_save = virtio_mem_sanity_checks_pre_save,
-    .post_load = virtio_mem_sanity_checks_post_load,
+    .pre_save = stream_checks_pre_save,
+    .post_load = stream_checks_post_load,
     .fields = (const VMStateField[]) {
         VMSTATE_UINT64(addr, VirtIOMEMSanityChecks),
         VMSTATE_UINT64(region_size, VirtIOMEMSanityChecks),
@@ -96,26 +96,26 @@ static const VMStateDescription vmstate_virtio_mem_sanity_checks = {
 
 /* --- between the stream and the live state --- */
 
-static void virtio_mem_stream_close(VirtIOMEM *vmem)
+static void stream_close(VirtIOMEM *vmem)
 {
     g_clear_pointer(&vmem->stream.bitmap, g_free);
 }
 
-static void virtio_mem_stream_open(VirtIOMEM *vmem)
+static void stream_open(VirtIOMEM *vmem)
 {
-    virtio_mem_stream_close(vmem);
+    stream_close(vmem);
     vmem->stream.bitmap_size = virtio_mem_blocks_nb(vmem->blocks);
     vmem->stream.bitmap = bitmap_new(vmem->stream.bitmap_size);
 }
 
-static int virtio_mem_pre_save(void *opaque)
+static int stream_pre_save(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
     assert(!virtio_mem_is_in_flight(vmem));
     /* The other side may take over the memory itself, as it is. */
     virtio_mem_guard_take_back(vmem->guard);
-    virtio_mem_stream_open(vmem);
+    stream_open(vmem);
     virtio_mem_blocks_save(vmem->blocks, vmem->stream.bitmap);
     vmem->stream.size = virtio_mem_plugged_size(vmem);
     vmem->stream.usable_region_size = vmem->usable_region_size;
@@ -123,29 +123,28 @@ static int virtio_mem_pre_save(void *opaque)
     return 0;
 }
 
-static int virtio_mem_post_save(void *opaque)
+static int stream_post_save(void *opaque)
 {
-    virtio_mem_stream_close(opaque);
+    stream_close(opaque);
     return 0;
 }
 
-static int virtio_mem_pre_load(void *opaque)
+static int stream_pre_load(void *opaque)
 {
-    virtio_mem_stream_open(opaque);
+    stream_open(opaque);
     return 0;
 }
 
-static int virtio_mem_refuse_load(VirtIOMEM *vmem, Error *err)
+static int stream_refuse(VirtIOMEM *vmem, Error *err)
 {
     error_reportf_err(err, "virtio-mem: cannot load: ");
-    virtio_mem_stream_close(vmem);
+    stream_close(vmem);
     return -EINVAL;
 }
 
 /* The loaded set of blocks, of which none may lie at or above @limit bytes. */
-static VirtIOMEMBlocks *virtio_mem_stream_get_blocks(VirtIOMEM *vmem,
-                                                     uint64_t limit,
-                                                     Error **errp)
+static VirtIOMEMBlocks *stream_get_blocks(VirtIOMEM *vmem, uint64_t limit,
+                                          Error **errp)
 {
     const VirtIOMEMStream *stream = &vmem->stream;
     VirtIOMEMBlocks *loaded = virtio_mem_blocks_new(stream->bitmap_size);
@@ -175,9 +174,8 @@ fail:
  * postcopy needs the page faults.  Nothing else may be discarded here, pages
  * may have been loaded already (mapped-ram).
  */
-static bool virtio_mem_prealloc_loaded(VirtIOMEM *vmem,
-                                       const VirtIOMEMBlocks *loaded,
-                                       Error **errp)
+static bool stream_prealloc(VirtIOMEM *vmem, const VirtIOMEMBlocks *loaded,
+                            Error **errp)
 {
     if (virtio_mem_populate_loaded(vmem, loaded, errp)) {
         return false;
@@ -196,8 +194,8 @@ static bool virtio_mem_prealloc_loaded(VirtIOMEM *vmem,
  * Plug what was plugged on the source.  This needs a device in its reset state:
  * nothing plugged.
  */
-static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
-                                      bool prealloc, Error **errp)
+static bool stream_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
+                                  bool prealloc, Error **errp)
 {
     VirtIOMEMBlocks *loaded;
     bool ok;
@@ -207,11 +205,11 @@ static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
                    virtio_mem_plugged_size(vmem));
         return false;
     }
-    loaded = virtio_mem_stream_get_blocks(vmem, limit, errp);
+    loaded = stream_get_blocks(vmem, limit, errp);
     if (!loaded) {
         return false;
     }
-    ok = (!prealloc || virtio_mem_prealloc_loaded(vmem, loaded, errp)) &&
+    ok = (!prealloc || stream_prealloc(vmem, loaded, errp)) &&
          !virtio_mem_plug_loaded(vmem, loaded, errp);
     virtio_mem_blocks_free(loaded);
     return ok;
@@ -219,7 +217,7 @@ static bool virtio_mem_restore_blocks(VirtIOMEM *vmem, uint64_t limit,
 
 /* --- early section: the blocks, before the RAM --- */
 
-static int virtio_mem_early_post_load(void *opaque, int version_id)
+static int stream_early_post_load(void *opaque, int version_id)
 {
     VirtIOMEM *vmem = opaque;
     const bool prealloc = vmem->prealloc &&
@@ -227,9 +225,9 @@ static int virtio_mem_early_post_load(void *opaque, int version_id)
     Error *err = NULL;
 
     /* The usable region comes late: only the region is a limit. */
-    if (!virtio_mem_restore_blocks(vmem, virtio_mem_region_size(vmem),
-                                   prealloc, &err)) {
-        return virtio_mem_refuse_load(vmem, err);
+    if (!stream_restore_blocks(vmem, virtio_mem_region_size(vmem),
+                               prealloc, &err)) {
+        return stream_refuse(vmem, err);
     }
     /*
      * Until the late section is accepted, treat the whole region as usable, so
@@ -237,7 +235,7 @@ static int virtio_mem_early_post_load(void *opaque, int version_id)
      */
     virtio_mem_config_load(vmem, virtio_mem_region_size(vmem),
                            vmem->asked_size);
-    virtio_mem_stream_close(vmem);
+    stream_close(vmem);
     return 0;
 }
 
@@ -266,10 +264,10 @@ static const VMStateDescription vmstate_virtio_mem_device_early = {
     .version_id = 1,
     .minimum_version_id = 1,
     .early_setup = true,
-    .pre_load = virtio_mem_pre_load,
-    .post_load = virtio_mem_early_post_load,
-    .pre_save = virtio_mem_pre_save,
-    .post_save = virtio_mem_post_save,
+    .pre_load = stream_pre_load,
+    .post_load = stream_early_post_load,
+    .pre_save = stream_pre_save,
+    .post_save = stream_post_save,
     .fields = (const VMStateField[]) {
         VMSTATE_WITH_TMP(VirtIOMEM, VirtIOMEMSanityChecks,
                          vmstate_virtio_mem_sanity_checks),
@@ -281,14 +279,14 @@ static const VMStateDescription vmstate_virtio_mem_device_early = {
 
 /* --- late section: sizes, and the blocks if they did not come early --- */
 
-static bool virtio_mem_blocks_came_late(void *opaque, int version_id)
+static bool stream_blocks_came_late(void *opaque, int version_id)
 {
     const VirtIOMEM *vmem = opaque;
 
     return !vmem->early_migration;
 }
 
-static bool virtio_mem_stream_check_sizes(const VirtIOMEM *vmem, Error **errp)
+static bool stream_check_sizes(const VirtIOMEM *vmem, Error **errp)
 {
     const VirtIOMEMStream *stream = &vmem->stream;
     const uint64_t region_size = virtio_mem_region_size(vmem);
@@ -313,7 +311,7 @@ static bool virtio_mem_stream_check_sizes(const VirtIOMEM *vmem, Error **errp)
 }
 
 /* The blocks that came early must lie in the usable region that came late. */
-static bool virtio_mem_stream_check_usable(const VirtIOMEM *vmem, Error **errp)
+static bool stream_check_usable(const VirtIOMEM *vmem, Error **errp)
 {
     const uint64_t nb_blocks = virtio_mem_blocks_nb(vmem->blocks);
     const uint64_t nb_usable = vmem->stream.usable_region_size /
@@ -329,25 +327,25 @@ static bool virtio_mem_stream_check_usable(const VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
-static bool virtio_mem_load_late(VirtIOMEM *vmem, Error **errp)
+static bool stream_load_late(VirtIOMEM *vmem, Error **errp)
 {
-    if (!virtio_mem_stream_check_sizes(vmem, errp)) {
+    if (!stream_check_sizes(vmem, errp)) {
         return false;
     }
     if (vmem->early_migration) {
-        return virtio_mem_stream_check_usable(vmem, errp);
+        return stream_check_usable(vmem, errp);
     }
-    return virtio_mem_restore_blocks(vmem, vmem->stream.usable_region_size,
-                                     false, errp);
+    return stream_restore_blocks(vmem, vmem->stream.usable_region_size,
+                                 false, errp);
 }
 
-static int virtio_mem_post_load(void *opaque, int version_id)
+static int stream_post_load(void *opaque, int version_id)
 {
     VirtIOMEM *vmem = opaque;
     Error *err = NULL;
 
-    if (!virtio_mem_load_late(vmem, &err)) {
-        return virtio_mem_refuse_load(vmem, err);
+    if (!stream_load_late(vmem, &err)) {
+        return stream_refuse(vmem, err);
     }
     if (vmem->prealloc && !vmem->early_migration &&
         !virtio_mem_backing_is_ignored(vmem->memdev)) {
@@ -356,14 +354,14 @@ static int virtio_mem_post_load(void *opaque, int version_id)
                     VIRTIO_MEM_PREALLOC_PROP, VIRTIO_MEM_EARLY_MIGRATION_PROP);
     }
     if (!virtio_mem_migration_loaded(vmem, &err)) {
-        return virtio_mem_refuse_load(vmem, err);
+        return stream_refuse(vmem, err);
     }
 
     /* Whatever was going on here: the loaded state wins. */
     virtio_mem_resize_stop(vmem);
     virtio_mem_config_load(vmem, vmem->stream.usable_region_size,
                            vmem->stream.requested_size);
-    virtio_mem_stream_close(vmem);
+    stream_close(vmem);
     virtio_mem_tell_size(vmem);
 
     /* The guest may have heard BUSY on the source. */
@@ -376,18 +374,18 @@ const VMStateDescription vmstate_virtio_mem_device = {
     .name = "virtio-mem-device",
     .version_id = 1,
     .minimum_version_id = 1,
-    .pre_load = virtio_mem_pre_load,
-    .post_load = virtio_mem_post_load,
-    .pre_save = virtio_mem_pre_save,
-    .post_save = virtio_mem_post_save,
+    .pre_load = stream_pre_load,
+    .post_load = stream_post_load,
+    .pre_save = stream_pre_save,
+    .post_save = stream_post_save,
     .fields = (const VMStateField[]) {
-        VMSTATE_WITH_TMP_TEST(VirtIOMEM, virtio_mem_blocks_came_late,
+        VMSTATE_WITH_TMP_TEST(VirtIOMEM, stream_blocks_came_late,
                               VirtIOMEMSanityChecks,
                               vmstate_virtio_mem_sanity_checks),
         VIRTIO_MEM_STREAM_UINT64(usable_region_size, NULL),
-        VIRTIO_MEM_STREAM_UINT64(size, virtio_mem_blocks_came_late),
+        VIRTIO_MEM_STREAM_UINT64(size, stream_blocks_came_late),
         VIRTIO_MEM_STREAM_UINT64(requested_size, NULL),
-        VIRTIO_MEM_STREAM_BITMAP(virtio_mem_blocks_came_late),
+        VIRTIO_MEM_STREAM_BITMAP(stream_blocks_came_late),
         VMSTATE_END_OF_LIST(),
     },
 };
@@ -421,5 +419,5 @@ void virtio_mem_vmstate_unrealize(VirtIOMEM *vmem)
                            &vmstate_virtio_mem_device_early, vmem);
     }
     vmstate_unregister_ram(&vmem->memdev->mr, DEVICE(vmem));
-    virtio_mem_stream_close(vmem);
+    stream_close(vmem);
 }
