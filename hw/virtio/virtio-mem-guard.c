@@ -8,6 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/main-loop.h"
 #include "qemu/userfaultfd.h"
 #include "qapi/error.h"
 #include "virtio-mem-guard-faults.h"
@@ -306,6 +307,7 @@ VirtIOMEMGuard *virtio_mem_guard_new(const VirtIOMEMGuardArea *area,
     VirtIOMEMGuard *guard;
     bool ok;
 
+    assert(bql_locked());
     if (!guard_open(errp)) {
         return NULL;
     }
@@ -335,6 +337,7 @@ void virtio_mem_guard_free(VirtIOMEMGuard *guard)
     if (!guard) {
         return;
     }
+    assert(bql_locked());
     virtio_mem_guard_lock();
     if (virtio_mem_guard_faults_pause(guard)) {
         error_report("virtio-mem: the host does not map huge pages again: do"

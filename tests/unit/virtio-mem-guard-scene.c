@@ -7,6 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
 #include "qemu/cutils.h"
+#include "qemu/main-loop.h"
 #include "qemu/memfd.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
@@ -305,6 +306,8 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
 {
     GuardScene *scene = g_new0(GuardScene, 1);
 
+    /* For the guard, which comes and goes with the BQL held. */
+    rust_bql_mock_lock();
     scene->kind = kind;
     scene->pool_lock = -1;
     scene->map_left = INT_MAX;
