@@ -129,21 +129,21 @@ void virtio_mem_expect_errors(VirtioMemGuest *vm, uint16_t type,
                               VirtioMemBadKind kind)
 {
     g_autoptr(GArray) ranges = virtio_mem_bad_ranges(vm, kind);
-    uint64_t plugged = virtio_mem_plugged_size(vm), nb, nb_after;
+    uint64_t plugged = vm_plugged_size(vm), nb, nb_after;
     g_autofree unsigned long *before = virtio_mem_read_bitmap(vm, &nb);
     g_autofree unsigned long *after = NULL;
 
     for (guint i = 0; i < ranges->len; i++) {
         const VirtioMemBadRange *bad = &g_array_index(ranges,
                                                       VirtioMemBadRange, i);
-        VirtioMemAnswer answer = virtio_mem_req(vm, .type = type,
-                                                .addr = bad->addr,
-                                                .nb_blocks = bad->nb_blocks);
+        VmAnswer answer = virtio_mem_req(vm, .type = type,
+                                         .addr = bad->addr,
+                                         .nb_blocks = bad->nb_blocks);
 
         g_test_message("type %u addr 0x%" PRIx64 " nb %u: answer %u", type,
                        bad->addr, bad->nb_blocks, answer.type);
         g_assert_cmpuint(answer.type, ==, VIRTIO_MEM_RESP_ERROR);
-        g_assert_cmphex(virtio_mem_plugged_size(vm), ==, plugged);
+        g_assert_cmphex(vm_plugged_size(vm), ==, plugged);
     }
     after = virtio_mem_read_bitmap(vm, &nb_after);
     g_assert_cmpuint(nb_after, ==, nb);

@@ -147,8 +147,8 @@ static void test_random_requests(VirtioMemGuest *unused)
     for (int i = 0; i < 64; i++) {
         uint64_t block = g_test_rand_int_range(0, scene->nb_blocks);
         bool plugged = test_bit(block, scene->bitmap);
-        uint16_t response = plugged ? virtio_mem_unplug(from, block, 1)
-                                    : virtio_mem_plug(from, block, 1);
+        uint16_t response = plugged ? vm_unplug(from, block, 1)
+                                    : vm_plug(from, block, 1);
 
         if (response == VIRTIO_MEM_RESP_ACK) {
             change_bit(block, scene->bitmap);
@@ -175,14 +175,14 @@ static void test_pipelined(VirtioMemGuest *vm)
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     for (int i = 0; i < ARRAY_SIZE(types); i++) {
-        virtio_mem_queue_request(vm, &(VirtioMemRequest){
+        virtio_mem_queue_request(vm, &(VmRequest){
             .type = types[i], .addr = vm->addr, .nb_blocks = 1,
             .req_gpa = page + 64 * i, .resp_gpa = page + 64 * i + 32,
         });
     }
     virtio_mem_kick(vm);
     for (int i = 0; i < ARRAY_SIZE(types); i++) {
-        VirtioMemAnswer answer;
+        VmAnswer answer;
 
         virtio_mem_wait_used(vm);
         answer = virtio_mem_read_answer(vm, page + 64 * i + 32);
@@ -261,7 +261,7 @@ static void test_memory_is_back(VirtioMemGuest *unused)
 static void backoff_refuse(VirtioMemGuest *vm)
 {
     virtio_mem_hold_begin();
-    virtio_mem_queue_request(vm, &(VirtioMemRequest) {
+    virtio_mem_queue_request(vm, &(VmRequest) {
         .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr, .nb_blocks = 1 });
     virtio_mem_kick(vm);
     virtio_mem_hold_release(virtio_mem_hold_next(VM_HOST_POPULATE), ENOMEM);

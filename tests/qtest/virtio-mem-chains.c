@@ -17,7 +17,7 @@ VirtioMemSnapshot *virtio_mem_snapshot(VirtioMemGuest *vm)
 {
     VirtioMemSnapshot *snapshot = g_new0(VirtioMemSnapshot, 1);
 
-    snapshot->plugged_size = virtio_mem_plugged_size(vm);
+    snapshot->plugged_size = vm_plugged_size(vm);
     snapshot->bitmap = virtio_mem_read_bitmap(vm, &snapshot->nb_blocks);
     return snapshot;
 }
@@ -34,7 +34,7 @@ void virtio_mem_check_unchanged(VirtioMemGuest *vm,
     g_autofree unsigned long *bitmap = NULL;
     uint64_t nb;
 
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, snapshot->plugged_size);
+    g_assert_cmphex(vm_plugged_size(vm), ==, snapshot->plugged_size);
     bitmap = virtio_mem_read_bitmap(vm, &nb);
     /* P is the same, so equal common parts mean that the rest is empty. */
     g_assert_true(bitmap_equal(bitmap, snapshot->bitmap,
@@ -109,9 +109,9 @@ static uint64_t chains_response_gpa(VirtioMemGuest *vm,
     g_assert_not_reached();
 }
 
-VirtioMemAnswer virtio_mem_check_served(VirtioMemGuest *vm,
-                                        const VirtioMemSegment *segments,
-                                        unsigned nb)
+VmAnswer virtio_mem_check_served(VirtioMemGuest *vm,
+                                 const VirtioMemSegment *segments,
+                                 unsigned nb)
 {
     VirtioMemUsed used;
     uint16_t id;
@@ -199,8 +199,8 @@ VirtioMemRingAreas virtio_mem_drive_ring_at(VirtioMemGuest *vm,
     bool ok;
 
     virtio_mem_device_reset(vm);
-    virtio_mem_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
-                              VIRTIO_CONFIG_S_DRIVER);
+    vm_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
+                      VIRTIO_CONFIG_S_DRIVER);
     ok = virtio_mem_negotiate(vm, virtio_mem_default_features(vm));
     g_assert_true(ok);
     virtio_mem_queue_up(vm, 0);
@@ -238,7 +238,7 @@ bool virtio_mem_is_idle(VirtioMemGuest *vm)
 void virtio_mem_check_works(VirtioMemGuest *vm)
 {
     g_autoptr(VirtioMemSnapshot) snapshot = NULL;
-    uint64_t wanted = virtio_mem_plugged_size(vm) + vm->block_size;
+    uint64_t wanted = vm_plugged_size(vm) + vm->block_size;
     uint64_t block;
 
     if (virtio_mem_requested_size(vm) < wanted) {

@@ -50,7 +50,7 @@ bool virtio_mem_is_poisoned_from(VirtioMemGuest *vm,
                                  const VirtioMemBuffers *buffers,
                                  uint32_t len);
 #define virtio_mem_put(vm, gpa, ...) \
-    virtio_mem_write_request(vm, gpa, &(VirtioMemRequest){ __VA_ARGS__ })
+    virtio_mem_write_request(vm, gpa, &(VmRequest){ __VA_ARGS__ })
 
 /* Pieces of a chain in guest memory. */
 VirtioMemSegment virtio_mem_readable(VirtioMemGuest *vm, uint64_t gpa,
@@ -68,9 +68,9 @@ bool virtio_mem_send_chain(VirtioMemGuest *vm,
  * A chain that is served; its writable pieces must follow each other in
  * memory.  Checks the used entry and the form of the answer.
  */
-VirtioMemAnswer virtio_mem_check_served(VirtioMemGuest *vm,
-                                        const VirtioMemSegment *segments,
-                                        unsigned nb);
+VmAnswer virtio_mem_check_served(VirtioMemGuest *vm,
+                                 const VirtioMemSegment *segments,
+                                 unsigned nb);
 /* A chain that breaks the device and does nothing else; the device heals. */
 void virtio_mem_check_breaks(VirtioMemGuest *vm,
                              const VirtioMemSegment *segments, unsigned nb);

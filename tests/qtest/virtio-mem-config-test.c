@@ -130,10 +130,10 @@ static void test_before_features_ok(VirtioMemGuest *vm)
     g_assert_cmphex(vm->block_size, ==, VM_BLOCK);
     g_assert_cmphex(vm->region_size, ==, VM_REGION);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, VM_REQUESTED);
-    virtio_mem_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+    vm_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE);
     expect_config(vm, expected);
-    virtio_mem_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
-                              VIRTIO_CONFIG_S_DRIVER);
+    vm_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
+                      VIRTIO_CONFIG_S_DRIVER);
     expect_config(vm, expected);
 }
 
@@ -143,7 +143,7 @@ static void test_cold_start(VirtioMemGuest *vm)
 
     g_assert_cmphex(b, >, 0);
     g_assert_cmphex(b & (b - 1), ==, 0);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, 0);
+    g_assert_cmphex(vm_plugged_size(vm), ==, 0);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, VM_REQUESTED);
     g_assert_cmphex(virtio_mem_usable_size(vm), >=, VM_REQUESTED);
     g_assert_cmphex(virtio_mem_usable_size(vm), <=, vm->region_size);

@@ -69,7 +69,7 @@ static void expect_refused(VirtioMemGuest *vm, uint64_t features)
 /* Kick a PLUG that must stay in the ring. */
 static void expect_not_served(VirtioMemGuest *vm)
 {
-    VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr,
+    VmRequest req = { .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr,
                              .nb_blocks = 1 };
     VirtioMemUsed used;
 
@@ -123,7 +123,7 @@ static void test_not_offered(VirtioMemGuest *vm)
         acknowledge(vm);
         virtio_mem_write_features(vm, features | VM_BIT(bits[i]));
         status = virtio_mem_status(vm) | VIRTIO_CONFIG_S_FEATURES_OK;
-        virtio_mem_set_status(vm, status);
+        vm_set_status(vm, status);
         if (virtio_mem_status(vm) == status) {
             virtio_mem_queue_up(vm, 0);
             virtio_mem_driver_ok(vm);
@@ -142,7 +142,7 @@ static void test_no_version_1(VirtioMemGuest *vm)
     acknowledge(vm);
     virtio_mem_write_features(vm, features & ~V1);
     status = virtio_mem_status(vm) | VIRTIO_CONFIG_S_FEATURES_OK;
-    virtio_mem_set_status(vm, status);
+    vm_set_status(vm, status);
     if (virtio_mem_status(vm) == status) {
         virtio_mem_queue_up(vm, 0);
         virtio_mem_driver_ok(vm);
@@ -238,7 +238,7 @@ static void test_resize_before_driver_ok(VirtioMemGuest *vm)
 static void test_odd_status(VirtioMemGuest *vm)
 {
     for (int status = 0xff; status > 0; status--) {
-        virtio_mem_set_status(vm, status);
+        vm_set_status(vm, status);
         virtio_mem_status(vm);
         if (status % 16 == 0) {
             virtio_mem_device_reset(vm);
@@ -252,8 +252,8 @@ static void test_failed(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 4, 2, ACK);
-    virtio_mem_set_status(vm, virtio_mem_status(vm) |
-                              VIRTIO_CONFIG_S_FAILED);
+    vm_set_status(vm, virtio_mem_status(vm) |
+                      VIRTIO_CONFIG_S_FAILED);
     vm_assert_plugged(vm, 2);
     virtio_mem_restart_driver(vm);
     vm_assert_plugged(vm, 2);

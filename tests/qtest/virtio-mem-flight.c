@@ -11,7 +11,7 @@ static VirtioMemHeld flight_begin(VirtioMemGuest *vm, uint16_t type,
                                   VirtioMemHostCall call)
 {
     virtio_mem_hold_begin();
-    virtio_mem_queue_request(vm, &(VirtioMemRequest) {
+    virtio_mem_queue_request(vm, &(VmRequest) {
         .type = type, .addr = vm->addr, .nb_blocks = VM_FLIGHT_BLOCKS });
     virtio_mem_kick(vm);
     /* Without a guard, PLUG discards before it populates. */

@@ -50,7 +50,7 @@ static void test_in_plugged_block(VirtioMemGuest *vm)
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 1, ACK);
     for (int i = 0; i < 3; i++) {
-        VirtioMemAnswer answer = virtio_mem_req(
+        VmAnswer answer = virtio_mem_req(
             vm, .type = VIRTIO_MEM_REQ_PLUG, .nb_blocks = 1,
             .addr = virtio_mem_block_gpa(vm, i + 1),
             .req_gpa = i != 1 ? INSIDE(vm, 0) : 0,
@@ -77,7 +77,7 @@ static void memory_check_request_unplugged(VirtioMemGuest *vm, uint64_t block)
     virtio_mem_put(vm, INSIDE(vm, block), .type = VIRTIO_MEM_REQ_STATE,
                    .addr = virtio_mem_block_gpa(vm, 1), .nb_blocks = 1);
     if (virtio_mem_send_chain(vm, segments, ARRAY_SIZE(segments), NULL)) {
-        VirtioMemAnswer answer = virtio_mem_read_answer(vm, buffers.resp_gpa);
+        VmAnswer answer = virtio_mem_read_answer(vm, buffers.resp_gpa);
 
         g_assert_true(answer.type == VIRTIO_MEM_RESP_ERROR ||
                       answer.type == VIRTIO_MEM_RESP_ACK);
@@ -191,7 +191,7 @@ static void memory_check_ring_goes(VirtioMemGuest *vm, uint16_t type)
     vm_assert_state(vm, 0, 1, PLUGGED);
     virtio_mem_add_chain(vm, segments, ARRAY_SIZE(segments));
     virtio_mem_kick_force(vm);
-    vm_wait_until(virtio_mem_plugged_size(vm) == 0);
+    vm_wait_until(vm_plugged_size(vm) == 0);
     virtio_mem_kick_force(vm);
     virtio_mem_leave_ring(vm, home);
     virtio_mem_restart_driver(vm);
@@ -252,7 +252,7 @@ static void memory_check_response_at(VirtioMemGuest *vm, uint64_t gpa)
     virtio_mem_device_reset(vm);
     virtio_mem_restart_driver(vm);
     virtio_mem_take_config_irq(vm);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), <=, vm->block_size);
+    g_assert_cmphex(vm_plugged_size(vm), <=, vm->block_size);
     if (served) {
         vm_assert_plugged(vm, 1);
     }
@@ -319,7 +319,7 @@ static const VirtioMemOptions behind_dimm = {
 static void memory_check_across(VirtioMemGuest *vm, uint64_t req_gpa,
                                 uint64_t resp_gpa, uint64_t block)
 {
-    VirtioMemAnswer answer = virtio_mem_req(
+    VmAnswer answer = virtio_mem_req(
         vm, .type = VIRTIO_MEM_REQ_PLUG, .nb_blocks = 1,
         .addr = virtio_mem_block_gpa(vm, block), .req_gpa = req_gpa,
         .resp_gpa = resp_gpa);

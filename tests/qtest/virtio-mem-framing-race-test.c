@@ -111,12 +111,12 @@ static void race_check_requests(VirtioMemGuest *vm,
 }
 
 /* Flip the word at @offset of a PLUG request to the word of @other. */
-static void race_check(unsigned offset, VirtioMemRequest other)
+static void race_check(unsigned offset, VmRequest other)
 {
     RaceRam ram = race_make_ram();
     VirtioMemGuest *vm = race_start_guest(&ram);
     VirtioMemBuffers buffers = virtio_mem_alloc_buffers(vm);
-    VirtioMemRequest plug = {
+    VmRequest plug = {
         .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr, .nb_blocks = 1,
     };
     uint64_t words[2][VM_REQUEST_SIZE / 8];
@@ -142,23 +142,23 @@ static void race_check(unsigned offset, VirtioMemRequest other)
 
 static void test_address(VirtioMemGuest *unused)
 {
-    race_check(8, (VirtioMemRequest){ .addr = VM_REGION - VM_BLOCK });
+    race_check(8, (VmRequest){ .addr = VM_REGION - VM_BLOCK });
 }
 
 static void test_unaligned_address(VirtioMemGuest *unused)
 {
-    race_check(8, (VirtioMemRequest){ .addr = 4096 });
+    race_check(8, (VmRequest){ .addr = 4096 });
 }
 
 static void test_nb_blocks(VirtioMemGuest *unused)
 {
-    race_check(16, (VirtioMemRequest){ .nb_blocks = 0xffff });
+    race_check(16, (VmRequest){ .nb_blocks = 0xffff });
 }
 
 /* Block 0 is not plugged whenever the request arrives. */
 static void test_type(VirtioMemGuest *unused)
 {
-    race_check(0, (VirtioMemRequest){ .type = VIRTIO_MEM_REQ_UNPLUG });
+    race_check(0, (VmRequest){ .type = VIRTIO_MEM_REQ_UNPLUG });
 }
 
 /* --- a CPU that never lets the ring run empty --- */
@@ -209,7 +209,7 @@ static bool race_kick(VirtioMemGuest *vm, const RaceRefiller *refiller,
 /* The monitor answers, again and again, while requests are being served. */
 static void test_endless_requests(VirtioMemGuest *unused)
 {
-    const VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_STATE,
+    const VmRequest req = { .type = VIRTIO_MEM_REQ_STATE,
                                    .nb_blocks = 1 };
     RaceRam ram = race_make_ram();
     VirtioMemGuest *vm = race_start_guest(&ram);

@@ -23,7 +23,7 @@ static VirtioMemBuffers framing_put_plug(VirtioMemGuest *vm, uint64_t block)
 static void framing_check_ack(VirtioMemGuest *vm,
                               const VirtioMemSegment *segments, unsigned nb)
 {
-    VirtioMemAnswer answer = virtio_mem_check_served(vm, segments, nb);
+    VmAnswer answer = virtio_mem_check_served(vm, segments, nb);
 
     g_assert_cmpuint(answer.type, ==, VIRTIO_MEM_RESP_ACK);
     g_assert_cmphex(answer.state, ==, 0);
@@ -234,7 +234,7 @@ static void framing_check_type_is_error(VirtioMemGuest *vm, uint16_t type)
     g_autoptr(VirtioMemSnapshot) before = virtio_mem_snapshot(vm);
 
     for (int block = 0; block < 2; block++) {
-        VirtioMemAnswer answer = virtio_mem_req(
+        VmAnswer answer = virtio_mem_req(
             vm, .type = type, .nb_blocks = 1,
             .addr = virtio_mem_block_gpa(vm, block));
 

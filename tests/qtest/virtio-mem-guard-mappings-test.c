@@ -90,7 +90,7 @@ static uint64_t plug_every_second(VirtioMemGuest *vm)
     const uint64_t nb_blocks = nb_blocks_to_plug(vm);
 
     for (uint64_t i = 1; i < nb_blocks; i += 2) {
-        const uint16_t answer = virtio_mem_plug(vm, i, 1);
+        const uint16_t answer = vm_plug(vm, i, 1);
 
         if (answer == VIRTIO_MEM_RESP_BUSY) {
             return i;

@@ -128,7 +128,7 @@ static void race_request(Race *race, bool plug)
     if (held) {
         virtio_mem_hold_begin();
     }
-    virtio_mem_queue_request(race->vm, &(VirtioMemRequest) {
+    virtio_mem_queue_request(race->vm, &(VmRequest) {
         .type = plug ? VIRTIO_MEM_REQ_PLUG : VIRTIO_MEM_REQ_UNPLUG,
         .addr = virtio_mem_block_gpa(race->vm, race->first),
         .nb_blocks = race->nb });
@@ -182,7 +182,7 @@ static void race_run(const char *device, const char *memdev, bool populates)
         race_access(race);
     }
     for (uint64_t i = 0; i < RACE_BLOCKS; i++) {
-        g_assert_cmpuint(virtio_mem_state(vm, i, 1).state, ==,
+        g_assert_cmpuint(vm_state(vm, i, 1).state, ==,
                          race->plugged[i] ? VIRTIO_MEM_STATE_PLUGGED
                                           : VIRTIO_MEM_STATE_UNPLUGGED);
     }

@@ -27,7 +27,7 @@ uint64_t virtio_mem_usable_size(VirtioMemGuest *vm)
     return virtio_mem_config_read(vm, CONFIG(usable_region_size), 8);
 }
 
-uint64_t virtio_mem_plugged_size(VirtioMemGuest *vm)
+uint64_t vm_plugged_size(VirtioMemGuest *vm)
 {
     return virtio_mem_config_read(vm, CONFIG(plugged_size), 8);
 }
@@ -292,10 +292,10 @@ static void host_read_states(VirtioMemGuest *vm, unsigned long *bitmap,
                              uint64_t first, uint64_t nb)
 {
     uint64_t half = MIN(nb / 2, MAX_NB_BLOCKS);
-    VirtioMemAnswer answer = { .state = VIRTIO_MEM_STATE_MIXED };
+    VmAnswer answer = { .state = VIRTIO_MEM_STATE_MIXED };
 
     if (nb <= MAX_NB_BLOCKS) {
-        answer = virtio_mem_state(vm, first, nb);
+        answer = vm_state(vm, first, nb);
         g_assert_cmpuint(answer.type, ==, VIRTIO_MEM_RESP_ACK);
     }
     if (answer.state == VIRTIO_MEM_STATE_PLUGGED) {
@@ -367,7 +367,7 @@ static void host_check_query(VirtioMemGuest *vm, uint64_t usable,
 void virtio_mem_check_invariants(VirtioMemGuest *vm)
 {
     uint64_t usable = virtio_mem_usable_size(vm);
-    uint64_t plugged = virtio_mem_plugged_size(vm);
+    uint64_t plugged = vm_plugged_size(vm);
     uint64_t requested = virtio_mem_requested_size(vm);
     g_autofree unsigned long *bitmap = NULL;
     uint64_t nb;
@@ -396,7 +396,7 @@ static void host_check_healed(VirtioMemGuest *vm)
     uint64_t nb, free_block;
 
     virtio_mem_restart_driver(vm);
-    virtio_mem_set_requested(vm, virtio_mem_plugged_size(vm) + vm->block_size);
+    virtio_mem_set_requested(vm, vm_plugged_size(vm) + vm->block_size);
     bitmap = virtio_mem_read_bitmap(vm, &nb);
     free_block = find_first_zero_bit(bitmap, nb);
     vm_assert_plug(vm, free_block, 1, ACK);
@@ -411,7 +411,7 @@ void virtio_mem_check_broken(VirtioMemGuest *vm, uint64_t plugged)
     g_assert_true(virtio_mem_take_config_irq(vm));
     virtio_mem_kick_force(vm);
     g_assert_false(virtio_mem_ring_poll(&vm->ring, &used));
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, plugged);
+    g_assert_cmphex(vm_plugged_size(vm), ==, plugged);
     host_check_healed(vm);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, plugged);
+    g_assert_cmphex(vm_plugged_size(vm), ==, plugged);
 }

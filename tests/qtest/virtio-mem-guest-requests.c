@@ -17,7 +17,7 @@ QEMU_BUILD_BUG_ON(sizeof(struct virtio_mem_req) != REQUEST_SIZE);
 QEMU_BUILD_BUG_ON(sizeof(struct virtio_mem_resp) != RESPONSE_SIZE);
 
 void virtio_mem_format_request(uint8_t bytes[REQUEST_SIZE],
-                               const VirtioMemRequest *req)
+                               const VmRequest *req)
 {
     memset(bytes, req->junk, REQUEST_SIZE);
     stw_le_p(bytes, req->type);
@@ -26,7 +26,7 @@ void virtio_mem_format_request(uint8_t bytes[REQUEST_SIZE],
 }
 
 void virtio_mem_write_request(VirtioMemGuest *vm, uint64_t gpa,
-                              const VirtioMemRequest *req)
+                              const VmRequest *req)
 {
     uint8_t bytes[REQUEST_SIZE];
 
@@ -72,7 +72,7 @@ uint16_t virtio_mem_add_chain(VirtioMemGuest *vm,
 }
 
 uint16_t virtio_mem_queue_request(VirtioMemGuest *vm,
-                                  const VirtioMemRequest *req)
+                                  const VmRequest *req)
 {
     uint64_t req_gpa = req->req_gpa ?: vm->req_gpa;
     uint64_t resp_gpa = request_poison_response(vm, req->resp_gpa);
@@ -114,7 +114,7 @@ VirtioMemUsed virtio_mem_wait_used(VirtioMemGuest *vm)
     return used;
 }
 
-VirtioMemAnswer virtio_mem_read_answer(VirtioMemGuest *vm, uint64_t resp_gpa)
+VmAnswer virtio_mem_read_answer(VirtioMemGuest *vm, uint64_t resp_gpa)
 {
     uint8_t bytes[RESPONSE_SIZE];
 
@@ -126,7 +126,7 @@ VirtioMemAnswer virtio_mem_read_answer(VirtioMemGuest *vm, uint64_t resp_gpa)
     for (int i = 2; i < 8; i++) {
         g_assert_cmphex(bytes[i], ==, 0);
     }
-    return (VirtioMemAnswer){
+    return (VmAnswer){
         .type = lduw_le_p(bytes),
         .state = lduw_le_p(bytes + 8),
     };
@@ -134,7 +134,7 @@ VirtioMemAnswer virtio_mem_read_answer(VirtioMemGuest *vm, uint64_t resp_gpa)
 
 /* The device must not write what it may only read. */
 static void request_check_untouched(VirtioMemGuest *vm,
-                                    const VirtioMemRequest *req)
+                                    const VmRequest *req)
 {
     uint8_t now[REQUEST_SIZE], then[REQUEST_SIZE];
 
@@ -157,10 +157,10 @@ static void request_check_irqs(VirtioMemGuest *vm, bool may_notify)
     vm->queue_irq = false;
 }
 
-VirtioMemAnswer virtio_mem_request(VirtioMemGuest *vm,
-                                   const VirtioMemRequest *req)
+VmAnswer virtio_mem_request(VirtioMemGuest *vm,
+                            const VmRequest *req)
 {
-    VirtioMemAnswer answer;
+    VmAnswer answer;
     VirtioMemUsed used;
     uint16_t id;
 
@@ -188,27 +188,27 @@ uint64_t virtio_mem_block_gpa(VirtioMemGuest *vm, uint64_t index)
     return vm->addr + index * vm->block_size;
 }
 
-uint16_t virtio_mem_plug(VirtioMemGuest *vm, uint64_t first, uint16_t nb)
+uint16_t vm_plug(VirtioMemGuest *vm, uint64_t first, uint16_t nb)
 {
     return virtio_mem_req(vm, .type = VIRTIO_MEM_REQ_PLUG,
                           .addr = virtio_mem_block_gpa(vm, first),
                           .nb_blocks = nb).type;
 }
 
-uint16_t virtio_mem_unplug(VirtioMemGuest *vm, uint64_t first, uint16_t nb)
+uint16_t vm_unplug(VirtioMemGuest *vm, uint64_t first, uint16_t nb)
 {
     return virtio_mem_req(vm, .type = VIRTIO_MEM_REQ_UNPLUG,
                           .addr = virtio_mem_block_gpa(vm, first),
                           .nb_blocks = nb).type;
 }
 
-uint16_t virtio_mem_unplug_all(VirtioMemGuest *vm)
+uint16_t vm_unplug_all(VirtioMemGuest *vm)
 {
     return virtio_mem_req(vm, .type = VIRTIO_MEM_REQ_UNPLUG_ALL).type;
 }
 
-VirtioMemAnswer virtio_mem_state(VirtioMemGuest *vm, uint64_t first,
-                                 uint16_t nb)
+VmAnswer vm_state(VirtioMemGuest *vm, uint64_t first,
+                  uint16_t nb)
 {
     return virtio_mem_req(vm, .type = VIRTIO_MEM_REQ_STATE,
                           .addr = virtio_mem_block_gpa(vm, first),

@@ -207,7 +207,7 @@ uint8_t virtio_mem_status(VirtioMemGuest *vm)
     return virtio_mem_common_read(vm, COMMON(device_status), 1);
 }
 
-void virtio_mem_set_status(VirtioMemGuest *vm, uint8_t status)
+void vm_set_status(VirtioMemGuest *vm, uint8_t status)
 {
     virtio_mem_common_write(vm, COMMON(device_status), 1, status);
 }
@@ -247,7 +247,7 @@ bool virtio_mem_negotiate(VirtioMemGuest *vm, uint64_t accept)
     uint8_t status = virtio_mem_status(vm) | VIRTIO_CONFIG_S_FEATURES_OK;
 
     virtio_mem_write_features(vm, accept & virtio_mem_offered_features(vm));
-    virtio_mem_set_status(vm, status);
+    vm_set_status(vm, status);
     vm->pci->vdev.features_negotiated = true;
     return virtio_mem_status(vm) == status;
 }
@@ -280,8 +280,8 @@ void virtio_mem_queue_up(VirtioMemGuest *vm, uint16_t size)
 
 void virtio_mem_driver_ok(VirtioMemGuest *vm)
 {
-    virtio_mem_set_status(vm, virtio_mem_status(vm) |
-                              VIRTIO_CONFIG_S_DRIVER_OK);
+    vm_set_status(vm, virtio_mem_status(vm) |
+                      VIRTIO_CONFIG_S_DRIVER_OK);
     vm->running = true;
 }
 
@@ -303,7 +303,7 @@ bool virtio_mem_driver_up(VirtioMemGuest *vm, uint64_t accept)
 
 void virtio_mem_device_reset(VirtioMemGuest *vm)
 {
-    virtio_mem_set_status(vm, 0);
+    vm_set_status(vm, 0);
     vm_wait_until(virtio_mem_status(vm) == 0);
     guest_drop_ring(vm);
 }

@@ -154,7 +154,7 @@ void virtio_mem_queue_up(VirtioMemGuest *vm, uint16_t size); /* 0: maximum */
 void virtio_mem_driver_ok(VirtioMemGuest *vm);
 
 uint8_t virtio_mem_status(VirtioMemGuest *vm);
-void virtio_mem_set_status(VirtioMemGuest *vm, uint8_t status);
+void vm_set_status(VirtioMemGuest *vm, uint8_t status);
 
 /* Resets.  _device_reset: status 0, waits until it reads 0. */
 void virtio_mem_device_reset(VirtioMemGuest *vm);
@@ -179,7 +179,7 @@ void virtio_mem_neighbour_free(QVirtioPCIDevice *dev);
 /* --- requests --- */
 
 /* One request; name what matters, leave the rest zero. */
-typedef struct VirtioMemRequest {
+typedef struct VmRequest {
     uint16_t type;          /* VIRTIO_MEM_REQ_* or anything */
     uint64_t addr;          /* guest address, as on the wire */
     uint16_t nb_blocks;
@@ -187,23 +187,23 @@ typedef struct VirtioMemRequest {
     uint64_t req_gpa;       /* where to put the request; vm->req_gpa */
     uint64_t resp_gpa;      /* where to get the response; vm->resp_gpa */
     bool may_notify;        /* a config interrupt is not a mistake */
-} VirtioMemRequest;
+} VmRequest;
 
-typedef struct VirtioMemAnswer {
+typedef struct VmAnswer {
     uint16_t type;          /* VIRTIO_MEM_RESP_* */
     uint16_t state;         /* VIRTIO_MEM_STATE_*, after an ACKed STATE */
-} VirtioMemAnswer;
+} VmAnswer;
 
 /* Send, wait for the answer, check its form.  Fails the test on BROKEN. */
-VirtioMemAnswer virtio_mem_request(VirtioMemGuest *vm,
-                                   const VirtioMemRequest *req);
+VmAnswer virtio_mem_request(VirtioMemGuest *vm,
+                            const VmRequest *req);
 #define virtio_mem_req(vm, ...) \
-    virtio_mem_request(vm, &(VirtioMemRequest){ __VA_ARGS__ })
+    virtio_mem_request(vm, &(VmRequest){ __VA_ARGS__ })
 
 /* The two halves: add without kick, and take an answer that must be there. */
 uint16_t virtio_mem_queue_request(VirtioMemGuest *vm,
-                                  const VirtioMemRequest *req);
-VirtioMemAnswer virtio_mem_read_answer(VirtioMemGuest *vm, uint64_t resp_gpa);
+                                  const VmRequest *req);
+VmAnswer virtio_mem_read_answer(VirtioMemGuest *vm, uint64_t resp_gpa);
 /* Wait for one used entry. */
 VirtioMemUsed virtio_mem_wait_used(VirtioMemGuest *vm);
 /* Ring the doorbell if the device wants it; _force always does. */
@@ -215,38 +215,38 @@ void virtio_mem_kick_force(VirtioMemGuest *vm);
  */
 uint16_t virtio_mem_add_chain(VirtioMemGuest *vm,
                               const VirtioMemSegment *segments, unsigned nb);
-void virtio_mem_format_request(uint8_t bytes[24], const VirtioMemRequest *req);
+void virtio_mem_format_request(uint8_t bytes[24], const VmRequest *req);
 void virtio_mem_write_request(VirtioMemGuest *vm, uint64_t gpa,
-                              const VirtioMemRequest *req);
+                              const VmRequest *req);
 /* A device address for a guest physical one. */
 uint64_t virtio_mem_dma(VirtioMemGuest *vm, uint64_t gpa);
 
 /* blk(i): the guest address of block @i.  Any 64-bit number will do. */
 uint64_t virtio_mem_block_gpa(VirtioMemGuest *vm, uint64_t index);
 /* The verbs, by block number; they return the response type. */
-uint16_t virtio_mem_plug(VirtioMemGuest *vm, uint64_t first, uint16_t nb);
-uint16_t virtio_mem_unplug(VirtioMemGuest *vm, uint64_t first, uint16_t nb);
-uint16_t virtio_mem_unplug_all(VirtioMemGuest *vm);
-VirtioMemAnswer virtio_mem_state(VirtioMemGuest *vm, uint64_t first,
-                                 uint16_t nb);
+uint16_t vm_plug(VirtioMemGuest *vm, uint64_t first, uint16_t nb);
+uint16_t vm_unplug(VirtioMemGuest *vm, uint64_t first, uint16_t nb);
+uint16_t vm_unplug_all(VirtioMemGuest *vm);
+VmAnswer vm_state(VirtioMemGuest *vm, uint64_t first,
+                  uint16_t nb);
 
 /* Assertions that print what was asked and what came. */
 #define vm_assert_plug(vm, first, nb, resp) \
-    g_assert_cmpuint(virtio_mem_plug(vm, first, nb), ==, \
+    g_assert_cmpuint(vm_plug(vm, first, nb), ==, \
                      VIRTIO_MEM_RESP_##resp)
 #define vm_assert_unplug(vm, first, nb, resp) \
-    g_assert_cmpuint(virtio_mem_unplug(vm, first, nb), ==, \
+    g_assert_cmpuint(vm_unplug(vm, first, nb), ==, \
                      VIRTIO_MEM_RESP_##resp)
 #define vm_assert_unplug_all(vm, resp) \
-    g_assert_cmpuint(virtio_mem_unplug_all(vm), ==, VIRTIO_MEM_RESP_##resp)
+    g_assert_cmpuint(vm_unplug_all(vm), ==, VIRTIO_MEM_RESP_##resp)
 #define vm_assert_state(vm, first, nb, is) do { \
-        VirtioMemAnswer a_ = virtio_mem_state(vm, first, nb); \
+        VmAnswer a_ = vm_state(vm, first, nb); \
         g_assert_cmpuint(a_.type, ==, VIRTIO_MEM_RESP_ACK); \
         g_assert_cmpuint(a_.state, ==, VIRTIO_MEM_STATE_##is); \
     } while (0)
 /* P in blocks. */
 #define vm_assert_plugged(vm, nb) \
-    g_assert_cmpuint(virtio_mem_plugged_size(vm), ==, (nb) * (vm)->block_size)
+    g_assert_cmpuint(vm_plugged_size(vm), ==, (nb) * (vm)->block_size)
 
 /* --- what can be seen --- */
 
@@ -257,7 +257,7 @@ void virtio_mem_config_write(VirtioMemGuest *vm, unsigned offset,
                              unsigned width, uint64_t value);
 uint8_t virtio_mem_config_generation(VirtioMemGuest *vm);
 uint64_t virtio_mem_usable_size(VirtioMemGuest *vm);
-uint64_t virtio_mem_plugged_size(VirtioMemGuest *vm);
+uint64_t vm_plugged_size(VirtioMemGuest *vm);
 uint64_t virtio_mem_requested_size(VirtioMemGuest *vm);
 /* Number of usable blocks and of requested blocks. */
 uint64_t virtio_mem_usable_blocks(VirtioMemGuest *vm);

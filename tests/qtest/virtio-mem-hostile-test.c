@@ -30,7 +30,7 @@
 
 static void step_request(HostileModel *m)
 {
-    VirtioMemRequest req = random_request(m);
+    VmRequest req = random_request(m);
 
     model_check_answer(m, &req, virtio_mem_request(m->vm, &req));
     model_read_usable(m, false, req.type == VIRTIO_MEM_REQ_UNPLUG_ALL);
@@ -43,7 +43,7 @@ static void step_request(HostileModel *m)
 static void step_batch(HostileModel *m)
 {
     uint64_t req_gpa = m->buffers.req_gpa, resp_gpa = m->buffers.resp_gpa;
-    VirtioMemRequest reqs[MAX_BATCH];
+    VmRequest reqs[MAX_BATCH];
     unsigned nb = 1 + random_below(MAX_BATCH);
 
     for (unsigned i = 0; i < nb; i++) {
@@ -70,7 +70,7 @@ static void step_batch(HostileModel *m)
 static void step_chain(HostileModel *m)
 {
     VirtioMemSegment segments[MAX_SEGMENTS];
-    VirtioMemRequest req = random_request(m);
+    VmRequest req = random_request(m);
     unsigned nb = 1 + random_below(MAX_SEGMENTS);
     uint32_t readable = 0, writable = 0;
     bool good = true;

@@ -103,7 +103,7 @@ static void test_stop_next(VirtioMemGuest *unused)
     const uint64_t resp_gpa = vm->resp_gpa + 256;
     VirtioMemUsed used;
 
-    virtio_mem_queue_request(vm, &(VirtioMemRequest) {
+    virtio_mem_queue_request(vm, &(VmRequest) {
         .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr, .nb_blocks = 1,
         .req_gpa = vm->req_gpa + 256, .resp_gpa = resp_gpa });
     virtio_mem_kick_force(vm);
@@ -205,7 +205,7 @@ static void test_own_register(VirtioMemGuest *unused)
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     virtio_mem_hold_begin();
-    virtio_mem_write_request(vm, vm->req_gpa, &(VirtioMemRequest) {
+    virtio_mem_write_request(vm, vm->req_gpa, &(VmRequest) {
         .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr,
         .nb_blocks = VM_FLIGHT_BLOCKS });
     virtio_mem_add_chain(vm, segments, ARRAY_SIZE(segments));
@@ -277,7 +277,7 @@ static void test_kick_by_iothread(VirtioMemGuest *unused)
     VirtioMemGuest *vm = virtio_mem_hold_start(&beside_disk_of_iothread);
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    virtio_mem_queue_request(vm, &(VirtioMemRequest) {
+    virtio_mem_queue_request(vm, &(VmRequest) {
         .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr,
         .nb_blocks = VM_FLIGHT_BLOCKS });
     disk_write_zero(vm, vm->pci->bar.addr + vm->vq.notify_offset);

@@ -90,10 +90,10 @@ static void test_ring_order(VirtioMemGuest *unused)
     VirtioMemGuest *vm = virtio_mem_hold_start(&prealloc);
     VirtioMemHeld held = virtio_mem_flight_plug(vm);
     const uint64_t resp_gpa = vm->resp_gpa + 256;
-    VirtioMemAnswer answer;
+    VmAnswer answer;
     VirtioMemUsed used;
 
-    virtio_mem_queue_request(vm, &(VirtioMemRequest) {
+    virtio_mem_queue_request(vm, &(VmRequest) {
         .type = VIRTIO_MEM_REQ_STATE, .addr = vm->addr,
         .nb_blocks = VM_FLIGHT_BLOCKS, .req_gpa = vm->req_gpa + 256,
         .resp_gpa = resp_gpa });

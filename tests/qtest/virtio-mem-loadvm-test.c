@@ -121,7 +121,7 @@ static void load_check_true(VirtioMemGuest *vm, Image *image,
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'cont' }");
     vm->ring = *ring;
     virtio_mem_take_config_irq(vm);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, 4 * VM_BLOCK);
+    g_assert_cmphex(vm_plugged_size(vm), ==, 4 * VM_BLOCK);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, VM_REQUESTED);
     vm_assert_state(vm, 0, 1, PLUGGED);
     vm_assert_state(vm, 1, 2, UNPLUGGED);

@@ -214,8 +214,8 @@ static void memory_do_everything(VirtioMemGuest *vm)
     for (int i = 0; i < 200; i++) {
         uint64_t block = g_test_rand_int_range(0, scene->nb_blocks + 4);
 
-        virtio_mem_plug(vm, block, g_test_rand_int_range(0, 4));
-        virtio_mem_unplug(vm, block, g_test_rand_int_range(0, 4));
+        vm_plug(vm, block, g_test_rand_int_range(0, 4));
+        vm_unplug(vm, block, g_test_rand_int_range(0, 4));
         virtio_mem_req(vm, .type = i & 3,
                        .addr = (uint64_t)g_test_rand_int() << 20);
     }

@@ -23,7 +23,7 @@ static const VirtioMemOptions late = {
 static void migration_check_alive(VirtioMemGuest *vm)
 {
     vm_assert_unplug(vm, 0, 1, ACK);
-    virtio_mem_set_requested(vm, virtio_mem_plugged_size(vm) +
+    virtio_mem_set_requested(vm, vm_plugged_size(vm) +
                                  vm->block_size);
     vm_assert_plug(vm, 0, 1, ACK);
     vm_assert_unplug_all(vm, ACK);
@@ -183,7 +183,7 @@ static void test_state_walk(VirtioMemGuest *unused)
 
     virtio_mem_migrate(from, to);
     for (uint64_t i = 0; i < scene->nb_blocks; i++) {
-        VirtioMemAnswer answer = virtio_mem_state(to, i, 1);
+        VmAnswer answer = vm_state(to, i, 1);
 
         g_assert_cmpuint(answer.type, ==, VIRTIO_MEM_RESP_ACK);
         g_assert_cmpuint(answer.state, ==, test_bit(i, scene->bitmap) ?

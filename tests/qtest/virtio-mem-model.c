@@ -21,7 +21,7 @@ uint64_t model_count(const HostileModel *m, uint64_t first, uint64_t nb)
     return count;
 }
 
-static bool model_find(const HostileModel *m, const VirtioMemRequest *req,
+static bool model_find(const HostileModel *m, const VmRequest *req,
                        uint64_t *first)
 {
     for (uint64_t i = 0; i < m->nb_usable; i++) {
@@ -33,12 +33,12 @@ static bool model_find(const HostileModel *m, const VirtioMemRequest *req,
     return false;
 }
 
-static VirtioMemAnswer model_state(const HostileModel *m, uint64_t first,
-                                   uint64_t nb)
+static VmAnswer model_state(const HostileModel *m, uint64_t first,
+                            uint64_t nb)
 {
     uint64_t count = model_count(m, first, nb);
 
-    return (VirtioMemAnswer){
+    return (VmAnswer){
         .type = VIRTIO_MEM_RESP_ACK,
         .state = count == nb ? VIRTIO_MEM_STATE_PLUGGED :
                  count == 0 ? VIRTIO_MEM_STATE_UNPLUGGED :
@@ -55,30 +55,30 @@ void model_set(HostileModel *m, uint64_t first, uint64_t nb, bool plugged)
 }
 
 /* The answer that must come; what it says has then been done. */
-static VirtioMemAnswer model_serve(HostileModel *m,
-                                   const VirtioMemRequest *req)
+static VmAnswer model_serve(HostileModel *m,
+                            const VmRequest *req)
 {
     bool plug = req->type == VIRTIO_MEM_REQ_PLUG;
     uint64_t first, nb = req->nb_blocks;
 
     if (req->type == VIRTIO_MEM_REQ_UNPLUG_ALL) {
         model_set(m, 0, NB_BLOCKS, false);
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ACK };
+        return (VmAnswer){ VIRTIO_MEM_RESP_ACK };
     }
     if (req->type > VIRTIO_MEM_REQ_STATE || !model_find(m, req, &first)) {
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ERROR };
+        return (VmAnswer){ VIRTIO_MEM_RESP_ERROR };
     }
     if (req->type == VIRTIO_MEM_REQ_STATE) {
         return model_state(m, first, nb);
     }
     if (model_count(m, first, nb) != (plug ? 0 : nb)) {
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ERROR };
+        return (VmAnswer){ VIRTIO_MEM_RESP_ERROR };
     }
     if (plug && model_count(m, 0, NB_BLOCKS) + nb > m->nb_requested) {
-        return (VirtioMemAnswer){ VIRTIO_MEM_RESP_NACK };
+        return (VmAnswer){ VIRTIO_MEM_RESP_NACK };
     }
     model_set(m, first, nb, plug);
-    return (VirtioMemAnswer){ VIRTIO_MEM_RESP_ACK };
+    return (VmAnswer){ VIRTIO_MEM_RESP_ACK };
 }
 
 /* Only a larger request may raise U, only UNPLUG ALL and reset lower it. */
@@ -97,10 +97,10 @@ void model_read_usable(HostileModel *m, bool may_grow, bool may_shrink)
     m->nb_usable = nb_usable;
 }
 
-void model_check_answer(HostileModel *m, const VirtioMemRequest *req,
-                        VirtioMemAnswer got)
+void model_check_answer(HostileModel *m, const VmRequest *req,
+                        VmAnswer got)
 {
-    VirtioMemAnswer expected = model_serve(m, req);
+    VmAnswer expected = model_serve(m, req);
 
     if (got.type != expected.type || got.state != expected.state) {
         g_test_message("type %u addr 0x%" PRIx64 " nb %u: answer %u state %u,"
@@ -186,9 +186,9 @@ static uint16_t random_type(void)
                              : types[random_below(ARRAY_SIZE(types))];
 }
 
-VirtioMemRequest random_request(HostileModel *m)
+VmRequest random_request(HostileModel *m)
 {
-    return (VirtioMemRequest){
+    return (VmRequest){
         .type = random_type(),
         .addr = random_addr(m),
         .nb_blocks = random_nb_blocks(m),

@@ -32,8 +32,8 @@ typedef struct HostileModel {
 uint64_t model_count(const HostileModel *m, uint64_t first, uint64_t nb);
 void model_set(HostileModel *m, uint64_t first, uint64_t nb, bool plugged);
 /* @got must be the answer to @req, which has then been done here, too. */
-void model_check_answer(HostileModel *m, const VirtioMemRequest *req,
-                        VirtioMemAnswer got);
+void model_check_answer(HostileModel *m, const VmRequest *req,
+                        VmAnswer got);
 /* Only a larger request may raise U, only UNPLUG ALL and reset lower it. */
 void model_read_usable(HostileModel *m, bool may_grow, bool may_shrink);
 
@@ -42,6 +42,6 @@ uint64_t random_below(uint64_t end);
 bool random_one_in(unsigned nb);
 /* Guest addresses and requests: good ones mostly, and around every edge. */
 uint64_t random_addr(HostileModel *m);
-VirtioMemRequest random_request(HostileModel *m);
+VmRequest random_request(HostileModel *m);
 
 #endif

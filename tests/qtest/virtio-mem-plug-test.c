@@ -18,7 +18,7 @@ static void test_all_requested(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, virtio_mem_requested_blocks(vm), ACK);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, VM_REQUESTED);
+    g_assert_cmphex(vm_plugged_size(vm), ==, VM_REQUESTED);
 }
 
 static void test_beyond_requested(VirtioMemGuest *vm)
@@ -26,7 +26,7 @@ static void test_beyond_requested(VirtioMemGuest *vm)
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, virtio_mem_requested_blocks(vm), ACK);
     vm_assert_plug(vm, virtio_mem_requested_blocks(vm), 1, NACK);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, VM_REQUESTED);
+    g_assert_cmphex(vm_plugged_size(vm), ==, VM_REQUESTED);
     vm_assert_state(vm, virtio_mem_requested_blocks(vm), 1, UNPLUGGED);
 }
 
@@ -124,7 +124,7 @@ static void test_junk_in_padding(VirtioMemGuest *vm)
 /* The answer must not be visible before the size. */
 static void test_size_before_answer(VirtioMemGuest *vm)
 {
-    VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr,
+    VmRequest req = { .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr,
                              .nb_blocks = 3 };
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
@@ -162,7 +162,7 @@ static void test_random_order(VirtioMemGuest *vm)
     for (int i = 0; i < ARRAY_SIZE(order); i++) {
         vm_assert_plug(vm, order[i], 1, ACK);
     }
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, VM_REQUESTED);
+    g_assert_cmphex(vm_plugged_size(vm), ==, VM_REQUESTED);
 }
 
 /*

@@ -25,7 +25,7 @@ static void test_device_reset(VirtioMemGuest *vm)
 
     virtio_mem_device_reset(vm);
     g_assert_cmphex(virtio_mem_usable_size(vm), ==, scene->usable);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, scene->plugged);
+    g_assert_cmphex(vm_plugged_size(vm), ==, scene->plugged);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, scene->requested);
     virtio_mem_restart_driver(vm);
     virtio_mem_scene_check(vm, scene);
@@ -60,7 +60,7 @@ static void test_dropped_requests(VirtioMemGuest *vm)
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 1, ACK);
-    virtio_mem_queue_request(vm, &(VirtioMemRequest){
+    virtio_mem_queue_request(vm, &(VmRequest){
         .type = VIRTIO_MEM_REQ_PLUG,
         .addr = virtio_mem_block_gpa(vm, 1), .nb_blocks = 1,
     });
@@ -80,7 +80,7 @@ static void test_dropped_requests(VirtioMemGuest *vm)
 static void reset_queue_plugs(VirtioMemGuest *vm, uint64_t page)
 {
     for (int i = 0; i < PENDING; i++) {
-        virtio_mem_queue_request(vm, &(VirtioMemRequest){
+        virtio_mem_queue_request(vm, &(VmRequest){
             .type = VIRTIO_MEM_REQ_PLUG,
             .addr = virtio_mem_block_gpa(vm, i), .nb_blocks = 1,
             .req_gpa = page + 64 * i, .resp_gpa = page + 64 * i + 32,
@@ -91,7 +91,7 @@ static void reset_queue_plugs(VirtioMemGuest *vm, uint64_t page)
 /* Everything up to some request is done, the rest is not. */
 static void reset_assert_prefix(VirtioMemGuest *vm, unsigned nb_answered)
 {
-    uint64_t nb = virtio_mem_plugged_size(vm) / vm->block_size;
+    uint64_t nb = vm_plugged_size(vm) / vm->block_size;
 
     g_assert_cmpuint(nb, >=, nb_answered);
     g_assert_cmpuint(nb, <=, PENDING);
@@ -225,13 +225,13 @@ static void test_queue_reset(VirtioMemGuest *vm)
     g_assert_true(virtio_mem_driver_up(vm, features));
     g_assert_cmphex(vm->features & VM_BIT(VIRTIO_F_RING_RESET), !=, 0);
     scene = virtio_mem_scene_make(vm);
-    virtio_mem_queue_request(vm, &(VirtioMemRequest){
+    virtio_mem_queue_request(vm, &(VmRequest){
         .type = VIRTIO_MEM_REQ_UNPLUG_ALL });
     virtio_mem_common_write(vm, QUEUE_RESET, 2, 1);
     g_assert_cmpuint(virtio_mem_common_read(vm, QUEUE_RESET, 2), ==, 0);
     virtio_mem_kick_force(vm);
     g_assert_false(virtio_mem_is_broken(vm));
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, scene->plugged);
+    g_assert_cmphex(vm_plugged_size(vm), ==, scene->plugged);
     g_assert_true(virtio_mem_is_filled(vm, vm->resp_gpa, 0xa5, 138));
     virtio_mem_ring_free(&vm->ring);
     virtio_mem_queue_up(vm, 16);
@@ -246,7 +246,7 @@ static void test_system_reset(VirtioMemGuest *vm)
     g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(vm);
 
     virtio_mem_system_reset(vm);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, 0);
+    g_assert_cmphex(vm_plugged_size(vm), ==, 0);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, scene->requested);
     g_assert_cmphex(virtio_mem_usable_size(vm), >=, scene->requested);
     virtio_mem_restart_driver(vm);
@@ -275,7 +275,7 @@ static void test_survivors(VirtioMemGuest *vm)
     virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
     virtio_mem_system_reset(vm);
     virtio_mem_restart_driver(vm);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, scene->plugged);
+    g_assert_cmphex(vm_plugged_size(vm), ==, scene->plugged);
     virtio_mem_scene_check_blocks(vm, scene);
     vm_assert_unplug_all(vm, BUSY);
     virtio_mem_migrate_cancel(vm);

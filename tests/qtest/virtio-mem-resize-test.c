@@ -111,7 +111,7 @@ static void test_whole_region(VirtioMemGuest *vm)
     virtio_mem_set_requested(vm, vm->region_size);
     g_assert_cmphex(virtio_mem_usable_size(vm), ==, vm->region_size);
     vm_assert_plug(vm, 0, vm->region_size / vm->block_size, ACK);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, vm->region_size);
+    g_assert_cmphex(vm_plugged_size(vm), ==, vm->region_size);
 }
 
 static void test_plug_in_grown_part(VirtioMemGuest *vm)
@@ -200,7 +200,7 @@ static void test_while_requests_wait(VirtioMemGuest *vm)
 
     virtio_mem_set_requested(vm, 2 * vm->block_size);
     for (int i = 0; i < 4; i++) {
-        virtio_mem_queue_request(vm, &(VirtioMemRequest){
+        virtio_mem_queue_request(vm, &(VmRequest){
             .type = VIRTIO_MEM_REQ_PLUG, .nb_blocks = 1,
             .addr = virtio_mem_block_gpa(vm, i),
             .req_gpa = vm->req_gpa + 64 * i,

@@ -402,7 +402,7 @@ static void malformed_break(VirtioMemGuest *vm)
 
 static void test_broken_is_deaf(VirtioMemGuest *vm)
 {
-    VirtioMemRequest plug = {
+    VmRequest plug = {
         .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr, .nb_blocks = 1,
     };
     bool ok;

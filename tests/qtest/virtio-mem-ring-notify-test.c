@@ -10,7 +10,7 @@
 
 static void notify_queue_state(VirtioMemGuest *vm)
 {
-    virtio_mem_queue_request(vm, &(VirtioMemRequest){
+    virtio_mem_queue_request(vm, &(VmRequest){
         .type = VIRTIO_MEM_REQ_STATE, .addr = vm->addr, .nb_blocks = 1,
     });
 }
@@ -31,7 +31,7 @@ static void test_kick_nothing(VirtioMemGuest *vm)
 static void test_kick_often(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    virtio_mem_queue_request(vm, &(VirtioMemRequest){
+    virtio_mem_queue_request(vm, &(VmRequest){
         .type = VIRTIO_MEM_REQ_PLUG, .addr = vm->addr, .nb_blocks = 1,
     });
     for (int i = 0; i < 1000; i++) {

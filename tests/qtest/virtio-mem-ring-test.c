@@ -107,8 +107,8 @@ static uint16_t ring_drive_with_size(VirtioMemGuest *vm, uint64_t features,
     bool ok;
 
     virtio_mem_device_reset(vm);
-    virtio_mem_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
-                              VIRTIO_CONFIG_S_DRIVER);
+    vm_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
+                      VIRTIO_CONFIG_S_DRIVER);
     ok = virtio_mem_negotiate(vm, virtio_mem_default_features(vm) | features);
     g_assert_true(ok);
     virtio_mem_queue_up(vm, size);

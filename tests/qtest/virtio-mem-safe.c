@@ -83,7 +83,7 @@ void virtio_mem_safe_assert_no_poll(VirtioMemSafe *safe)
 
 void virtio_mem_safe_report(VirtioMemSafe *safe, int64_t ms)
 {
-    const uint64_t total = safe->boot + virtio_mem_plugged_size(safe->vm) -
+    const uint64_t total = safe->boot + vm_plugged_size(safe->vm) -
                            safe->offline;
 
     if (ms) {
@@ -98,7 +98,7 @@ void virtio_mem_safe_report(VirtioMemSafe *safe, int64_t ms)
 void virtio_mem_safe_move(VirtioMemSafe *safe, uint64_t size)
 {
     VirtioMemGuest *vm = safe->vm;
-    const uint64_t before = virtio_mem_plugged_size(vm) / vm->block_size;
+    const uint64_t before = vm_plugged_size(vm) / vm->block_size;
     const uint64_t after = size / vm->block_size;
 
     virtio_mem_take_config_irq(vm);

@@ -17,7 +17,7 @@ VirtioMemScene *virtio_mem_scene_look(VirtioMemGuest *vm, uint8_t seed)
     VirtioMemScene *scene = g_new0(VirtioMemScene, 1);
 
     scene->usable = virtio_mem_usable_size(vm);
-    scene->plugged = virtio_mem_plugged_size(vm);
+    scene->plugged = vm_plugged_size(vm);
     scene->requested = virtio_mem_requested_size(vm);
     scene->bitmap = virtio_mem_read_bitmap(vm, &scene->nb_blocks);
     scene->seed = seed;
@@ -71,7 +71,7 @@ void virtio_mem_scene_check_blocks(VirtioMemGuest *vm,
 void virtio_mem_scene_check(VirtioMemGuest *vm, const VirtioMemScene *scene)
 {
     g_assert_cmphex(virtio_mem_usable_size(vm), ==, scene->usable);
-    g_assert_cmphex(virtio_mem_plugged_size(vm), ==, scene->plugged);
+    g_assert_cmphex(vm_plugged_size(vm), ==, scene->plugged);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, scene->requested);
     virtio_mem_scene_check_blocks(vm, scene);
 }

@@ -54,7 +54,7 @@ static unsigned long *plug_randomly(VirtioMemGuest *vm, int n)
 
 static bool is_plugged(VirtioMemGuest *vm, uint64_t block)
 {
-    VirtioMemAnswer answer = virtio_mem_state(vm, block, 1);
+    VmAnswer answer = vm_state(vm, block, 1);
 
     g_assert_cmpuint(answer.type, ==, VIRTIO_MEM_RESP_ACK);
     g_assert_cmpuint(answer.state, !=, VIRTIO_MEM_STATE_MIXED);
@@ -123,8 +123,8 @@ static void test_changes_nothing(VirtioMemGuest *vm)
     }
     generation = virtio_mem_config_generation(vm);
     for (int i = 0; i < 100; i++) {
-        virtio_mem_state(vm, g_test_rand_int_range(0, 256),
-                         g_test_rand_int_range(0, 16));
+        vm_state(vm, g_test_rand_int_range(0, 256),
+                 g_test_rand_int_range(0, 16));
     }
     g_assert_cmpuint(virtio_mem_config_generation(vm), ==, generation);
     for (int i = 0; i < sizeof(after); i++) {
@@ -162,7 +162,7 @@ static void test_linux_crash_walk(VirtioMemGuest *vm)
     for (uint64_t i = 0; i < virtio_mem_usable_blocks(vm); i += section) {
         uint64_t nb = MIN(section, virtio_mem_usable_blocks(vm) - i);
 
-        g_assert_cmpuint(virtio_mem_state(vm, i, nb).type, ==,
+        g_assert_cmpuint(vm_state(vm, i, nb).type, ==,
                          VIRTIO_MEM_RESP_ACK);
     }
     for (uint64_t i = 0; i < virtio_mem_usable_blocks(vm); i++) {
@@ -172,13 +172,13 @@ static void test_linux_crash_walk(VirtioMemGuest *vm)
 
 static void test_junk_in_padding(VirtioMemGuest *vm)
 {
-    VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_STATE, .nb_blocks = 1,
+    VmRequest req = { .type = VIRTIO_MEM_REQ_STATE, .nb_blocks = 1,
                              .addr = virtio_mem_block_gpa(vm, 1) };
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 1, 1, ACK);
     for (int i = 0; i < 16; i++) {
-        VirtioMemAnswer answer;
+        VmAnswer answer;
 
         req.junk = g_test_rand_int() | 1;
         answer = virtio_mem_request(vm, &req);
@@ -190,7 +190,7 @@ static void test_junk_in_padding(VirtioMemGuest *vm)
 /* A state left over from a STATE must not leak into other answers. */
 static void test_field_is_zero_elsewhere(VirtioMemGuest *vm)
 {
-    VirtioMemRequest req = { .nb_blocks = 1, .addr = vm->addr };
+    VmRequest req = { .nb_blocks = 1, .addr = vm->addr };
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     req.type = VIRTIO_MEM_REQ_PLUG;

@@ -117,7 +117,7 @@ static void test_state(VirtioMemGuest *vm)
     virtio_mem_set_requested(vm, VM_BLOCK);
     assert_adds(vm, "state-errors", 0, vm_assert_state(vm, 0, 1, UNPLUGGED));
     assert_adds(vm, "state-errors", 1,
-                g_assert_cmpuint(virtio_mem_state(vm, 0, 0).type, ==,
+                g_assert_cmpuint(vm_state(vm, 0, 0).type, ==,
                                  VIRTIO_MEM_RESP_ERROR));
 }
 

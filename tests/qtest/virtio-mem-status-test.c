@@ -95,7 +95,7 @@ static void test_no_driver(VirtioMemGuest *vm)
     virtio_mem_assert_resize(vm, "done", NULL);
     virtio_mem_set_requested(vm, SIZE);
     virtio_mem_assert_resize(vm, "waiting", "no-driver");
-    virtio_mem_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE);
+    vm_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE);
     virtio_mem_assert_resize(vm, "waiting", "no-driver");
     virtio_mem_restart_driver(vm);
     virtio_mem_assert_resize(vm, "working", NULL);
@@ -105,8 +105,8 @@ static void test_driver_starting(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, SIZE);
     virtio_mem_device_reset(vm);
-    virtio_mem_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
-                              VIRTIO_CONFIG_S_DRIVER);
+    vm_set_status(vm, VIRTIO_CONFIG_S_ACKNOWLEDGE |
+                      VIRTIO_CONFIG_S_DRIVER);
     assert_driver(vm, "starting");
     virtio_mem_assert_resize(vm, "waiting", "driver-starting");
     virtio_mem_restart_driver(vm);
@@ -130,7 +130,7 @@ static void test_driver_refused(VirtioMemGuest *vm)
 static void test_driver_failed(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, SIZE);
-    virtio_mem_set_status(vm, virtio_mem_status(vm) | VIRTIO_CONFIG_S_FAILED);
+    vm_set_status(vm, virtio_mem_status(vm) | VIRTIO_CONFIG_S_FAILED);
     assert_driver(vm, "refused");
     virtio_mem_assert_resize(vm, "waiting", "driver-refused");
     virtio_mem_restart_driver(vm);

@@ -135,7 +135,7 @@ static void test_without_promise(VirtioMemGuest *vm)
     scene = virtio_mem_scene_make(vm);
     suspend_and_wake(vm);
     g_assert_true(virtio_mem_driver_up(vm, features));
-    if (virtio_mem_plugged_size(vm)) {
+    if (vm_plugged_size(vm)) {
         virtio_mem_scene_check(vm, scene);
     } else {
         vm_assert_state(vm, 0, virtio_mem_usable_blocks(vm), UNPLUGGED);

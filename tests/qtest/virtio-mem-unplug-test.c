@@ -170,7 +170,7 @@ static void test_all_scattered(VirtioMemGuest *vm)
 
 static void test_all_with_junk(VirtioMemGuest *vm)
 {
-    VirtioMemAnswer answer;
+    VmAnswer answer;
 
     plug_scattered(vm);
     answer = virtio_mem_req(vm, .type = VIRTIO_MEM_REQ_UNPLUG_ALL,
@@ -205,7 +205,7 @@ static void test_all_shrinks_usable(VirtioMemGuest *vm)
 /* Not the verb: config space is read before anything else happens. */
 static void test_all_is_final_when_answered(VirtioMemGuest *vm)
 {
-    VirtioMemRequest req = { .type = VIRTIO_MEM_REQ_UNPLUG_ALL };
+    VmRequest req = { .type = VIRTIO_MEM_REQ_UNPLUG_ALL };
     uint64_t plugged, usable;
 
     make_surplus(vm);
@@ -213,7 +213,7 @@ static void test_all_is_final_when_answered(VirtioMemGuest *vm)
     virtio_mem_queue_request(vm, &req);
     virtio_mem_kick(vm);
     virtio_mem_wait_used(vm);
-    plugged = virtio_mem_plugged_size(vm);
+    plugged = vm_plugged_size(vm);
     usable = virtio_mem_usable_size(vm);
     g_assert_cmpuint(virtio_mem_read_answer(vm, 0).type, ==,
                      VIRTIO_MEM_RESP_ACK);
@@ -266,7 +266,7 @@ static void test_all_makes_surplus_unusable(VirtioMemGuest *vm)
     g_assert_cmpuint(new, <, old);
     for (uint64_t i = new; i < old; i += old - 1 - new) {
         vm_assert_plug(vm, i, 1, ERROR);
-        g_assert_cmpuint(virtio_mem_state(vm, i, 1).type, ==,
+        g_assert_cmpuint(vm_state(vm, i, 1).type, ==,
                          VIRTIO_MEM_RESP_ERROR);
     }
 }
