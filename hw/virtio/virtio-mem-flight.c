@@ -10,27 +10,27 @@
 
 bool virtio_mem_is_in_flight(const VirtIOMEM *vmem)
 {
-    return vmem->request_co;
+    return vmem->flight.co;
 }
 
 bool virtio_mem_is_own_flight(const VirtIOMEM *vmem)
 {
-    return vmem->request_co == qemu_coroutine_self();
+    return vmem->flight.co == qemu_coroutine_self();
 }
 
 bool virtio_mem_is_draining(const VirtIOMEM *vmem)
 {
-    return qatomic_read(&vmem->nb_drains);
+    return qatomic_read(&vmem->flight.nb_drains);
 }
 
 void virtio_mem_flight_begin(VirtIOMEM *vmem)
 {
-    assert(bql_locked() && !vmem->request_co);
-    vmem->request_co = qemu_coroutine_self();
+    assert(bql_locked() && !vmem->flight.co);
+    vmem->flight.co = qemu_coroutine_self();
 }
 
 void virtio_mem_flight_end(VirtIOMEM *vmem)
 {
     assert(bql_locked() && virtio_mem_is_own_flight(vmem));
-    vmem->request_co = NULL;
+    vmem->flight.co = NULL;
 }

@@ -282,11 +282,11 @@ static void coroutine_fn work_do_away(VirtIOMEMWork *work)
     }
     work->co = qemu_coroutine_self();
     if (of_request) {
-        vmem->request_work = work;
+        vmem->flight.work = work;
     }
     qemu_coroutine_yield();
     if (of_request) {
-        vmem->request_work = NULL;
+        vmem->flight.work = NULL;
     }
 }
 
@@ -298,7 +298,7 @@ void virtio_mem_drain(VirtIOMEM *vmem)
      * device that writes to them.  Writing the answer then resets us from
      * inside the request, when nothing is left to wait for.
      */
-    if (!vmem->request_work) {
+    if (!vmem->flight.work) {
         return;
     }
 
@@ -307,12 +307,12 @@ void virtio_mem_drain(VirtIOMEM *vmem)
      * because a guest can make any device write to our registers.
      */
     trace_virtio_mem_drain();
-    qatomic_inc(&vmem->nb_drains);
-    work_wait(vmem->request_work);
+    qatomic_inc(&vmem->flight.nb_drains);
+    work_wait(vmem->flight.work);
     /* At once, even inside of another coroutine. */
-    work_go_on(vmem->request_work);
-    qatomic_dec(&vmem->nb_drains);
-    assert(!vmem->request_co);
+    work_go_on(vmem->flight.work);
+    qatomic_dec(&vmem->flight.nb_drains);
+    assert(!vmem->flight.co);
 }
 
 /* --- all of it --- */

@@ -108,7 +108,7 @@ static int fake_work_slice(FakeWork *fake, uint64_t offset, uint64_t size)
         ret = -EIO;
     }
     if (fake->nb_slices == fake->drain_at) {
-        qatomic_inc(&fake->vmem.nb_drains);
+        qatomic_inc(&fake->vmem.flight.nb_drains);
     }
     fake_work_wait(fake);
     for (uint64_t at = offset; at < offset + size; at += WORK_BLOCK) {
@@ -403,7 +403,7 @@ static void request_finish(Request *request)
     g_assert_false(request->done);
     virtio_mem_drain(&request->fake.vmem);
     g_assert_true(request->done);
-    g_assert_null(request->fake.vmem.request_work);
+    g_assert_null(request->fake.vmem.flight.work);
     assert_touched(&request->fake, EVERYTHING, false);
 }
 

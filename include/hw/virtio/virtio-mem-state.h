@@ -99,9 +99,11 @@ struct VirtIOMEM {
     struct VirtIOMEMQueue *queue;
     unsigned long *holes;           /* in the file of a private copy */
     GThreadPool *threads;           /* that work for the device */
-    Coroutine *request_co;          /* serves the queue now */
-    struct VirtIOMEMWork *request_work;     /* what it waits for, if anything */
-    unsigned int nb_drains;         /* wait for that; atomic */
+    struct {
+        Coroutine *co;              /* serves the queue now */
+        struct VirtIOMEMWork *work; /* what it waits for, if anything */
+        unsigned int nb_drains;     /* wait for that; atomic */
+    } flight;
     uint64_t asked_size;            /* what the guest reads and is migrated */
     uint64_t usable_extent;         /* of the usable region over that */
     uint64_t usable_region_size;
