@@ -18,6 +18,9 @@
 #include "virtio-mem-region.h"
 #include "virtio-mem-unit.h"
 
+/* The memory map takes a 64th. */
+#define CHECK_MOST_OF_BOOT 64
+
 /* --- what is wrong --- */
 
 static bool check_proxy(const VirtIOMEM *vmem, Error **errp)
@@ -159,6 +162,22 @@ bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
     return true;
 }
 
+/*
+ * A device that is going away agreed to be unplugged because its requested size
+ * is 0: a guest that saw another one could plug memory before it handles the
+ * unplug.
+ */
+bool virtio_mem_check_stays(const VirtIOMEM *vmem, const char *name,
+                            Error **errp)
+{
+    if (virtio_mem_proxy(vmem)->pending_deleted_event) {
+        error_setg(errp, "'%s' cannot be changed if the device is in the"
+                   " process of unplug", name);
+        return false;
+    }
+    return true;
+}
+
 bool virtio_mem_check_reserve(const char *name, uint64_t reserve,
                               Error **errp)
 {
@@ -237,6 +256,36 @@ static void check_usable(const VirtIOMEM *vmem)
                 unit, advice);
 }
 
+static int check_add_region(Object *obj, void *opaque)
+{
+    Object *device = object_dynamic_cast(obj, TYPE_VIRTIO_MEM);
+    uint64_t *sum = opaque;
+
+    if (device && DEVICE(device)->realized) {
+        *sum += virtio_mem_region_size(VIRTIO_MEM(device));
+    }
+    return 0;
+}
+
+/* Warned of once: with the device with which it becomes too much. */
+static void check_size_of_all(const VirtIOMEM *vmem)
+{
+    const uint64_t boot = MACHINE(qdev_get_machine())->ram_size;
+    uint64_t others = 0, all;
+
+    object_child_foreach_recursive(object_get_root(), check_add_region,
+                                   &others);
+    all = others + virtio_mem_region_size(vmem);
+    if (all / CHECK_MOST_OF_BOOT > boot &&
+        others / CHECK_MOST_OF_BOOT <= boot) {
+        warn_report("virtio-mem '%s': with it, such devices have 0x%" PRIx64
+                    " bytes, more than %d times the boot memory (0x%" PRIx64
+                    "): no Linux that brings all of that online as movable can"
+                    " use it, as the memory map does not fit",
+                    virtio_mem_name(vmem), all, CHECK_MOST_OF_BOOT, boot);
+    }
+}
+
 static bool check_mlock(Error **errp)
 {
     if (should_mlock(mlock_state)) {
@@ -276,5 +325,6 @@ bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
         return false;
     }
     check_usable(vmem);
+    check_size_of_all(vmem);
     return true;
 }

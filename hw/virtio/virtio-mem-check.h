@@ -23,6 +23,13 @@ bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
                                      Error **errp);
 
 /*
+ * Whether the device stays: one that is being removed takes no other @name, the
+ * property or argument.
+ */
+bool virtio_mem_check_stays(const VirtIOMEM *vmem, const char *name,
+                            Error **errp);
+
+/*
  * Whether @reserve bytes may have to stay available to the guest; @name is that
  * of the property or argument.
  */

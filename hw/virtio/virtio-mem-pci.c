@@ -93,6 +93,14 @@ static void virtio_mem_pci_fill_device_info(const MemoryDeviceState *md,
     info->u.virtio_mem.data = vmem_info;
 }
 
+static void virtio_mem_pci_resize(MemoryDeviceState *md,
+                                  const MemoryDeviceResize *args, Error **errp)
+{
+    VirtIOMEM *vmem = virtio_mem_pci_child(md);
+
+    VIRTIO_MEM_GET_CLASS(vmem)->resize(vmem, args, errp);
+}
+
 static void virtio_mem_pci_unplug_request_check(VirtIOMDPCI *vmd, Error **errp)
 {
     VirtIOMEM *vmem = virtio_mem_pci_child(vmd);
@@ -185,6 +193,7 @@ static void virtio_mem_pci_class_init(ObjectClass *klass, void *data)
     mdc->decide_memslots = virtio_mem_pci_decide_memslots;
     mdc->get_memslots = virtio_mem_pci_get_memslots;
     mdc->fill_device_info = virtio_mem_pci_fill_device_info;
+    mdc->resize = virtio_mem_pci_resize;
 }
 
 static const VirtioPCIDeviceTypeInfo virtio_mem_pci_info = {

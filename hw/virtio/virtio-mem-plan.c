@@ -382,3 +382,14 @@ VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
     }
     return plan->advice;
 }
+
+bool virtio_mem_plan_get_available(const VirtIOMEMPlan *plan,
+                                   uint64_t *available, uint64_t *reserve)
+{
+    if (!plan->has_first) {
+        return false;
+    }
+    *available = plan->last.available;
+    *reserve = plan_reserve(plan);
+    return true;
+}

@@ -104,6 +104,10 @@ void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
 VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
                                          const VirtIOMEMPlanNow *now);
 
+/* What the last report called available, and the reserve; false without one. */
+bool virtio_mem_plan_get_available(const VirtIOMEMPlan *plan,
+                                   uint64_t *available, uint64_t *reserve);
+
 /* What has to stay available to a guest of @total bytes (UINT64_MAX: any). */
 uint64_t virtio_mem_plan_reserve(uint64_t total);
 

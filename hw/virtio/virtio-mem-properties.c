@@ -57,20 +57,13 @@ static uint64_t properties_read_requested_size(const VirtIOMEM *vmem)
     return vmem->requested_size;
 }
 
-/*
- * A device that is going away agreed to be unplugged because its requested size
- * is 0: a guest that saw another one could plug memory before it handles the
- * unplug.
- */
 static void properties_write_requested_size(VirtIOMEM *vmem, const char *name,
                                             uint64_t value, Error **errp)
 {
     if (!DEVICE(vmem)->realized) {
         vmem->requested_size = value;
-    } else if (virtio_mem_proxy(vmem)->pending_deleted_event) {
-        error_setg(errp, "'%s' cannot be changed if the device is in the"
-                   " process of unplug", name);
-    } else if (virtio_mem_check_requested_size(vmem, value, errp)) {
+    } else if (virtio_mem_check_stays(vmem, name, errp) &&
+               virtio_mem_check_requested_size(vmem, value, errp)) {
         virtio_mem_resize_wish(vmem, value, errp);
     }
 }

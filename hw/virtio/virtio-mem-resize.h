@@ -1,14 +1,10 @@
 /*
- * The engine of resizes: moves what the guest of a virtio-mem device is asked
- * for towards what the user wishes for.
+ * What the user wishes a virtio-mem device's guest to have.
  *
  * Three sizes: the wish ("requested-size"), the ask ("asked-size": what the
  * guest reads, and what is migrated) and what is plugged ("size").  In mode
- * plain the ask is the wish.  In mode safe it follows the wish in steps, as
- * the plan (virtio-mem-plan.h) advises: it goes by what the guest's balloon
- * driver reports.  Reports are asked for while a plan goes on, and only then.
- *
- * The ask changes from the main loop only, when nothing else is under way.
+ * plain the ask is the wish.  In mode safe it follows the wish in steps
+ * (virtio-mem-steps.h).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -31,11 +27,42 @@ bool virtio_mem_resize_check_mode(MemoryDeviceResizeMode mode, Error **errp);
  */
 bool virtio_mem_resize_wish(VirtIOMEM *vmem, uint64_t size, Error **errp);
 
-/* The mode or the reserve have changed: begin anew with the same wish. */
+/*
+ * The properties for mode and reserve have changed: begin anew with the same
+ * wish, unless it was ordered with its own.
+ */
 void virtio_mem_resize_restart(VirtIOMEM *vmem);
 
-/* Ask for nothing more.  The wish stays, and so does what is asked for. */
-void virtio_mem_resize_stop(VirtIOMEM *vmem);
+/*
+ * The same with a mode of its own, until it is over.  @over is called once, and
+ * not by virtio_mem_resize_settle(): when the plan ended, with its reason or
+ * VIRTIO_MEM_NO_REASON; when there is another wish; and when the guest left.
+ * In mode plain, no plan ends.  Not while another order is not over.
+ */
+typedef void VirtIOMEMResizeOver(void *opaque, VirtioMEMResizeReason reason);
+
+typedef struct VirtIOMEMResizeOrder {
+    uint64_t size;                  /* checked before, as are these */
+    MemoryDeviceResizeMode mode;
+    uint64_t reserve;
+    VirtIOMEMResizeOver *over;
+    void *opaque;
+} VirtIOMEMResizeOrder;
+
+void virtio_mem_resize_order(VirtIOMEM *vmem,
+                             const VirtIOMEMResizeOrder *order);
+
+/* Whether the guest has what is wished for, and no plan watches it still. */
+bool virtio_mem_resize_is_done(const VirtIOMEM *vmem);
+
+/* The order is fulfilled; from now on its wish is one as any other. */
+void virtio_mem_resize_release(VirtIOMEM *vmem);
+
+/* Wish and ask for what is plugged, and nothing more; an order is over. */
+void virtio_mem_resize_settle(VirtIOMEM *vmem);
+
+/* A state is being loaded, which wins over all that goes on here. */
+void virtio_mem_resize_load(VirtIOMEM *vmem);
 
 /*
  * The guest goes on elsewhere, where only what it was asked for is known: that

@@ -330,6 +330,14 @@ VirtioMEMResizeReason virtio_mem_status_obstacle(const VirtIOMEM *vmem)
     return status_obstacle(vmem->status);
 }
 
+VirtioMEMResizeReason virtio_mem_status_reason(VirtIOMEM *vmem)
+{
+    status_refresh(vmem->status);
+    return vmem->status->told.reason == VIRTIO_MEM_NO_REASON
+           ? VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT
+           : vmem->status->told.reason;
+}
+
 void virtio_mem_status_on_obstacle(VirtIOMEM *vmem, QEMUBH *bh)
 {
     vmem->status->on_obstacle = bh;

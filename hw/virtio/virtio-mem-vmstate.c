@@ -358,7 +358,7 @@ static int stream_post_load(void *opaque, int version_id)
     }
 
     /* Whatever was going on here: the loaded state wins. */
-    virtio_mem_resize_stop(vmem);
+    virtio_mem_resize_load(vmem);
     virtio_mem_config_load(vmem, vmem->stream.usable_region_size,
                            vmem->stream.requested_size);
     stream_close(vmem);

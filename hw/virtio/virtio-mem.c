@@ -22,6 +22,7 @@
 #include "virtio-mem-config.h"
 #include "virtio-mem-guard.h"
 #include "virtio-mem-memslots.h"
+#include "virtio-mem-job.h"
 #include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
 #include "virtio-mem-properties.h"
@@ -224,6 +225,7 @@ static const struct {
     { .begin = virtio_mem_wake_realize, .end = virtio_mem_wake_unrealize },
     { .begin = virtio_mem_status_realize, .end = virtio_mem_status_unrealize },
     { .begin = virtio_mem_resize_realize, .end = virtio_mem_resize_unrealize },
+    { .begin = virtio_mem_job_realize, .end = virtio_mem_job_unrealize },
     { .begin = virtio_mem_migration_realize,
       .end = virtio_mem_migration_unrealize },
     { .begin = virtio_mem_vmstate_realize,
@@ -283,6 +285,7 @@ static void virtio_mem_fill_device_info(const VirtIOMEM *vmem,
     info->has_q_protected = true;
     info->q_protected = virtio_mem_guard_is_active(vmem->guard);
     virtio_mem_status_fill_info(vmem, info);
+    virtio_mem_job_fill_info(vmem, info);
 }
 
 static MemoryRegion *virtio_mem_get_memory_region(VirtIOMEM *vmem,
@@ -323,6 +326,9 @@ static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
     } else if (vmem->asked_size) {
         error_setg(errp, "virtio-mem device cannot get unplugged while"
                    " '%s' != '0'", VIRTIO_MEM_ASKED_SIZE_PROP);
+    } else if (virtio_mem_job_id(vmem)) {
+        error_setg(errp, "virtio-mem device cannot get unplugged while it is"
+                   " resized by job '%s'", virtio_mem_job_id(vmem));
     }
 }
 
@@ -370,6 +376,7 @@ static void virtio_mem_class_init(ObjectClass *klass, void *data)
     vmc->add_size_change_notifier = virtio_mem_add_size_change_notifier;
     vmc->remove_size_change_notifier = virtio_mem_remove_size_change_notifier;
     vmc->fill_device_info = virtio_mem_fill_device_info;
+    vmc->resize = virtio_mem_job_start;
 
     virtio_mem_properties_class_init(klass);
     virtio_mem_rdm_class_init(klass);

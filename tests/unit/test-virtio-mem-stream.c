@@ -43,7 +43,7 @@ static struct {
     bool postcopy;                      /* incoming, and advised before */
     bool ignored;                       /* the RAM */
     unsigned nb_wakes;
-    unsigned nb_stops;          /* of a resize that went on */
+    unsigned nb_resize_loads;          /* of a resize that went on */
 } world;
 
 int vmstate_register_with_alias_id(VMStateIf *obj, uint32_t instance_id,
@@ -145,9 +145,9 @@ void virtio_mem_wake_if_due(VirtIOMEM *vmem)
     g_assert_not_reached();
 }
 
-void virtio_mem_resize_stop(VirtIOMEM *vmem)
+void virtio_mem_resize_load(VirtIOMEM *vmem)
 {
-    world.nb_stops++;
+    world.nb_resize_loads++;
 }
 
 void virtio_mem_resize_leave(VirtIOMEM *vmem)
@@ -229,7 +229,7 @@ static void check_taken(const FakeHost *host, const StreamValues *values)
     g_assert_cmphex(host_bitmap(host), ==, values->value[F_BITMAP]);
     g_assert_cmphex(host->books.told_size, ==, values->value[F_SIZE]);
     g_assert_cmpuint(world.nb_wakes, ==, 1);
-    g_assert_cmpuint(world.nb_stops, ==, 1);
+    g_assert_cmpuint(world.nb_resize_loads, ==, 1);
     g_assert_cmpstr(fake_said->str, ==, "");
 }
 
@@ -255,7 +255,7 @@ static void check_refused(const FakeHost *host, const StreamOpinion *opinion)
         check_sizes(host, early_loaded ? STREAM_REGION : USABLE_BEFORE,
                     REQUESTED_BEFORE);
         g_assert_cmpuint(world.nb_wakes, ==, 0);
-        g_assert_cmpuint(world.nb_stops, ==, 0);
+        g_assert_cmpuint(world.nb_resize_loads, ==, 0);
     }
 }
 
@@ -279,7 +279,7 @@ static void host_reset(FakeHost *host)
     g_string_truncate(host->log, 0);
     g_string_truncate(fake_said, 0);
     world.nb_wakes = 0;
-    world.nb_stops = 0;
+    world.nb_resize_loads = 0;
 }
 
 /* Load a stream, judge what the device made of it, and reset the device. */

@@ -114,6 +114,8 @@ struct VirtIOMEM {
     struct VirtIOMEMWake *wake;
     struct VirtIOMEMStatus *status;
     struct VirtIOMEMResize *resize;
+    struct VirtIOMEMSteps *steps;
+    struct VirtIOMEMJobs *jobs;
     struct VirtIOMEMStats *stats;
     struct VirtIOMEMMigration *migration;
     struct VirtIOMEMResetter *system_reset;

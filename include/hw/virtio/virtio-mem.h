@@ -54,6 +54,10 @@ struct VirtIOMEMClass {
      * members that are pointers are newly allocated.
      */
     void (*fill_device_info)(const VirtIOMEM *vmem, VirtioMEMDeviceInfo *info);
+
+    /* Start the job that @args describes, or set an error. */
+    void (*resize)(VirtIOMEM *vmem, const MemoryDeviceResize *args,
+                   Error **errp);
 };
 
 #endif

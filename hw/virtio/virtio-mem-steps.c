@@ -1,0 +1,409 @@
+/*
+ * The steps of a resize of a virtio-mem device in mode safe.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/queue.h"
+#include "qemu/timer.h"
+#include "system/balloon.h"
+#include "trace.h"
+#include "virtio-mem-config.h"
+#include "virtio-mem-plan.h"
+#include "virtio-mem-region.h"
+#include "virtio-mem-status.h"
+#include "virtio-mem-steps.h"
+#include "virtio-mem-turn.h"
+#include "virtio-mem-unit.h"
+#include "virtio-mem-work.h"
+
+/* A report that does not come is asked for again, and may be late. */
+#define STEPS_REPOLL_MS 1000
+
+/* A driver that sleeps is reminded after that, and after twice that, ... */
+#define STEPS_FIRST_REMINDER_MS 10000
+#define STEPS_NB_REMINDERS 3
+
+typedef struct VirtIOMEMSteps VirtIOMEMSteps;
+
+struct VirtIOMEMSteps {
+    VirtIOMEM *vmem;
+    bool active;                /* a plan goes on */
+    VirtIOMEMStepsEnd *end;     /* called when it ended by itself */
+    VirtIOMEMPlan plan;
+    int64_t late_ms;            /* by which the plan's clock is late */
+    int64_t paused_ms;          /* when it was stopped; -1: it goes */
+    bool step_is_over;          /* the guest has what it was asked for */
+    bool should_poll;           /* ask for a report now, and else ... */
+    int64_t poll_at_ms;         /* ... then */
+    bool is_asked;              /* the balloon was asked for one */
+    bool has_report;
+    VirtIOMEMPlanReport report;
+    unsigned int nb_reminders;  /* in this silence */
+    QEMUTimer *timer;           /* guest time: stands still with it */
+    QEMUBH *bh;
+    Notifier size_notifier;
+    Notifier report_notifier;
+    VirtIOMEMTurn turn;
+    QLIST_ENTRY(VirtIOMEMSteps) next;
+};
+
+/* All of the machine. */
+static QLIST_HEAD(, VirtIOMEMSteps) steps_of_all =
+    QLIST_HEAD_INITIALIZER(steps_of_all);
+
+static const char *const steps_verdicts[] = {
+    [VIRTIO_MEM_PLAN_WAIT] = "wait",
+    [VIRTIO_MEM_PLAN_HOLD] = "hold",
+    [VIRTIO_MEM_PLAN_DONE] = "done",
+    [VIRTIO_MEM_PLAN_END] = "end",
+};
+
+static VirtioMEMResizeReason steps_reason(VirtIOMEMPlanReason reason)
+{
+    static const VirtioMEMResizeReason reasons[] = {
+        [VIRTIO_MEM_PLAN_NO_REASON] = VIRTIO_MEM_NO_REASON,
+        [VIRTIO_MEM_PLAN_LOW_MEMORY] =
+            VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY,
+        [VIRTIO_MEM_PLAN_SWAPPING] = VIRTIO_MEM_RESIZE_REASON_GUEST_SWAPPING,
+        [VIRTIO_MEM_PLAN_OUT_OF_MEMORY] =
+            VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY,
+        [VIRTIO_MEM_PLAN_MEMORY_OFFLINE] =
+            VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_OFFLINE,
+        [VIRTIO_MEM_PLAN_GROWTH_LIMIT] = VIRTIO_MEM_RESIZE_REASON_GROWTH_LIMIT,
+        [VIRTIO_MEM_PLAN_NO_STATISTICS] =
+            VIRTIO_MEM_RESIZE_REASON_NO_STATISTICS,
+    };
+
+    return reasons[reason];
+}
+
+static bool steps_shrinks(const VirtIOMEMSteps *steps)
+{
+    return steps->plan.goal.wish < steps->plan.goal.start;
+}
+
+/* --- whether, and when --- */
+
+static bool steps_is_obstructed(const VirtIOMEMSteps *steps)
+{
+    return virtio_mem_status_obstacle(steps->vmem) != VIRTIO_MEM_NO_REASON;
+}
+
+/* A growth takes nothing from the others. */
+static bool steps_take_turn(VirtIOMEMSteps *steps)
+{
+    return !steps_shrinks(steps) || virtio_mem_turn_take(&steps->turn);
+}
+
+/* --- time --- */
+
+static int64_t steps_clock_ms(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL);
+}
+
+/* For the plan, no time passes while the guest cannot go on. */
+static void steps_pause(VirtIOMEMSteps *steps)
+{
+    if (steps->paused_ms < 0) {
+        steps->paused_ms = steps_clock_ms();
+        timer_del(steps->timer);
+    }
+    if (steps_is_obstructed(steps)) {
+        virtio_mem_turn_pass(&steps->turn, false);
+        steps->poll_at_ms = 0;
+    }
+    steps->is_asked = false;
+    steps->has_report = false;
+}
+
+/* What was put off for longer than that is due now. */
+static void steps_unpause(VirtIOMEMSteps *steps)
+{
+    if (steps->paused_ms >= 0) {
+        steps->late_ms += steps_clock_ms() - steps->paused_ms;
+        steps->paused_ms = -1;
+        steps->should_poll = steps_clock_ms() >= steps->poll_at_ms;
+    }
+}
+
+/* --- how --- */
+
+void virtio_mem_steps_ask(VirtIOMEM *vmem, uint64_t size)
+{
+    if (size != vmem->asked_size) {
+        virtio_mem_change_asked_size(vmem, size);
+        virtio_mem_status_restart(vmem);
+    }
+}
+
+static void steps_stop(VirtIOMEMSteps *steps)
+{
+    timer_del(steps->timer);
+    steps->active = false;
+    virtio_mem_status_hold(steps->vmem, VIRTIO_MEM_NO_REASON);
+    virtio_mem_turn_pass(&steps->turn, false);
+}
+
+static uint64_t steps_size_of_others(const VirtIOMEMSteps *steps)
+{
+    const VirtIOMEMSteps *other;
+    uint64_t size = 0;
+
+    QLIST_FOREACH(other, &steps_of_all, next) {
+        if (other != steps) {
+            size += virtio_mem_plugged_size(other->vmem);
+        }
+    }
+    return size;
+}
+
+void virtio_mem_steps_begin(VirtIOMEM *vmem, uint64_t reserve)
+{
+    VirtIOMEMSteps *steps = vmem->steps;
+    const VirtIOMEMPlanGoal goal = {
+        .start = virtio_mem_plugged_size(vmem),
+        .wish = vmem->requested_size,
+        .unit = MAX(virtio_mem_unit_of_guest(), vmem->block_size),
+        .reserve = reserve,
+        .others = steps_size_of_others(steps),
+    };
+
+    trace_virtio_mem_resize_begin(goal.start, goal.wish, goal.reserve);
+    virtio_mem_plan_begin(&steps->plan, &goal, steps_clock_ms());
+    steps->active = true;
+    steps->late_ms = 0;
+    steps->paused_ms = -1;
+    steps->is_asked = false;
+    steps->has_report = false;
+    steps->step_is_over = false;
+    steps->should_poll = true;
+    steps->nb_reminders = 0;
+    /* An older wish may not have been fulfilled yet. */
+    virtio_mem_steps_ask(vmem, goal.start);
+    qemu_bh_schedule(steps->bh);
+}
+
+/*
+ * The plan is over.  What is plugged stays, and a request in flight may still
+ * change that.
+ */
+static void steps_end(VirtIOMEMSteps *steps,
+                      const VirtIOMEMPlanAdvice *advice)
+{
+    VirtIOMEM *vmem = steps->vmem;
+    uint64_t ask = advice->ask;
+
+    steps_stop(steps);
+    if (advice->verdict == VIRTIO_MEM_PLAN_DONE) {
+        ask = vmem->requested_size;
+    } else if (ask == virtio_mem_plugged_size(vmem)) {
+        virtio_mem_drain(vmem);
+        ask = virtio_mem_plugged_size(vmem);
+    }
+    virtio_mem_steps_ask(vmem, ask);
+    virtio_mem_status_hold(vmem, steps_reason(advice->reason));
+    steps->end(vmem, steps_reason(advice->reason));
+}
+
+/* Linux sleeps for long after it failed, although it could go on now. */
+static void steps_remind(VirtIOMEMSteps *steps)
+{
+    VirtIOMEM *vmem = steps->vmem;
+    const int64_t silence_ms = virtio_mem_status_silence_ms(vmem);
+
+    if (virtio_mem_plugged_size(vmem) == vmem->asked_size ||
+        silence_ms < STEPS_FIRST_REMINDER_MS) {
+        steps->nb_reminders = 0;
+    } else if (steps->nb_reminders < STEPS_NB_REMINDERS &&
+               silence_ms >= STEPS_FIRST_REMINDER_MS <<
+                             steps->nb_reminders) {
+        steps->nb_reminders++;
+        trace_virtio_mem_resize_remind(silence_ms);
+        virtio_notify_config(VIRTIO_DEVICE(vmem));
+    }
+}
+
+static void steps_follow(VirtIOMEMSteps *steps,
+                         const VirtIOMEMPlanAdvice *advice)
+{
+    VirtIOMEM *vmem = steps->vmem;
+
+    if (advice->verdict > VIRTIO_MEM_PLAN_HOLD) {
+        steps_end(steps, advice);
+        return;
+    }
+    virtio_mem_steps_ask(vmem, advice->ask);
+    virtio_mem_status_hold(vmem, steps_reason(advice->reason));
+    steps_remind(steps);
+}
+
+static void steps_poll(VirtIOMEMSteps *steps)
+{
+    steps->should_poll = false;
+    steps->poll_at_ms = steps_clock_ms() + STEPS_REPOLL_MS;
+    steps->is_asked = qemu_balloon_request_stats();
+    trace_virtio_mem_resize_poll(steps->is_asked);
+}
+
+/* With the report, if one came: what comes next. */
+static void steps_advance(VirtIOMEMSteps *steps)
+{
+    const bool news = steps->has_report;
+    const VirtIOMEMPlanNow now = {
+        .ms = steps_clock_ms() - steps->late_ms,
+        .plugged = virtio_mem_plugged_size(steps->vmem),
+        .report = news ? &steps->report : NULL,
+    };
+    const VirtIOMEMPlanAdvice advice = virtio_mem_plan_next(&steps->plan,
+                                                            &now);
+    const char *reason = "";
+
+    steps->has_report = false;
+    if (news) {
+        steps->poll_at_ms = steps_clock_ms() + advice.poll_ms;
+    }
+    if (advice.reason != VIRTIO_MEM_PLAN_NO_REASON) {
+        reason = VirtioMEMResizeReason_str(steps_reason(advice.reason));
+    }
+    trace_virtio_mem_resize_advice(steps_verdicts[advice.verdict], reason,
+                                   advice.ask);
+    steps_follow(steps, &advice);
+}
+
+static void steps_go_on(VirtIOMEMSteps *steps)
+{
+    if (steps->step_is_over) {
+        steps->step_is_over = false;
+        virtio_mem_turn_pass(&steps->turn, true);
+        qemu_bh_schedule(steps->bh);
+        return;
+    }
+    if (steps->should_poll) {
+        steps_poll(steps);
+    }
+    timer_mod(steps->timer, steps->poll_at_ms);
+    /* It waits for the guest to have more, which may be long. */
+    if (steps->plan.advice.verdict == VIRTIO_MEM_PLAN_HOLD) {
+        virtio_mem_turn_pass(&steps->turn, false);
+    }
+}
+
+static void steps_handle(void *opaque)
+{
+    VirtIOMEMSteps *steps = opaque;
+
+    if (!steps->active) {
+        return;
+    }
+    if (steps_is_obstructed(steps) || !steps_take_turn(steps)) {
+        steps_pause(steps);
+        return;
+    }
+    steps_unpause(steps);
+    steps_advance(steps);
+    if (steps->active) {
+        steps_go_on(steps);
+    }
+}
+
+static void steps_handle_timer(void *opaque)
+{
+    VirtIOMEMSteps *steps = opaque;
+
+    steps->should_poll = true;
+    steps_handle(steps);
+}
+
+/* A step is complete: see at once what it came to. */
+static void steps_handle_size(Notifier *notifier, void *data)
+{
+    VirtIOMEMSteps *steps = container_of(notifier, VirtIOMEMSteps,
+                                           size_notifier);
+    const uint64_t *size = data;
+
+    if (steps->active && *size == steps->vmem->asked_size) {
+        steps->step_is_over = true;
+        steps->should_poll = true;
+        qemu_bh_schedule(steps->bh);
+    }
+}
+
+/* What was not asked for costs nothing, however often it comes. */
+static void steps_take_report(Notifier *notifier, void *data)
+{
+    VirtIOMEMSteps *steps = container_of(notifier, VirtIOMEMSteps,
+                                           report_notifier);
+    const BalloonGuestStats *stats = data;
+
+    if (!steps->active || !steps->is_asked) {
+        return;
+    }
+    trace_virtio_mem_resize_report(stats->total, stats->available);
+    steps->is_asked = false;
+    steps->has_report = true;
+    steps->report = (VirtIOMEMPlanReport) {
+        .total = stats->total,
+        .available = stats->available,
+        .swap_out = stats->swap_out,
+        .oom_kills = stats->oom_kills,
+        .alloc_stalls = stats->alloc_stalls,
+    };
+    qemu_bh_schedule(steps->bh);
+}
+
+/* --- begin and end --- */
+
+bool virtio_mem_steps_are_active(const VirtIOMEM *vmem)
+{
+    return vmem->steps->active;
+}
+
+void virtio_mem_steps_stop(VirtIOMEM *vmem)
+{
+    steps_stop(vmem->steps);
+}
+
+bool virtio_mem_steps_get_available(const VirtIOMEM *vmem,
+                                    uint64_t *available, uint64_t *reserve)
+{
+    return virtio_mem_plan_get_available(&vmem->steps->plan, available,
+                                         reserve);
+}
+
+void virtio_mem_steps_realize(VirtIOMEM *vmem, VirtIOMEMStepsEnd *end)
+{
+    VirtIOMEMSteps *steps = g_new0(VirtIOMEMSteps, 1);
+
+    vmem->steps = steps;
+    steps->vmem = vmem;
+    steps->end = end;
+    steps->timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, steps_handle_timer,
+                                 steps);
+    steps->bh = virtio_bh_new_guarded(DEVICE(vmem), steps_handle, steps);
+    virtio_mem_status_on_obstacle(vmem, steps->bh);
+    steps->size_notifier.notify = steps_handle_size;
+    notifier_list_add(&vmem->size_change_notifiers, &steps->size_notifier);
+    steps->report_notifier.notify = steps_take_report;
+    qemu_balloon_add_stats_notifier(&steps->report_notifier);
+    virtio_mem_turn_join(&steps->turn, steps->bh);
+    QLIST_INSERT_HEAD(&steps_of_all, steps, next);
+}
+
+void virtio_mem_steps_unrealize(VirtIOMEM *vmem)
+{
+    VirtIOMEMSteps *steps = vmem->steps;
+
+    steps_stop(steps);
+    virtio_mem_turn_leave(&steps->turn);
+    QLIST_REMOVE(steps, next);
+    notifier_remove(&steps->report_notifier);
+    notifier_remove(&steps->size_notifier);
+    virtio_mem_status_on_obstacle(vmem, NULL);
+    qemu_bh_delete(steps->bh);
+    timer_free(steps->timer);
+    g_clear_pointer(&vmem->steps, g_free);
+}

@@ -1,0 +1,445 @@
+/*
+ * virtio-mem: a job resizes the device
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "qobject/qlist.h"
+#include "virtio-mem-migrate.h"
+#include "virtio-mem-safe.h"
+
+#define SECOND NANOSECONDS_PER_SECOND
+#define PERIOD_MS 250
+
+/* PIIX4's register that ejects the slots of bus 0, a bit for each. */
+#define ACPI_PCI_EJECT 0xae08
+#define SLOT 4
+
+static const VirtioMemOptions with_balloon = { .args = VM_BALLOON_ARGS };
+
+/* --- words --- */
+
+/* The error's text, or NULL if the job was started. */
+static char *job_try(VirtioMemGuest *vm, const char *id, uint64_t size,
+                     const char *options)
+{
+    QDict *response;
+    char *error = NULL;
+
+    qtest_qmp_send_raw(vm->qts, "{ \"execute\": \"memory-device-resize\", "
+                       "\"arguments\": { \"job-id\": \"job0\", \"id\": \"%s\","
+                       " \"size\": %" PRIu64 " %s } }\n", id, size, options);
+    response = qtest_qmp_receive(vm->qts);
+    if (qdict_haskey(response, "error")) {
+        error = g_strdup(qdict_get_str(qdict_get_qdict(response, "error"),
+                                       "desc"));
+    }
+    qobject_unref(response);
+    return error;
+}
+
+static void job_start(VirtioMemGuest *vm, uint64_t size, const char *options)
+{
+    virtio_mem_take_config_irq(vm);
+    g_assert_null(job_try(vm, vm->id, size, options));
+}
+
+static void job_do(VirtioMemGuest *vm, const char *command)
+{
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': %s, 'arguments': {"
+                             " 'id': 'job0' } }", command);
+}
+
+/* What query-jobs says; NULL if there is no job. */
+static QDict *job_info(VirtioMemGuest *vm)
+{
+    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-jobs' }");
+    QObject *job = qlist_pop(qdict_get_qlist(response, "return"));
+
+    qobject_unref(response);
+    return qobject_to(QDict, job);
+}
+
+static bool job_is(VirtioMemGuest *vm, const char *status)
+{
+    QDict *info = job_info(vm);
+    const bool ret = !strcmp(qdict_get_str(info, "status"), status);
+
+    qobject_unref(info);
+    return ret;
+}
+
+static void assert_progress(VirtioMemGuest *vm, uint64_t now, uint64_t total)
+{
+    QDict *info = job_info(vm);
+
+    g_assert_cmpstr(qdict_get_str(info, "type"), ==, "memory-device-resize");
+    g_assert_cmphex(qdict_get_int(info, "current-progress"), ==, now);
+    g_assert_cmphex(qdict_get_int(info, "total-progress"), ==, total);
+    qobject_unref(info);
+}
+
+/* What the device tells of its last job: the reason, or "" for done. */
+static void assert_last(VirtioMemGuest *vm, uint64_t requested,
+                        const char *reason)
+{
+    QDict *info = virtio_mem_query(vm);
+    QDict *last = qdict_get_qdict(info, "last-resize");
+
+    g_assert_false(qdict_haskey(info, "resize-job"));
+    g_assert_cmphex(qdict_get_int(last, "requested-size"), ==, requested);
+    g_assert_cmphex(qdict_get_int(last, "size"), ==,
+                    vm_plugged_size(vm));
+    g_assert_cmpstr(qdict_get_try_str(last, "reason") ?: "", ==, reason);
+    qobject_unref(info);
+}
+
+static void assert_settled(VirtioMemGuest *vm, uint64_t size)
+{
+    g_assert_cmphex(virtio_mem_qom_get(vm, "size"), ==, size);
+    g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, size);
+    g_assert_cmphex(virtio_mem_qom_get(vm, "asked-size"), ==, size);
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, size);
+}
+
+/* It ends, and with which words; "" for success.  It is dismissed. */
+static void job_await_end(VirtioMemGuest *vm, const char *error)
+{
+    QDict *info;
+
+    vm_wait_until(job_is(vm, "concluded"));
+    info = job_info(vm);
+    if (*error) {
+        g_assert_nonnull(strstr(qdict_get_str(info, "error"), error));
+    } else {
+        g_assert_false(qdict_haskey(info, "error"));
+    }
+    qobject_unref(info);
+    job_do(vm, "job-dismiss");
+    g_assert_null(job_info(vm));
+}
+
+/* A guest with 2 GiB, without a job yet. */
+static VirtioMemSafe *begin(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = g_new0(VirtioMemSafe, 1);
+
+    *safe = (VirtioMemSafe) { .vm = vm, .boot = GiB };
+    virtio_mem_set_requested(vm, 2 * GiB);
+    virtio_mem_safe_move(safe, 2 * GiB);
+    return safe;
+}
+
+static void end(VirtioMemSafe *safe)
+{
+    virtio_mem_take_config_irq(safe->vm);
+    g_free(safe);
+}
+
+/* --- how it ends --- */
+
+static void test_done(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 3 * GiB, "");
+    assert_progress(vm, 0, GiB);
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
+    virtio_mem_safe_move(safe, 2 * GiB + 512 * MiB);
+    assert_progress(vm, 512 * MiB, GiB);
+    virtio_mem_safe_move(safe, 2 * GiB + 256 * MiB);
+    assert_progress(vm, 512 * MiB, GiB);
+    virtio_mem_safe_move(safe, 3 * GiB);
+    vm_wait_until(job_is(vm, "concluded"));
+    assert_progress(vm, GiB, GiB);
+    job_await_end(vm, "");
+    assert_last(vm, 3 * GiB, "");
+    assert_settled(vm, 3 * GiB);
+    job_start(vm, 3 * GiB, "");
+    job_await_end(vm, "");
+    end(safe);
+}
+
+static void test_cancel(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, "");
+    virtio_mem_safe_move(safe, GiB);
+    job_do(vm, "job-cancel");
+    job_await_end(vm, "'vm0' stays at 1073741824 of 0 bytes requested:"
+                      " cancelled");
+    assert_settled(vm, GiB);
+    assert_last(vm, 0, "cancelled");
+    end(safe);
+}
+
+static void test_stall(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, ", \"stall-timeout\": 30");
+    qtest_clock_step(vm->qts, 29 * SECOND);
+    virtio_mem_safe_move(safe, GiB);
+    g_assert_true(job_is(vm, "running"));
+    for (int s = 0; s < 29; s++) {
+        qtest_clock_step(vm->qts, SECOND);
+        g_assert_true(job_is(vm, "running"));
+    }
+    qtest_clock_step(vm->qts, 2 * SECOND);
+    job_await_end(vm, "guest-silent");
+    assert_settled(vm, GiB);
+    assert_last(vm, 0, "guest-silent");
+    end(safe);
+}
+
+static void test_deadline(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, ", \"deadline\": 10, \"stall-timeout\": 0");
+    for (int s = 1; s < 10; s++) {
+        qtest_clock_step(vm->qts, SECOND);
+        virtio_mem_safe_move(safe, 2 * GiB - s * 128 * MiB);
+        g_assert_true(job_is(vm, "running"));
+    }
+    qtest_clock_step(vm->qts, SECOND);
+    job_await_end(vm, "deadline");
+    assert_settled(vm, 2 * GiB - 9 * 128 * MiB);
+    assert_last(vm, 0, "deadline");
+    end(safe);
+}
+
+/* libvirt's way is never refused; the same value is a reminder. */
+static void test_superseded(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, "");
+    virtio_mem_set_requested(vm, 0);
+    g_assert_true(job_is(vm, "running"));
+    virtio_mem_set_requested(vm, 3 * GiB);
+    job_await_end(vm, "superseded");
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
+    assert_last(vm, 0, "superseded");
+    end(safe);
+}
+
+static void test_pause(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, "");
+    virtio_mem_safe_move(safe, GiB);
+    job_do(vm, "job-pause");
+    vm_wait_until(job_is(vm, "paused"));
+    assert_settled(vm, GiB);
+    qtest_clock_step(vm->qts, 100 * SECOND);
+    job_do(vm, "job-resume");
+    vm_wait_until(job_is(vm, "running"));
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, 0);
+    virtio_mem_safe_move(safe, 0);
+    job_await_end(vm, "");
+    assert_settled(vm, 0);
+    end(safe);
+}
+
+static void test_pause_superseded(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, "");
+    virtio_mem_safe_move(safe, GiB);
+    job_do(vm, "job-pause");
+    vm_wait_until(job_is(vm, "paused"));
+    virtio_mem_set_requested(vm, 3 * GiB);
+    job_do(vm, "job-resume");
+    job_await_end(vm, "superseded");
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
+    end(safe);
+}
+
+/* --- mode safe --- */
+
+static void test_safe(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    safe->used = 2 * GiB;
+    safe->balloon = virtio_mem_balloon_start(vm);
+    virtio_mem_balloon_report_nothing(safe->balloon);
+    job_start(vm, 0, ", \"mode\": \"safe\", \"reserve\": 536870912,"
+                     " \"stall-timeout\": 10");
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, 1792 * MiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(safe, 1664 * MiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(safe, 1664 * MiB, "waiting", "guest-low-memory");
+    virtio_mem_safe_report(safe, 2000);
+    virtio_mem_safe_report(safe, 4000);
+    qtest_clock_step(vm->qts, 5 * SECOND);
+    job_await_end(vm, "guest-low-memory (the guest has 671088640 bytes"
+                      " available and its reserve is 536870912)");
+    assert_settled(vm, 1664 * MiB);
+    assert_last(vm, 0, "guest-low-memory");
+    virtio_mem_balloon_free(safe->balloon);
+    end(safe);
+}
+
+/* --- what else happens meanwhile --- */
+
+static void test_stop(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'stop' }");
+    qtest_clock_step(vm->qts, 6 * SECOND);
+    g_assert_true(job_is(vm, "running"));
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'cont' }");
+    virtio_mem_safe_move(safe, 0);
+    job_await_end(vm, "");
+    end(safe);
+}
+
+static void test_reset(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, "");
+    virtio_mem_system_reset(vm);
+    job_await_end(vm, "");
+    virtio_mem_restart_driver(vm);
+    assert_settled(vm, 0);
+    end(safe);
+}
+
+static void test_removal(VirtioMemGuest *vm)
+{
+    QDict *response;
+
+    job_start(vm, 0, ", \"stall-timeout\": 0");
+    job_await_end(vm, "");
+    job_start(vm, 128 * MiB, "");
+    job_do(vm, "job-pause");
+    vm_wait_until(job_is(vm, "paused"));
+    response = qtest_qmp(vm->qts, "{ 'execute': 'device_del', 'arguments': {"
+                         " 'id': 'vm0' } }");
+    g_assert_nonnull(strstr(qdict_get_str(qdict_get_qdict(response, "error"),
+                                          "desc"), "resized by job 'job0'"));
+    qobject_unref(response);
+    job_do(vm, "job-cancel");
+    job_await_end(vm, "cancelled");
+    virtio_mem_take_config_irq(vm);
+}
+
+/* A guest may eject the device unasked. */
+static void test_ejected(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_guest_start(&with_balloon);
+
+    job_start(vm, 128 * MiB, "");
+    virtio_mem_take_config_irq(vm);
+    qtest_outl(vm->qts, ACPI_PCI_EJECT, 1 << SLOT);
+    qtest_qmp_eventwait(vm->qts, "DEVICE_DELETED");
+    job_await_end(vm, "'vm0' is gone");
+    virtio_mem_guest_stop(vm);
+}
+
+/* Elsewhere, nothing is asked but what was asked here; the job ends here. */
+static void test_migrated(VirtioMemGuest *unused)
+{
+    const VirtioMemOptions ours = { .region_size = VM_MIGRATE_REGION };
+    VirtioMemGuest *from = virtio_mem_guest_start(&ours);
+    VirtioMemGuest *to = virtio_mem_target_with(NULL, &ours);
+
+    job_start(from, 128 * MiB, "");
+    virtio_mem_take_config_irq(from);
+    virtio_mem_migrate(from, to);
+    job_await_end(from, "migrated");
+    g_assert_cmphex(virtio_mem_qom_get(to, "requested-size"), ==, 128 * MiB);
+    g_assert_null(job_info(to));
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
+/* QEMU ends, and does not wait for the guest. */
+static void test_quit(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_guest_start(&with_balloon);
+
+    job_start(vm, 128 * MiB, ", \"stall-timeout\": 0");
+    virtio_mem_take_config_irq(vm);
+    virtio_mem_guest_stop(vm);
+}
+
+/* --- what is refused --- */
+
+static void assert_refused(VirtioMemGuest *vm, const char *id, uint64_t size,
+                           const char *options, const char *words)
+{
+    g_autofree char *error = job_try(vm, id, size, options);
+
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, words));
+    g_assert_null(job_info(vm));
+    g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, 0);
+}
+
+static const VirtioMemOptions with_dimm = {
+    .args = "-object memory-backend-ram,id=mem1,size=128M,reserve=off"
+            " -device pc-dimm,id=dimm0,memdev=mem1"
+            " -device virtio-rng-pci,id=rng0,addr=05.0",
+};
+
+static void test_refused(VirtioMemGuest *vm)
+{
+    g_autofree char *error = NULL;
+
+    assert_refused(vm, "nobody", 0, "", "'nobody' not found");
+    assert_refused(vm, "dimm0", 0, "", "'dimm0' (pc-dimm) cannot be resized");
+    assert_refused(vm, "rng0", 0, "", "'rng0' (virtio-rng-pci) cannot be");
+    assert_refused(vm, "vm0", 1, "", "0x1");
+    assert_refused(vm, "vm0", 128 * GiB, "", "0x2000000000");
+    assert_refused(vm, "vm0", 0, ", \"mode\": \"safe\"", "balloon");
+    assert_refused(vm, "vm0", 0, ", \"reserve\": 1099511627776", "'reserve'");
+    assert_refused(vm, "vm0", 0, ", \"deadline\": 4294967296", "deadline");
+    assert_refused(vm, "vm0", 0, ", \"stall-timeout\": -1", "stall-timeout");
+    job_start(vm, 128 * MiB, "");
+    error = job_try(vm, "vm0", 0, "");
+    g_assert_nonnull(strstr(error, "'vm0' is resized by job 'job0' already"));
+    job_do(vm, "job-cancel");
+    job_await_end(vm, "cancelled");
+    virtio_mem_take_config_irq(vm);
+}
+
+static const VirtioMemTest tests[] = {
+    { "", "job/done", test_done, .once = true },
+    { "", "job/cancel-keeps", test_cancel, .once = true },
+    { "", "job/stall-timeout", test_stall, .once = true },
+    { "", "job/deadline", test_deadline, .once = true },
+    { "", "job/superseded", test_superseded, .once = true },
+    { "", "job/pause-and-resume", test_pause, .once = true },
+    { "", "job/superseded-while-paused", test_pause_superseded,
+      .once = true },
+    { "", "job/safe", test_safe, &with_balloon, .once = true },
+    { "", "job/stands-still-with-the-vm", test_stop, .once = true },
+    { "", "job/reset-completes-a-shrink", test_reset, .once = true },
+    { "", "job/removal-is-refused", test_removal, .once = true },
+    { "", "job/ejected", test_ejected, .once = true, .no_guest = true },
+    { "", "job/migrated", test_migrated, .once = true, .no_guest = true },
+    { "", "job/quit", test_quit, .once = true, .no_guest = true },
+    { "", "job/refused", test_refused, &with_dimm, .once = true },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    virtio_mem_add_tests(tests, ARRAY_SIZE(tests));
+    return g_test_run();
+}
