@@ -418,6 +418,43 @@ static void test_refused(VirtioMemGuest *vm)
     virtio_mem_take_config_irq(vm);
 }
 
+/* --- HMP --- */
+
+static void assert_hmp(VirtioMemGuest *vm, const char *command,
+                       const char *words)
+{
+    g_autofree char *output = qtest_hmp(vm->qts, "%s", command);
+
+    if (*words) {
+        g_assert_nonnull(strstr(output, words));
+    } else {
+        g_assert_cmpstr(output, ==, "");
+    }
+}
+
+static void test_hmp(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    safe->balloon = virtio_mem_balloon_start(vm);
+    virtio_mem_balloon_report_nothing(safe->balloon);
+    assert_hmp(vm, "virtio-mem nobody 1G", "'nobody' not found");
+    assert_hmp(vm, "virtio-mem balloon0 1G", "is no virtio-mem device");
+    assert_hmp(vm, "info virtio-mem nobody", "is no virtio-mem device");
+    assert_hmp(vm, "virtio-mem vm0 1G", "");
+    assert_hmp(vm, "info virtio-mem vm0", "  requested-size: 1073741824\r\n");
+    virtio_mem_safe_obey(safe);
+    assert_hmp(vm, "info virtio-mem", "  request status: done\r\n");
+    assert_hmp(vm, "virtio-mem -s vm0 512", "");
+    assert_hmp(vm, "info virtio-mem vm0", "  job: \"vm0\", 0 of 512 MiB\r\n");
+    assert_hmp(vm, "virtio-mem vm0 2G", "");
+    vm_wait_until(!job_info(vm));
+    assert_hmp(vm, "info virtio-mem vm0", "  last resize: to 536870912, safe,"
+               " stopped at 1073741824 after 0 s: superseded\r\n");
+    virtio_mem_balloon_free(safe->balloon);
+    end(safe);
+}
+
 static const VirtioMemTest tests[] = {
     { "", "job/done", test_done, .once = true },
     { "", "job/cancel-keeps", test_cancel, .once = true },
@@ -435,6 +472,7 @@ static const VirtioMemTest tests[] = {
     { "", "job/migrated", test_migrated, .once = true, .no_guest = true },
     { "", "job/quit", test_quit, .once = true, .no_guest = true },
     { "", "job/refused", test_refused, &with_dimm, .once = true },
+    { "", "job/hmp", test_hmp, &with_balloon, .once = true },
 };
 
 int main(int argc, char **argv)
