@@ -9,6 +9,7 @@
 #include "qobject/qlist.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-safe.h"
+#include "virtio-mem-snapshots.h"
 
 #define SECOND NANOSECONDS_PER_SECOND
 #define PERIOD_MS 250
@@ -307,6 +308,33 @@ static void test_stop(VirtioMemGuest *vm)
     end(safe);
 }
 
+static void test_migration_fails(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
+    virtio_mem_begin_busy(vm);
+    virtio_mem_assert_resize(vm, "waiting", "migration");
+    qtest_clock_step(vm->qts, 20 * SECOND);
+    g_assert_true(job_is(vm, "running"));
+    virtio_mem_end_busy(vm);
+    virtio_mem_safe_move(safe, 0);
+    job_await_end(vm, "");
+    end(safe);
+}
+
+/* The loaded state wins. */
+static void test_loadvm(VirtioMemGuest *vm)
+{
+    virtio_mem_snapshot_add_disk(vm);
+    virtio_mem_snapshot_do(vm, "snapshot-save");
+    job_start(vm, 128 * MiB, "");
+    virtio_mem_snapshot_do(vm, "snapshot-load");
+    job_await_end(vm, "superseded");
+    assert_settled(vm, 0);
+    virtio_mem_take_config_irq(vm);
+}
+
 static void test_reset(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
@@ -466,6 +494,8 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "", "job/safe", test_safe, &with_balloon, .once = true },
     { "", "job/stands-still-with-the-vm", test_stop, .once = true },
+    { "", "job/migration-that-fails", test_migration_fails, .once = true },
+    { "", "job/loadvm", test_loadvm, .once = true },
     { "", "job/reset-completes-a-shrink", test_reset, .once = true },
     { "", "job/removal-is-refused", test_removal, .once = true },
     { "", "job/ejected", test_ejected, .once = true, .no_guest = true },
