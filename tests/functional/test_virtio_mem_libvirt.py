@@ -13,6 +13,7 @@ import subprocess
 import unittest
 
 import virtio_mem_autosize
+import virtio_mem_busy as busy
 import virtio_mem_libvirt
 import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
@@ -282,6 +283,24 @@ class VirtioMemLibvirt(unittest.TestCase):
             self.assertLess(domain.current(), 2 * GiB)
             device = domain.devices()[domain.DEVICE]
             self.assertGreaterEqual(device['requested'], device['current'])
+
+    @virtio_mem_tap.slow
+    def test_one_property_makes_a_shrink_harmless(self):
+        nb_hogs = 6
+        safe = override_xml(Domain.DEVICE, resize_mode='safe')
+        with self.started(override=safe) as domain:
+            domain.ask('modprobe virtio_balloon')
+            domain.resize(SIZE)
+            busy.start(domain, nb_hogs)
+            domain.request(0)
+            busy.wait_status(domain, 'waiting', 'guest-low-memory')
+            self.assertEqual(busy.oom_kills(domain), 0)
+            self.assertEqual(busy.count(domain), nb_hogs)
+            domain.wait_current(domain.device_info()['size'])
+            # The wish stands, so it goes on when there is more to spare.
+            busy.end(domain, nb_hogs)
+            domain.wait_plugged(0, domain.DEVICE)
+            domain.wait_current(0)
 
     # Stopping and going on
 

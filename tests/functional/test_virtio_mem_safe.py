@@ -10,7 +10,7 @@ would not be one.
 
 import virtio_mem_busy as busy
 import virtio_mem_tap
-from virtio_mem_guest import GiB, MiB, wait_until
+from virtio_mem_guest import GiB, Guest, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 
 RESERVE = 256 * MiB
@@ -119,6 +119,34 @@ class VirtioMemSafe(GuestTest):
             self.assertEqual(self.wait_holds(guest), size)
             self.assert_alive(guest)
 
+    def wait_job(self, guest):
+        """Wait until the only job has ended; return what it says."""
+        def concluded():
+            job, = guest.vm.cmd('query-jobs')
+            return job if job['status'] == 'concluded' else None
+
+        return wait_until(concluded, lambda: 'the job goes on: '
+                          f"{guest.vm.cmd('query-jobs')}")
+
+    @virtio_mem_tap.slow
+    def test_job_gives_up_and_leaves_the_guest_alone(self):
+        self.require_host_memory(5 * GiB)
+        with self.busy_guest() as guest:
+            self.make_busy(guest)
+            guest.vm.cmd('memory-device-resize', **{
+                'job-id': 'job0', 'id': guest.DEVICE, 'size': 0,
+                'mode': 'safe', 'reserve': RESERVE, 'stall-timeout': 5})
+            job = self.wait_job(guest)
+            self.assertIn('guest-low-memory', job['error'])
+            info = guest.device_info()
+            self.assertEqual(info['requested-size'], info['size'])
+            self.assertEqual(info['size'],
+                             3 * GiB - job['current-progress'])
+            busy.end(guest, self.NB_HOGS)
+            guest.wait_idle()
+            self.assertEqual(guest.device_info()['size'], info['size'])
+            self.assertEqual(busy.oom_kills(guest), 0)
+
 
 class VirtioMemSafeOlder(VirtioMemSafe):
     """The same with a Linux that does not look up while it shrinks."""
@@ -130,11 +158,13 @@ class VirtioMemSafeOlder(VirtioMemSafe):
 class VirtioMemSafeGrowth(GuestTest):
     """256 MiB of boot memory, asked for 32 GiB."""
 
+    # It costs the host what the guest touches only.
+    FAR = {'boot_size': 256 * MiB, 'region_size': 64 * GiB,
+           'backend': 'memory-backend-ram,reserve=off', 'more_args': BALLOON}
+
     def far_guest(self, kernel_options=''):
-        """Boot a guest that costs the host what it touches only."""
-        return self.guest(boot_size=256 * MiB, region_size=64 * GiB,
-                          backend='memory-backend-ram,reserve=off',
-                          more_args=BALLOON, kernel_options=kernel_options)
+        """Boot a guest that can grow far."""
+        return self.guest(kernel_options=kernel_options, **self.FAR)
 
     def grow(self, guest):
         """Ask for 32 GiB in mode safe; return where it ends, and why."""
@@ -161,6 +191,38 @@ class VirtioMemSafeGrowth(GuestTest):
             size, reason = self.grow(guest)
             self.assertEqual(reason, 'guest-memory-offline')
             self.assertLessEqual(size, GiB + UNIT)
+
+    @virtio_mem_tap.slow
+    def test_plain_growth_leaves_the_kernel_nothing(self):
+        def ended():
+            return ('Kernel panic' in guest.console() or
+                    guest.device_info()['resize-status'] == 'stalled')
+
+        # Its kernel has complaints, if it still can.
+        with Guest(old_kernel=self.old_kernel, **self.FAR) as guest:
+            guest.wait_boot()
+            guest.request(32 * GiB)
+            wait_until(ended, lambda: f'it goes on: {guest.device_info()}')
+            self.assertLess(guest.device_info()['size'], 16 * GiB)
+            if 'Kernel panic' not in guest.console():
+                self.assertLess(busy.free_in_zone(guest, 'DMA32'), 32 * MiB)
+
+    def check_reaches_all(self, policy):
+        """With such a policy, mode plain is fine."""
+        with self.far_guest(policy) as guest:
+            guest.request(32 * GiB)
+            guest.wait_plugged(32 * GiB)
+            guest.wait_mem_total_above(30 * GiB)
+            self.assertEqual(busy.oom_kills(guest), 0)
+
+    @virtio_mem_tap.slow
+    def test_auto_movable_bears_it(self):
+        self.check_reaches_all('memhp_default_state=online '
+                               'memory_hotplug.online_policy=auto-movable')
+
+    @virtio_mem_tap.slow
+    def test_kernel_zone_bears_it(self):
+        self.check_reaches_all('memhp_default_state=online')
 
 
 virtio_mem_tap.main()
