@@ -58,8 +58,8 @@ class Resize:
 
     prompt = '(qemu)'
 
-    def __init__(self, before, size):
-        verb = 'grow' if size > before else 'shrink'
+    def __init__(self, before, size, verb=None):
+        verb = verb or ('grow' if size > before else 'shrink')
         self.name = f'{verb} to {say_size(size)}' if size else f'{verb} to 0'
         self.command = f'qom-set vm0 requested-size {format_size(size)}'
         self._size = size
@@ -78,6 +78,8 @@ class Resize:
         puts offline first and unplugs later: the slower of the two counts.
         Then the driver may still have to remove what it unplugged.
         """
+        if not self._change:
+            return 1
         plugged = (sample.plugged - self._start.plugged) / self._change
         online = (sample.mem_total - self._start.mem_total) / self._change
         fraction = max(0.0, min(plugged, online))
@@ -108,6 +110,32 @@ class Fill:
         return int(size.splitlines()[-1]) / self._size
 
 
+class AskForAll:
+    """All memory of a guest that is busy is requested, in mode safe.
+
+    The guest keeps what it needs, and says so; a plain request would have gone
+    on until the guest has to end programs.
+    """
+
+    name = 'safely shrink to 0'
+    prompt = '(qemu)'
+    command = 'virtio-mem -s vm0 0'
+
+    def begin(self, guest, _):
+        """Start the job."""
+        self._guest = guest
+        self._status = None
+        guest.hmp(self.command)
+
+    def progress(self, _):
+        """Done when the device says why it asks for nothing more."""
+        info = self._guest.device_info()
+        if info['resize-status'] != 'waiting':
+            return None
+        self.verdict = f"{info['resize-status']}: {info['resize-reason']}"
+        return 1
+
+
 class Free:
     """The guest frees what it wrote; it still has the memory."""
 
@@ -131,6 +159,8 @@ def steps(size):
         Resize(0, size // 2),
         Resize(size // 2, size),
         Fill(size * 3 // 4),
+        AskForAll(),
+        Resize(0, size, verb='back'),
         Free(),
         Resize(size, size // 4),
         Resize(size // 4, 0),
