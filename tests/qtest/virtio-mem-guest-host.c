@@ -112,28 +112,32 @@ static char *host_qom_path(VirtioMemGuest *vm)
     return g_strdup_printf("/machine/peripheral/%s", vm->id);
 }
 
-static char *host_error_text(QDict *response)
+char *virtio_mem_take_error(QDict *response)
 {
-    return g_strdup(qdict_get_str(qdict_get_qdict(response, "error"), "desc"));
+    char *error = NULL;
+
+    if (qdict_haskey(response, "error")) {
+        error = g_strdup(qdict_get_str(qdict_get_qdict(response, "error"),
+                                       "desc"));
+    }
+    qobject_unref(response);
+    return error;
 }
 
 bool virtio_mem_try_requested(VirtioMemGuest *vm, const char *json,
                               char **error)
 {
     g_autofree char *path = host_qom_path(vm);
-    QDict *response;
-    bool ok;
+    g_autofree char *text = NULL;
 
     qtest_qmp_send_raw(vm->qts, "{ \"execute\": \"qom-set\", \"arguments\": { "
                        "\"path\": \"%s\", \"property\": \"requested-size\", "
                        "\"value\": %s } }\n", path, json);
-    response = qtest_qmp_receive(vm->qts);
-    ok = qdict_haskey(response, "return");
+    text = virtio_mem_take_error(qtest_qmp_receive(vm->qts));
     if (error) {
-        *error = ok ? NULL : host_error_text(response);
+        *error = g_strdup(text);
     }
-    qobject_unref(response);
-    return ok;
+    return !text;
 }
 
 void virtio_mem_set_requested(VirtioMemGuest *vm, uint64_t size)
@@ -242,18 +246,16 @@ unsigned virtio_mem_take_size_events(VirtioMemGuest *vm, uint64_t *size)
 
 char *virtio_mem_device_add_error(QTestState *qts, const char *fmt, ...)
 {
-    QDict *args, *response;
+    QDict *args;
     char *error;
     va_list ap;
 
     va_start(ap, fmt);
     args = qdict_from_vjsonf_nofail(fmt, ap);
     va_end(ap);
-    response = qtest_qmp(qts, "{ 'execute': 'device_add', "
-                         "'arguments': %p }", args);
-    g_assert_true(qdict_haskey(response, "error"));
-    error = host_error_text(response);
-    qobject_unref(response);
+    error = virtio_mem_take_error(
+        qtest_qmp(qts, "{ 'execute': 'device_add', 'arguments': %p }", args));
+    g_assert_nonnull(error);
     return error;
 }
 

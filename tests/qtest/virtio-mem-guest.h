@@ -297,6 +297,8 @@ void virtio_mem_set_requested(VirtioMemGuest *vm, uint64_t size);
 /* The same, any QMP value (JSON text); true on success; error text if asked. */
 bool virtio_mem_try_requested(VirtioMemGuest *vm, const char *json,
                               char **error);
+/* The text of the error in a QMP response, or NULL; unrefs the response. */
+char *virtio_mem_take_error(QDict *response);
 /* A device property by QMP (on the proxy); virtio-mem's @id is "vm0". */
 uint64_t virtio_mem_qom_get(VirtioMemGuest *vm, const char *property);
 /* query-memory-devices' entry for the device; caller unrefs. */

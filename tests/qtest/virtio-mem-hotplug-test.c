@@ -20,21 +20,9 @@
 
 /* --- commands that may fail --- */
 
-static char *hotplug_error(QDict *response)
-{
-    char *error = NULL;
-
-    if (qdict_haskey(response, "error")) {
-        error = g_strdup(qdict_get_str(qdict_get_qdict(response, "error"),
-                                       "desc"));
-    }
-    qobject_unref(response);
-    return error;
-}
-
 static void hotplug_assert_no_del(VirtioMemGuest *vm, const char *expected)
 {
-    g_autofree char *error = hotplug_error(qtest_qmp(
+    g_autofree char *error = virtio_mem_take_error(qtest_qmp(
         vm->qts, "{ 'execute': 'device_del', 'arguments': { 'id': %s } }",
         vm->id));
 
@@ -44,7 +32,7 @@ static void hotplug_assert_no_del(VirtioMemGuest *vm, const char *expected)
 static char *hotplug_set(VirtioMemGuest *vm, const char *path,
                          const char *property, QObject *value)
 {
-    return hotplug_error(qtest_qmp(
+    return virtio_mem_take_error(qtest_qmp(
         vm->qts, "{ 'execute': 'qom-set', 'arguments': { 'path': %s, "
         "'property': %s, 'value': %p } }", path, property, value));
 }
@@ -176,7 +164,7 @@ static void test_ejected(VirtioMemGuest *vm)
 
 static void test_backend_in_use(VirtioMemGuest *vm)
 {
-    g_autofree char *error = hotplug_error(qtest_qmp(
+    g_autofree char *error = virtio_mem_take_error(qtest_qmp(
         vm->qts, "{ 'execute': 'object-del', 'arguments': "
         "{ 'id': 'vmem0' } }"));
 

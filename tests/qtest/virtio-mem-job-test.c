@@ -26,19 +26,10 @@ static const VirtioMemOptions with_balloon = { .args = VM_BALLOON_ARGS };
 static char *job_try(VirtioMemGuest *vm, const char *id, uint64_t size,
                      const char *options)
 {
-    QDict *response;
-    char *error = NULL;
-
     qtest_qmp_send_raw(vm->qts, "{ \"execute\": \"memory-device-resize\", "
                        "\"arguments\": { \"job-id\": \"job0\", \"id\": \"%s\","
                        " \"size\": %" PRIu64 " %s } }\n", id, size, options);
-    response = qtest_qmp_receive(vm->qts);
-    if (qdict_haskey(response, "error")) {
-        error = g_strdup(qdict_get_str(qdict_get_qdict(response, "error"),
-                                       "desc"));
-    }
-    qobject_unref(response);
-    return error;
+    return virtio_mem_take_error(qtest_qmp_receive(vm->qts));
 }
 
 static void job_start(VirtioMemGuest *vm, uint64_t size, const char *options)
@@ -120,6 +111,13 @@ static void job_await_end(VirtioMemGuest *vm, const char *error)
     qobject_unref(info);
     job_do(vm, "job-dismiss");
     g_assert_null(job_info(vm));
+}
+
+/* Nothing is asked of the guest then. */
+static void job_pause(VirtioMemGuest *vm)
+{
+    job_do(vm, "job-pause");
+    vm_wait_until(job_is(vm, "paused"));
 }
 
 /* A guest with 2 GiB, without a job yet. */
@@ -234,8 +232,7 @@ static void test_pause(VirtioMemGuest *vm)
 
     job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
-    job_do(vm, "job-pause");
-    vm_wait_until(job_is(vm, "paused"));
+    job_pause(vm);
     assert_settled(vm, GiB);
     qtest_clock_step(vm->qts, 100 * SECOND);
     job_do(vm, "job-resume");
@@ -253,8 +250,7 @@ static void test_pause_superseded(VirtioMemGuest *vm)
 
     job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
-    job_do(vm, "job-pause");
-    vm_wait_until(job_is(vm, "paused"));
+    job_pause(vm);
     virtio_mem_set_requested(vm, 3 * GiB);
     job_do(vm, "job-resume");
     job_await_end(vm, "superseded");
@@ -349,18 +345,17 @@ static void test_reset(VirtioMemGuest *vm)
 
 static void test_removal(VirtioMemGuest *vm)
 {
-    QDict *response;
+    g_autofree char *error = NULL;
 
     job_start(vm, 0, ", \"stall-timeout\": 0");
     job_await_end(vm, "");
     job_start(vm, 128 * MiB, "");
-    job_do(vm, "job-pause");
-    vm_wait_until(job_is(vm, "paused"));
-    response = qtest_qmp(vm->qts, "{ 'execute': 'device_del', 'arguments': {"
-                         " 'id': 'vm0' } }");
-    g_assert_nonnull(strstr(qdict_get_str(qdict_get_qdict(response, "error"),
-                                          "desc"), "resized by job 'job0'"));
-    qobject_unref(response);
+    job_pause(vm);
+    error = virtio_mem_take_error(
+        qtest_qmp(vm->qts, "{ 'execute': 'device_del', 'arguments': {"
+                  " 'id': 'vm0' } }"));
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "resized by job 'job0'"));
     job_do(vm, "job-cancel");
     job_await_end(vm, "cancelled");
     virtio_mem_take_config_irq(vm);

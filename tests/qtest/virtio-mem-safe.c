@@ -11,20 +11,11 @@
 char *virtio_mem_safe_set(VirtioMemGuest *vm, const char *property,
                           const char *json)
 {
-    char *error = NULL;
-    QDict *response;
-
     qtest_qmp_send_raw(vm->qts, "{ \"execute\": \"qom-set\", \"arguments\": { "
                        "\"path\": \"/machine/peripheral/%s\", "
                        "\"property\": \"%s\", \"value\": %s } }\n", vm->id,
                        property, json);
-    response = qtest_qmp_receive(vm->qts);
-    if (qdict_haskey(response, "error")) {
-        error = g_strdup(qdict_get_str(qdict_get_qdict(response, "error"),
-                                       "desc"));
-    }
-    qobject_unref(response);
-    return error;
+    return virtio_mem_take_error(qtest_qmp_receive(vm->qts));
 }
 
 void virtio_mem_safe_set_mode(VirtioMemGuest *vm, const char *mode)
