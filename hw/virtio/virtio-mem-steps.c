@@ -140,11 +140,13 @@ void virtio_mem_steps_ask(VirtIOMEM *vmem, uint64_t size)
     }
 }
 
-static void steps_stop(VirtIOMEMSteps *steps)
+void virtio_mem_steps_stop(VirtIOMEM *vmem)
 {
+    VirtIOMEMSteps *steps = vmem->steps;
+
     timer_del(steps->timer);
     steps->active = false;
-    virtio_mem_status_hold(steps->vmem, VIRTIO_MEM_NO_REASON);
+    virtio_mem_status_hold(vmem, VIRTIO_MEM_NO_REASON);
     virtio_mem_turn_pass(&steps->turn, false);
 }
 
@@ -191,13 +193,12 @@ void virtio_mem_steps_begin(VirtIOMEM *vmem, uint64_t reserve)
  * The plan is over.  What is plugged stays, and a request in flight may still
  * change that.
  */
-static void steps_end(VirtIOMEMSteps *steps,
-                      const VirtIOMEMPlanAdvice *advice)
+static void steps_end(VirtIOMEMSteps *steps, const VirtIOMEMPlanAdvice *advice)
 {
     VirtIOMEM *vmem = steps->vmem;
     uint64_t ask = advice->ask;
 
-    steps_stop(steps);
+    virtio_mem_steps_stop(vmem);
     if (advice->verdict == VIRTIO_MEM_PLAN_DONE) {
         ask = vmem->requested_size;
     } else if (ask == virtio_mem_plugged_size(vmem)) {
@@ -322,7 +323,7 @@ static void steps_handle_timer(void *opaque)
 static void steps_handle_size(Notifier *notifier, void *data)
 {
     VirtIOMEMSteps *steps = container_of(notifier, VirtIOMEMSteps,
-                                           size_notifier);
+                                         size_notifier);
     const uint64_t *size = data;
 
     if (steps->active && *size == steps->vmem->asked_size) {
@@ -336,7 +337,7 @@ static void steps_handle_size(Notifier *notifier, void *data)
 static void steps_take_report(Notifier *notifier, void *data)
 {
     VirtIOMEMSteps *steps = container_of(notifier, VirtIOMEMSteps,
-                                           report_notifier);
+                                         report_notifier);
     const BalloonGuestStats *stats = data;
 
     if (!steps->active || !steps->is_asked) {
@@ -362,11 +363,6 @@ bool virtio_mem_steps_are_active(const VirtIOMEM *vmem)
     return vmem->steps->active;
 }
 
-void virtio_mem_steps_stop(VirtIOMEM *vmem)
-{
-    steps_stop(vmem->steps);
-}
-
 bool virtio_mem_steps_get_available(const VirtIOMEM *vmem,
                                     uint64_t *available, uint64_t *reserve)
 {
@@ -382,7 +378,7 @@ void virtio_mem_steps_realize(VirtIOMEM *vmem, VirtIOMEMStepsEnd *end)
     steps->vmem = vmem;
     steps->end = end;
     steps->timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, steps_handle_timer,
-                                 steps);
+                                steps);
     steps->bh = virtio_bh_new_guarded(DEVICE(vmem), steps_handle, steps);
     virtio_mem_status_on_obstacle(vmem, steps->bh);
     steps->size_notifier.notify = steps_handle_size;
@@ -397,7 +393,7 @@ void virtio_mem_steps_unrealize(VirtIOMEM *vmem)
 {
     VirtIOMEMSteps *steps = vmem->steps;
 
-    steps_stop(steps);
+    virtio_mem_steps_stop(vmem);
     virtio_mem_turn_leave(&steps->turn);
     QLIST_REMOVE(steps, next);
     notifier_remove(&steps->report_notifier);
