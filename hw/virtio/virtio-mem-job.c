@@ -35,7 +35,6 @@ typedef struct VirtIOMEMResizeJob {
     bool is_over;
     VirtioMEMResizeReason reason;   /* why it failed; or VIRTIO_MEM_NO_REASON */
     bool is_settled;                /* the wish is not the job's any more */
-    uint64_t settled_size;          /* what it was when the job was paused */
 } VirtIOMEMResizeJob;
 
 /* What a device has for its jobs. */
@@ -54,12 +53,14 @@ static int64_t job_clock_ms(void)
 
 /* --- what the coroutine is woken by --- */
 
+/* To enter a paused job is to resume it, which only its end may do. */
 static void job_handle(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
+    VirtIOMEMResizeJob *job = vmem->jobs->now;
 
-    if (vmem->jobs->now) {
-        job_enter(&vmem->jobs->now->common);
+    if (job && (job->is_over || !job_is_paused(&job->common))) {
+        job_enter(&job->common);
     }
 }
 
@@ -188,13 +189,17 @@ static void coroutine_fn job_handle_pause(Job *common)
 {
     VirtIOMEMResizeJob *job = container_of(common, VirtIOMEMResizeJob, common);
 
-    if (job->vmem && !job->is_over) {
-        job_look(job);
-        timer_del(job->vmem->jobs->timer);
-        virtio_mem_resize_settle(job->vmem);
-        job->is_settled = true;
-        job->settled_size = job->vmem->requested_size;
+    if (!job->vmem) {
+        return;
     }
+    job_look(job);
+    if (job->is_over) {
+        qemu_bh_schedule(job->vmem->jobs->bh);
+        return;
+    }
+    timer_del(job->vmem->jobs->timer);
+    virtio_mem_resize_settle(job->vmem);
+    job->is_settled = true;
 }
 
 static void coroutine_fn job_handle_resume(Job *common)
@@ -202,10 +207,6 @@ static void coroutine_fn job_handle_resume(Job *common)
     VirtIOMEMResizeJob *job = container_of(common, VirtIOMEMResizeJob, common);
 
     if (!job->vmem || job->is_over || job_is_cancelled(common)) {
-        return;
-    }
-    if (job->vmem->requested_size != job->settled_size) {
-        job_end(job, VIRTIO_MEM_RESIZE_REASON_SUPERSEDED);
         return;
     }
     job->seen_ms = job_clock_ms();
@@ -261,15 +262,14 @@ static int job_conclude(VirtIOMEMResizeJob *job, Error **errp)
     if (!job->is_over) {
         job_end(job, VIRTIO_MEM_RESIZE_REASON_CANCELLED);
     }
-    if (job->reason == VIRTIO_MEM_NO_REASON) {
-        virtio_mem_resize_release(job->vmem);
-    } else {
+    if (job->reason != VIRTIO_MEM_NO_REASON) {
         ret = -ECANCELED;
         if (!job->is_settled) {
             virtio_mem_resize_settle(job->vmem);
         }
         job_tell_failure(job, errp);
     }
+    virtio_mem_resize_release(job->vmem);
     job_remember(job);
     timer_del(jobs->timer);
     jobs->now = NULL;
@@ -410,6 +410,7 @@ void virtio_mem_job_unrealize(VirtIOMEM *vmem)
     g_clear_pointer(&vmem->jobs, g_free);
     if (job) {
         virtio_mem_resize_settle(vmem);
+        virtio_mem_resize_release(vmem);
         job->vmem = NULL;
         job_enter(&job->common);
     }

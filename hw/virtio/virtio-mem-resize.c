@@ -113,7 +113,7 @@ void virtio_mem_resize_order(VirtIOMEM *vmem,
 {
     VirtIOMEMResize *resize = vmem->resize;
 
-    assert(!resize->over);
+    assert(!resize->over || resize->over_opaque == order->opaque);
     resize->mode = order->mode;
     resize->reserve = order->reserve;
     resize->over = order->over;
@@ -136,7 +136,6 @@ void virtio_mem_resize_release(VirtIOMEM *vmem)
 
 void virtio_mem_resize_settle(VirtIOMEM *vmem)
 {
-    virtio_mem_resize_release(vmem);
     virtio_mem_steps_stop(vmem);
     virtio_mem_drain(vmem);
     vmem->requested_size = virtio_mem_plugged_size(vmem);

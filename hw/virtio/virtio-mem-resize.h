@@ -34,10 +34,11 @@ bool virtio_mem_resize_wish(VirtIOMEM *vmem, uint64_t size, Error **errp);
 void virtio_mem_resize_restart(VirtIOMEM *vmem);
 
 /*
- * The same with a mode of its own, until it is over.  @over is called once, and
- * not by virtio_mem_resize_settle(): when the plan ended, with its reason or
- * VIRTIO_MEM_NO_REASON; when there is another wish; and when the guest left.
- * In mode plain, no plan ends.  Not while another order is not over.
+ * The same with a mode of its own, until it is released.  @over is called once
+ * before that: when the plan ended, with its reason or VIRTIO_MEM_NO_REASON;
+ * when there is another wish; and when the guest left.  In mode plain, no plan
+ * ends.  To order again goes on after virtio_mem_resize_settle(); not while
+ * there is another one's order.
  */
 typedef void VirtIOMEMResizeOver(void *opaque, VirtioMEMResizeReason reason);
 
@@ -55,10 +56,10 @@ void virtio_mem_resize_order(VirtIOMEM *vmem,
 /* Whether the guest has what is wished for, and no plan watches it still. */
 bool virtio_mem_resize_is_done(const VirtIOMEM *vmem);
 
-/* The order is fulfilled; from now on its wish is one as any other. */
+/* No order any more: from now on its wish is one as any other. */
 void virtio_mem_resize_release(VirtIOMEM *vmem);
 
-/* Wish and ask for what is plugged, and nothing more; an order is over. */
+/* Wish and ask for what is plugged, and nothing more.  An order stays. */
 void virtio_mem_resize_settle(VirtIOMEM *vmem);
 
 /* A state is being loaded, which wins over all that goes on here. */

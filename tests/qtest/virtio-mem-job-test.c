@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
-#include "qobject/qlist.h"
+#include "virtio-mem-jobs.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-safe.h"
 #include "virtio-mem-snapshots.h"
@@ -18,107 +18,15 @@
 #define ACPI_PCI_EJECT 0xae08
 #define SLOT 4
 
+#define SAFE ", \"mode\": \"safe\""
+
 static const VirtioMemOptions with_balloon = { .args = VM_BALLOON_ARGS };
 
-/* --- words --- */
-
-/* The error's text, or NULL if the job was started. */
-static char *job_try(VirtioMemGuest *vm, const char *id, uint64_t size,
-                     const char *options)
-{
-    qtest_qmp_send_raw(vm->qts, "{ \"execute\": \"memory-device-resize\", "
-                       "\"arguments\": { \"job-id\": \"job0\", \"id\": \"%s\","
-                       " \"size\": %" PRIu64 " %s } }\n", id, size, options);
-    return virtio_mem_take_error(qtest_qmp_receive(vm->qts));
-}
-
-static void job_start(VirtioMemGuest *vm, uint64_t size, const char *options)
-{
-    virtio_mem_take_config_irq(vm);
-    g_assert_null(job_try(vm, vm->id, size, options));
-}
-
-static void job_do(VirtioMemGuest *vm, const char *command)
-{
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': %s, 'arguments': {"
-                             " 'id': 'job0' } }", command);
-}
-
-/* What query-jobs says; NULL if there is no job. */
-static QDict *job_info(VirtioMemGuest *vm)
-{
-    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-jobs' }");
-    QObject *job = qlist_pop(qdict_get_qlist(response, "return"));
-
-    qobject_unref(response);
-    return qobject_to(QDict, job);
-}
-
-static bool job_is(VirtioMemGuest *vm, const char *status)
-{
-    QDict *info = job_info(vm);
-    const bool ret = !strcmp(qdict_get_str(info, "status"), status);
-
-    qobject_unref(info);
-    return ret;
-}
-
-static void assert_progress(VirtioMemGuest *vm, uint64_t now, uint64_t total)
-{
-    QDict *info = job_info(vm);
-
-    g_assert_cmpstr(qdict_get_str(info, "type"), ==, "memory-device-resize");
-    g_assert_cmphex(qdict_get_int(info, "current-progress"), ==, now);
-    g_assert_cmphex(qdict_get_int(info, "total-progress"), ==, total);
-    qobject_unref(info);
-}
-
-/* What the device tells of its last job: the reason, or "" for done. */
-static void assert_last(VirtioMemGuest *vm, uint64_t requested,
-                        const char *reason)
-{
-    QDict *info = virtio_mem_query(vm);
-    QDict *last = qdict_get_qdict(info, "last-resize");
-
-    g_assert_false(qdict_haskey(info, "resize-job"));
-    g_assert_cmphex(qdict_get_int(last, "requested-size"), ==, requested);
-    g_assert_cmphex(qdict_get_int(last, "size"), ==,
-                    vm_plugged_size(vm));
-    g_assert_cmpstr(qdict_get_try_str(last, "reason") ?: "", ==, reason);
-    qobject_unref(info);
-}
-
-static void assert_settled(VirtioMemGuest *vm, uint64_t size)
-{
-    g_assert_cmphex(virtio_mem_qom_get(vm, "size"), ==, size);
-    g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, size);
-    g_assert_cmphex(virtio_mem_qom_get(vm, "asked-size"), ==, size);
-    g_assert_cmphex(virtio_mem_requested_size(vm), ==, size);
-}
-
-/* It ends, and with which words; "" for success.  It is dismissed. */
-static void job_await_end(VirtioMemGuest *vm, const char *error)
-{
-    QDict *info;
-
-    vm_wait_until(job_is(vm, "concluded"));
-    info = job_info(vm);
-    if (*error) {
-        g_assert_nonnull(strstr(qdict_get_str(info, "error"), error));
-    } else {
-        g_assert_false(qdict_haskey(info, "error"));
-    }
-    qobject_unref(info);
-    job_do(vm, "job-dismiss");
-    g_assert_null(job_info(vm));
-}
-
-/* Nothing is asked of the guest then. */
-static void job_pause(VirtioMemGuest *vm)
-{
-    job_do(vm, "job-pause");
-    vm_wait_until(job_is(vm, "paused"));
-}
+static const VirtioMemOptions two_devices = {
+    .args = VM_BALLOON_ARGS
+            " -object memory-backend-ram,id=mem1,size=4G,reserve=off"
+            " -device virtio-mem-pci,id=vm1,memdev=mem1,addr=05.0",
+};
 
 /* A guest with 2 GiB, without a job yet. */
 static VirtioMemSafe *begin(VirtioMemGuest *vm)
@@ -131,8 +39,20 @@ static VirtioMemSafe *begin(VirtioMemGuest *vm)
     return safe;
 }
 
+/* The same with a balloon; 1 GiB is left. */
+static VirtioMemSafe *begin_safe(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    safe->used = 2 * GiB;
+    safe->balloon = virtio_mem_balloon_start(vm);
+    virtio_mem_balloon_report_nothing(safe->balloon);
+    return safe;
+}
+
 static void end(VirtioMemSafe *safe)
 {
+    g_clear_pointer(&safe->balloon, virtio_mem_balloon_free);
     virtio_mem_take_config_irq(safe->vm);
     g_free(safe);
 }
@@ -143,21 +63,21 @@ static void test_done(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 3 * GiB, "");
-    assert_progress(vm, 0, GiB);
+    virtio_mem_job_start(vm, 3 * GiB, "");
+    virtio_mem_job_assert_progress(vm, 0, GiB);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
     virtio_mem_safe_move(safe, 2 * GiB + 512 * MiB);
-    assert_progress(vm, 512 * MiB, GiB);
+    virtio_mem_job_assert_progress(vm, 512 * MiB, GiB);
     virtio_mem_safe_move(safe, 2 * GiB + 256 * MiB);
-    assert_progress(vm, 512 * MiB, GiB);
+    virtio_mem_job_assert_progress(vm, 512 * MiB, GiB);
     virtio_mem_safe_move(safe, 3 * GiB);
-    vm_wait_until(job_is(vm, "concluded"));
-    assert_progress(vm, GiB, GiB);
-    job_await_end(vm, "");
-    assert_last(vm, 3 * GiB, "");
-    assert_settled(vm, 3 * GiB);
-    job_start(vm, 3 * GiB, "");
-    job_await_end(vm, "");
+    vm_wait_until(virtio_mem_job_is(vm, "concluded"));
+    virtio_mem_job_assert_progress(vm, GiB, GiB);
+    virtio_mem_job_await_end(vm, "");
+    virtio_mem_job_assert_last(vm, 3 * GiB, "");
+    virtio_mem_job_assert_settled(vm, 3 * GiB);
+    virtio_mem_job_start(vm, 3 * GiB, "");
+    virtio_mem_job_await_end(vm, "");
     end(safe);
 }
 
@@ -165,13 +85,13 @@ static void test_cancel(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, "");
+    virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
-    job_do(vm, "job-cancel");
-    job_await_end(vm, "'vm0' stays at 1073741824 of 0 bytes requested:"
-                      " cancelled");
-    assert_settled(vm, GiB);
-    assert_last(vm, 0, "cancelled");
+    virtio_mem_job_do(vm, "job-cancel");
+    virtio_mem_job_await_end(vm, "'vm0' stays at 1073741824 of 0 bytes"
+                             " requested: cancelled");
+    virtio_mem_job_assert_settled(vm, GiB);
+    virtio_mem_job_assert_last(vm, 0, "cancelled");
     end(safe);
 }
 
@@ -179,18 +99,18 @@ static void test_stall(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, ", \"stall-timeout\": 30");
+    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 30");
     qtest_clock_step(vm->qts, 29 * SECOND);
     virtio_mem_safe_move(safe, GiB);
-    g_assert_true(job_is(vm, "running"));
+    g_assert_true(virtio_mem_job_is(vm, "running"));
     for (int s = 0; s < 29; s++) {
         qtest_clock_step(vm->qts, SECOND);
-        g_assert_true(job_is(vm, "running"));
+        g_assert_true(virtio_mem_job_is(vm, "running"));
     }
     qtest_clock_step(vm->qts, 2 * SECOND);
-    job_await_end(vm, "guest-silent");
-    assert_settled(vm, GiB);
-    assert_last(vm, 0, "guest-silent");
+    virtio_mem_job_await_end(vm, "guest-silent");
+    virtio_mem_job_assert_settled(vm, GiB);
+    virtio_mem_job_assert_last(vm, 0, "guest-silent");
     end(safe);
 }
 
@@ -198,16 +118,16 @@ static void test_deadline(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, ", \"deadline\": 10, \"stall-timeout\": 0");
+    virtio_mem_job_start(vm, 0, ", \"deadline\": 10, \"stall-timeout\": 0");
     for (int s = 1; s < 10; s++) {
         qtest_clock_step(vm->qts, SECOND);
         virtio_mem_safe_move(safe, 2 * GiB - s * 128 * MiB);
-        g_assert_true(job_is(vm, "running"));
+        g_assert_true(virtio_mem_job_is(vm, "running"));
     }
     qtest_clock_step(vm->qts, SECOND);
-    job_await_end(vm, "deadline");
-    assert_settled(vm, 2 * GiB - 9 * 128 * MiB);
-    assert_last(vm, 0, "deadline");
+    virtio_mem_job_await_end(vm, "deadline");
+    virtio_mem_job_assert_settled(vm, 2 * GiB - 9 * 128 * MiB);
+    virtio_mem_job_assert_last(vm, 0, "deadline");
     end(safe);
 }
 
@@ -216,13 +136,13 @@ static void test_superseded(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, "");
+    virtio_mem_job_start(vm, 0, "");
     virtio_mem_set_requested(vm, 0);
-    g_assert_true(job_is(vm, "running"));
+    g_assert_true(virtio_mem_job_is(vm, "running"));
     virtio_mem_set_requested(vm, 3 * GiB);
-    job_await_end(vm, "superseded");
+    virtio_mem_job_await_end(vm, "superseded");
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
-    assert_last(vm, 0, "superseded");
+    virtio_mem_job_assert_last(vm, 0, "superseded");
     end(safe);
 }
 
@@ -230,31 +150,65 @@ static void test_pause(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, "");
+    virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
-    job_pause(vm);
-    assert_settled(vm, GiB);
+    virtio_mem_job_pause(vm);
+    virtio_mem_job_assert_settled(vm, GiB);
     qtest_clock_step(vm->qts, 100 * SECOND);
-    job_do(vm, "job-resume");
-    vm_wait_until(job_is(vm, "running"));
+    virtio_mem_job_do(vm, "job-resume");
+    vm_wait_until(virtio_mem_job_is(vm, "running"));
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, 0);
     virtio_mem_safe_move(safe, 0);
-    job_await_end(vm, "");
-    assert_settled(vm, 0);
+    virtio_mem_job_await_end(vm, "");
+    virtio_mem_job_assert_settled(vm, 0);
     end(safe);
 }
 
+/* What the guest does unasked does not wake it. */
+static void test_pause_lasts(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    virtio_mem_job_start(vm, 0, "");
+    virtio_mem_safe_move(safe, GiB);
+    virtio_mem_job_pause(vm);
+    virtio_mem_safe_move(safe, 512 * MiB);
+    qtest_clock_step(vm->qts, SECOND);
+    g_assert_true(virtio_mem_job_is(vm, "paused"));
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, GiB);
+    virtio_mem_job_do(vm, "job-resume");
+    virtio_mem_safe_move(safe, 0);
+    virtio_mem_job_await_end(vm, "");
+    end(safe);
+}
+
+/* The same value is a reminder here, too. */
 static void test_pause_superseded(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, "");
+    virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
-    job_pause(vm);
+    virtio_mem_job_pause(vm);
+    virtio_mem_set_requested(vm, GiB);
+    g_assert_true(virtio_mem_job_is(vm, "paused"));
     virtio_mem_set_requested(vm, 3 * GiB);
-    job_do(vm, "job-resume");
-    job_await_end(vm, "superseded");
+    virtio_mem_job_await_end(vm, "superseded");
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
+    virtio_mem_job_assert_last(vm, 0, "superseded");
+    end(safe);
+}
+
+static void test_pause_cancelled(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin(vm);
+
+    virtio_mem_job_start(vm, 0, "");
+    virtio_mem_safe_move(safe, GiB);
+    virtio_mem_job_pause(vm);
+    virtio_mem_job_do(vm, "job-cancel");
+    virtio_mem_job_await_end(vm, "cancelled");
+    virtio_mem_job_assert_settled(vm, GiB);
     end(safe);
 }
 
@@ -262,12 +216,9 @@ static void test_pause_superseded(VirtioMemGuest *vm)
 
 static void test_safe(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = begin_safe(vm);
 
-    safe->used = 2 * GiB;
-    safe->balloon = virtio_mem_balloon_start(vm);
-    virtio_mem_balloon_report_nothing(safe->balloon);
-    job_start(vm, 0, ", \"mode\": \"safe\", \"reserve\": 536870912,"
+    virtio_mem_job_start(vm, 0, ", \"mode\": \"safe\", \"reserve\": 536870912,"
                      " \"stall-timeout\": 10");
     virtio_mem_safe_report(safe, 0);
     virtio_mem_safe_assert(safe, 1792 * MiB, "working", NULL);
@@ -280,11 +231,11 @@ static void test_safe(VirtioMemGuest *vm)
     virtio_mem_safe_report(safe, 2000);
     virtio_mem_safe_report(safe, 4000);
     qtest_clock_step(vm->qts, 5 * SECOND);
-    job_await_end(vm, "guest-low-memory (the guest has 671088640 bytes"
-                      " available and its reserve is 536870912)");
-    assert_settled(vm, 1664 * MiB);
-    assert_last(vm, 0, "guest-low-memory");
-    virtio_mem_balloon_free(safe->balloon);
+    virtio_mem_job_await_end(vm, "guest-low-memory (the guest has 671088640"
+                             " bytes available and its reserve is"
+                             " 536870912)");
+    virtio_mem_job_assert_settled(vm, 1664 * MiB);
+    virtio_mem_job_assert_last(vm, 0, "guest-low-memory");
     end(safe);
 }
 
@@ -294,13 +245,13 @@ static void test_stop(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
+    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'stop' }");
     qtest_clock_step(vm->qts, 6 * SECOND);
-    g_assert_true(job_is(vm, "running"));
+    g_assert_true(virtio_mem_job_is(vm, "running"));
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'cont' }");
     virtio_mem_safe_move(safe, 0);
-    job_await_end(vm, "");
+    virtio_mem_job_await_end(vm, "");
     end(safe);
 }
 
@@ -308,14 +259,14 @@ static void test_migration_fails(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
+    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
     virtio_mem_begin_busy(vm);
     virtio_mem_assert_resize(vm, "waiting", "migration");
     qtest_clock_step(vm->qts, 20 * SECOND);
-    g_assert_true(job_is(vm, "running"));
+    g_assert_true(virtio_mem_job_is(vm, "running"));
     virtio_mem_end_busy(vm);
     virtio_mem_safe_move(safe, 0);
-    job_await_end(vm, "");
+    virtio_mem_job_await_end(vm, "");
     end(safe);
 }
 
@@ -324,10 +275,10 @@ static void test_loadvm(VirtioMemGuest *vm)
 {
     virtio_mem_snapshot_add_disk(vm);
     virtio_mem_snapshot_do(vm, "snapshot-save");
-    job_start(vm, 128 * MiB, "");
+    virtio_mem_job_start(vm, 128 * MiB, "");
     virtio_mem_snapshot_do(vm, "snapshot-load");
-    job_await_end(vm, "superseded");
-    assert_settled(vm, 0);
+    virtio_mem_job_await_end(vm, "superseded");
+    virtio_mem_job_assert_settled(vm, 0);
     virtio_mem_take_config_irq(vm);
 }
 
@@ -335,11 +286,11 @@ static void test_reset(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
 
-    job_start(vm, 0, "");
+    virtio_mem_job_start(vm, 0, "");
     virtio_mem_system_reset(vm);
-    job_await_end(vm, "");
+    virtio_mem_job_await_end(vm, "");
     virtio_mem_restart_driver(vm);
-    assert_settled(vm, 0);
+    virtio_mem_job_assert_settled(vm, 0);
     end(safe);
 }
 
@@ -347,17 +298,17 @@ static void test_removal(VirtioMemGuest *vm)
 {
     g_autofree char *error = NULL;
 
-    job_start(vm, 0, ", \"stall-timeout\": 0");
-    job_await_end(vm, "");
-    job_start(vm, 128 * MiB, "");
-    job_pause(vm);
+    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 0");
+    virtio_mem_job_await_end(vm, "");
+    virtio_mem_job_start(vm, 128 * MiB, "");
+    virtio_mem_job_pause(vm);
     error = virtio_mem_take_error(
         qtest_qmp(vm->qts, "{ 'execute': 'device_del', 'arguments': {"
                   " 'id': 'vm0' } }"));
     g_assert_nonnull(error);
-    g_assert_nonnull(strstr(error, "resized by job 'job0'"));
-    job_do(vm, "job-cancel");
-    job_await_end(vm, "cancelled");
+    g_assert_nonnull(strstr(error, "resized by job 'vm0'"));
+    virtio_mem_job_do(vm, "job-cancel");
+    virtio_mem_job_await_end(vm, "cancelled");
     virtio_mem_take_config_irq(vm);
 }
 
@@ -366,12 +317,48 @@ static void test_ejected(VirtioMemGuest *unused)
 {
     VirtioMemGuest *vm = virtio_mem_guest_start(&with_balloon);
 
-    job_start(vm, 128 * MiB, "");
+    virtio_mem_job_start(vm, 128 * MiB, "");
     virtio_mem_take_config_irq(vm);
     qtest_outl(vm->qts, ACPI_PCI_EJECT, 1 << SLOT);
     qtest_qmp_eventwait(vm->qts, "DEVICE_DELETED");
-    job_await_end(vm, "'vm0' is gone");
+    virtio_mem_job_await_end(vm, "'vm0' is gone");
     virtio_mem_guest_stop(vm);
+}
+
+/* Each of two has its own; what they shrink is one guest's. */
+static void test_two(VirtioMemGuest *vm)
+{
+    VirtioMemGuest *other = virtio_mem_guest_attach(vm, "vm1",
+                                                    QPCI_DEVFN(5, 0));
+    VirtioMemSafe *safe = begin_safe(vm);
+    VirtioMemSafe second = { .vm = other };
+
+    virtio_mem_set_requested(other, GiB);
+    virtio_mem_safe_move(&second, GiB);
+    safe->boot += 2 * GiB;
+    virtio_mem_job_start(vm, 0, SAFE);
+    virtio_mem_job_start(other, 0, SAFE);
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, GiB, "working", NULL);
+    virtio_mem_safe_assert(&second, GiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(&second, 128 * MiB, "working", NULL);
+    virtio_mem_job_do(vm, "job-cancel");
+    virtio_mem_job_await_end(vm, "cancelled");
+    virtio_mem_job_assert_settled(vm, GiB);
+    g_assert_true(virtio_mem_job_is(other, "running"));
+    safe->boot -= 896 * MiB;
+    virtio_mem_safe_obey(&second);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(&second, 0, "working", NULL);
+    virtio_mem_safe_obey(&second);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_report(safe, 2000);
+    virtio_mem_job_await_end(other, "");
+    virtio_mem_job_assert_settled(other, 0);
+    virtio_mem_guest_stop(other);
+    end(safe);
 }
 
 /* Elsewhere, nothing is asked but what was asked here; the job ends here. */
@@ -381,12 +368,12 @@ static void test_migrated(VirtioMemGuest *unused)
     VirtioMemGuest *from = virtio_mem_guest_start(&ours);
     VirtioMemGuest *to = virtio_mem_target_with(NULL, &ours);
 
-    job_start(from, 128 * MiB, "");
+    virtio_mem_job_start(from, 128 * MiB, "");
     virtio_mem_take_config_irq(from);
     virtio_mem_migrate(from, to);
-    job_await_end(from, "migrated");
+    virtio_mem_job_await_end(from, "migrated");
     g_assert_cmphex(virtio_mem_qom_get(to, "requested-size"), ==, 128 * MiB);
-    g_assert_null(job_info(to));
+    g_assert_null(virtio_mem_job_info(to));
     virtio_mem_guest_stop(to);
     virtio_mem_guest_stop(from);
 }
@@ -396,7 +383,7 @@ static void test_quit(VirtioMemGuest *unused)
 {
     VirtioMemGuest *vm = virtio_mem_guest_start(&with_balloon);
 
-    job_start(vm, 128 * MiB, ", \"stall-timeout\": 0");
+    virtio_mem_job_start(vm, 128 * MiB, ", \"stall-timeout\": 0");
     virtio_mem_take_config_irq(vm);
     virtio_mem_guest_stop(vm);
 }
@@ -406,11 +393,11 @@ static void test_quit(VirtioMemGuest *unused)
 static void assert_refused(VirtioMemGuest *vm, const char *id, uint64_t size,
                            const char *options, const char *words)
 {
-    g_autofree char *error = job_try(vm, id, size, options);
+    g_autofree char *error = virtio_mem_job_try(vm, id, size, options);
 
     g_assert_nonnull(error);
     g_assert_nonnull(strstr(error, words));
-    g_assert_null(job_info(vm));
+    g_assert_null(virtio_mem_job_info(vm));
     g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, 0);
 }
 
@@ -433,11 +420,11 @@ static void test_refused(VirtioMemGuest *vm)
     assert_refused(vm, "vm0", 0, ", \"reserve\": 1099511627776", "'reserve'");
     assert_refused(vm, "vm0", 0, ", \"deadline\": 4294967296", "deadline");
     assert_refused(vm, "vm0", 0, ", \"stall-timeout\": -1", "stall-timeout");
-    job_start(vm, 128 * MiB, "");
-    error = job_try(vm, "vm0", 0, "");
-    g_assert_nonnull(strstr(error, "'vm0' is resized by job 'job0' already"));
-    job_do(vm, "job-cancel");
-    job_await_end(vm, "cancelled");
+    virtio_mem_job_start(vm, 128 * MiB, "");
+    error = virtio_mem_job_try(vm, "vm0", 0, "");
+    g_assert_nonnull(strstr(error, "'vm0' is resized by job 'vm0' already"));
+    virtio_mem_job_do(vm, "job-cancel");
+    virtio_mem_job_await_end(vm, "cancelled");
     virtio_mem_take_config_irq(vm);
 }
 
@@ -457,10 +444,8 @@ static void assert_hmp(VirtioMemGuest *vm, const char *command,
 
 static void test_hmp(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = begin_safe(vm);
 
-    safe->balloon = virtio_mem_balloon_start(vm);
-    virtio_mem_balloon_report_nothing(safe->balloon);
     assert_hmp(vm, "virtio-mem nobody 1G", "'nobody' not found");
     assert_hmp(vm, "virtio-mem balloon0 1G", "is no virtio-mem device");
     assert_hmp(vm, "info virtio-mem nobody", "is no virtio-mem device");
@@ -471,10 +456,9 @@ static void test_hmp(VirtioMemGuest *vm)
     assert_hmp(vm, "virtio-mem -s vm0 512", "");
     assert_hmp(vm, "info virtio-mem vm0", "  job: \"vm0\", 0 of 512 MiB\r\n");
     assert_hmp(vm, "virtio-mem vm0 2G", "");
-    vm_wait_until(!job_info(vm));
+    vm_wait_until(!virtio_mem_job_info(vm));
     assert_hmp(vm, "info virtio-mem vm0", "  last resize: to 536870912, safe,"
                " stopped at 1073741824 after 0 s: superseded\r\n");
-    virtio_mem_balloon_free(safe->balloon);
     end(safe);
 }
 
@@ -487,6 +471,9 @@ static const VirtioMemTest tests[] = {
     { "", "job/pause-and-resume", test_pause, .once = true },
     { "", "job/superseded-while-paused", test_pause_superseded,
       .once = true },
+    { "", "job/stays-paused", test_pause_lasts, .once = true },
+    { "", "job/cancelled-while-paused", test_pause_cancelled, .once = true },
+    { "", "job/two-devices", test_two, &two_devices, .once = true },
     { "", "job/safe", test_safe, &with_balloon, .once = true },
     { "", "job/stands-still-with-the-vm", test_stop, .once = true },
     { "", "job/migration-that-fails", test_migration_fails, .once = true },

@@ -11,6 +11,7 @@
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
 #include "virtio-mem-guest-internal.h"
+#include "virtio-mem-jobs.h"
 #include "virtio-mem-scene.h"
 
 #define PM_BASE         0x600
@@ -107,6 +108,23 @@ static void test_status(VirtioMemGuest *vm)
     virtio_mem_assert_resize(vm, "working", NULL);
 }
 
+/* Nor does a job's time pass. */
+static void test_job(VirtioMemGuest *vm)
+{
+    virtio_mem_job_start(vm, VM_REQUESTED,
+                         ", \"stall-timeout\": 5, \"deadline\": 5");
+    suspend_sleep(vm);
+    qtest_clock_step(vm->qts, 60 * NANOSECONDS_PER_SECOND);
+    g_assert_true(virtio_mem_job_is(vm, "running"));
+    suspend_wake(vm);
+    virtio_mem_iommu_up(vm);
+    virtio_mem_pci_up(vm);
+    virtio_mem_restart_driver(vm);
+    vm_assert_plug(vm, 0, VM_REQUESTED / vm->block_size, ACK);
+    virtio_mem_job_await_end(vm, "");
+    virtio_mem_job_assert_settled(vm, VM_REQUESTED);
+}
+
 /* A device that came while the guest slept is served when it is awake. */
 static void test_plugged_asleep(VirtioMemGuest *host)
 {
@@ -185,6 +203,7 @@ static const VirtioMemTest tests[] = {
     { "T187", "suspend/device-plugged-meanwhile-is-served",
       test_plugged_asleep, &no_device, .once = true },
     { "", "suspend/is-a-reason-not-to-resize", test_status },
+    { "", "suspend/holds-a-job", test_job, .once = true },
     { "T189", "suspend/promised-by-pc", test_offered, .once = true },
     { "T189", "suspend/promised-by-q35", test_offered, &q35, .once = true },
     { "T189", "suspend/not-promised-by-a-machine-that-cannot",
