@@ -4,7 +4,8 @@
 # is made lies below build/.
 
 export BOOTSTRAP QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL \
-	OLD_GUEST_INITRD ACCEL KEEP RUNS BENCH_SIZE BENCH_DEVICE
+	OLD_GUEST_INITRD ACCEL KEEP RUNS BENCH_SIZE BENCH_DEVICE \
+	BENCH_PAUSES
 
 MAKEFLAGS += --no-print-directory
 FETCHED = $(addprefix build/,apt download pkg debian-qemu base)

@@ -11,9 +11,10 @@ KEYS are groups of measures, such as P1,P4; without, all.  Environment:
     RUNS=N              runs of each emulator (5)
     BENCH_SIZE=SIZE     how much memory is grown (8G); the bars are for 8G
     BENCH_DEVICE=,PROPERTY=VALUE    more properties for our device alone
+    BENCH_PAUSES=FACTOR the pauses of P11 (1); the bars are for 1
 
 The table is build/bench/table.txt, table.json the same for programs,
-resize.png shows the last resize of P1.
+resize.png shows the last resize of P1, autosize.png the last run of P11.
 """
 
 import dataclasses
@@ -38,14 +39,15 @@ import p5_discard                                   # noqa: E402
 import p6_maximum                                   # noqa: E402
 import p8_migration                                 # noqa: E402
 import p9_guard                                     # noqa: E402
+import p11_autosize                                 # noqa: E402
 import p12_discard_runs                             # noqa: E402
 import p14_longest_wait                             # noqa: E402
 import plot                                         # noqa: E402
 import virtio_mem_parts as parts                    # noqa: E402
 
 MODULES = (p1_stall, p2_populate, p3_resize, p4_instructions, p5_discard,
-           p6_maximum, p8_migration, p9_guard, p12_discard_runs,
-           p14_longest_wait)
+           p6_maximum, p8_migration, p9_guard, p11_autosize,
+           p12_discard_runs, p14_longest_wait)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,8 +164,10 @@ def main():
         host.touch_most()
         results = run_all(groups, nb_runs)
     print('\n' + '\n'.join(write(groups, results, nb_runs)))
-    picture = plot.draw(f'Linux grows, {host.size() >> 20} MiB, prealloc=on')
-    print(f'\n{host.OUTPUT}/table.txt, {picture or "no plot"}')
+    pictures = (plot.draw(f'Linux grows, {host.size() >> 20} MiB, prealloc=on'),
+                p11_autosize.draw())
+    print(f'\n{host.OUTPUT}/table.txt',
+          *(picture for picture in pictures if picture))
     return 1 if results.errors else 0
 
 

@@ -29,6 +29,11 @@ def at_most(limit):
     return Bar(f'<= {limit:g}', lambda ours, stock: ours <= limit)
 
 
+def at_least(limit):
+    """The same for what should be much."""
+    return Bar(f'>= {limit:g}', lambda ours, stock: ours >= limit)
+
+
 def at_most_of_stock(factor):
     """Less is better."""
     return Bar(f'<= {factor:g} x stock',

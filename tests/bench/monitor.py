@@ -5,10 +5,10 @@ SPDX-License-Identifier: GPL-2.0-or-later
 As a program it does that, in a process of its own so that nothing else
 delays it:
 
-    monitor.py SOCKET PID FILE
+    monitor.py SOCKET PID FILE PERIOD
 
-asks query-memory-devices on SOCKET until its standard input ends, then
-writes a list of samples to FILE, see Sample.
+asks query-memory-devices on SOCKET each PERIOD seconds until its standard input
+ends, then writes a list of samples to FILE, see Sample.
 """
 
 import gc
@@ -117,14 +117,14 @@ def _sample(monitor, pid):
                   resident(pid))
 
 
-def _poll(path, pid):
-    """Ask every PERIOD, or at once when the last answer was late."""
+def _poll(path, pid, period):
+    """Ask in each period, or at once when the last answer was late."""
     monitor = Monitor(path)
     samples = [_sample(monitor, pid)]
     print('started', flush=True)
     due = time.monotonic()
     while True:
-        due = max(due + PERIOD, time.monotonic())
+        due = max(due + period, time.monotonic())
         wait = max(due - time.monotonic(), 0)
         if select.select([sys.stdin], [], [], wait)[0]:
             return samples
@@ -133,20 +133,20 @@ def _poll(path, pid):
 
 def main():
     """Be the process that asks."""
-    path, pid, file = sys.argv[1:]
+    path, pid, file, period = sys.argv[1:]
     gc.disable()
-    samples = _poll(path, pid)
+    samples = _poll(path, pid, float(period))
     Path(file).write_text(json.dumps(samples), encoding='ascii')
 
 
 class Poller:
     """The process that asks; a context manager around what it watches."""
 
-    def __init__(self, path, pid, directory):
+    def __init__(self, path, pid, directory, period=PERIOD):
         self._file = Path(directory) / 'samples.json'
         # A client that waits for its turn would blame QEMU for it.
         command = [sys.executable, __file__, str(path), str(pid),
-                   str(self._file)]
+                   str(self._file), str(period)]
         if os.geteuid() == 0:
             command = ['nice', '-n', '-10', *command]
         self._process = subprocess.Popen(

@@ -10,7 +10,8 @@ import contextlib
 import signal
 
 import virtio_mem_tap
-from virtio_mem_autosize import Autosize, Hogs, killed
+import virtio_mem_busy as busy
+from virtio_mem_autosize import Autosize, Hogs
 from virtio_mem_guest import GiB, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 
@@ -36,10 +37,11 @@ class VirtioMemAutosize(GuestTest):
 
     def grow(self, guest):
         """Let processes take what makes the guest short of memory."""
-        hogs = Hogs(guest, 208 * MiB)
+        hogs = Hogs(guest)
+        hogs.fill(208 * MiB)
         wait_until(lambda: guest.device_info()['size'] >= 512 * MiB,
                    'the guest did not grow')
-        self.assertEqual(killed(guest), 0)
+        self.assertEqual(busy.oom_kills(guest), 0)
         return hogs
 
     def assert_settled(self, guest):
@@ -72,10 +74,10 @@ class VirtioMemAutosize(GuestTest):
                 wait_until(lambda: guest.device_info()['size'] < 3 * GiB,
                            'the guest did not shrink')
                 # The load that comes then is not harmed.
-                Hogs(guest, 512 * MiB)
+                Hogs(guest).fill(512 * MiB)
                 self.assertEqual(tool.end(signal.SIGHUP), 0)
             self.assert_settled(guest)
-            self.assertEqual(killed(guest), 0)
+            self.assertEqual(busy.oom_kills(guest), 0)
 
     @virtio_mem_tap.slow
     def test_killed_tool_is_taken_over_from(self):
@@ -85,7 +87,8 @@ class VirtioMemAutosize(GuestTest):
                 tool.wait_line('shrink ')
                 tool.kill()
             # What a shrink looks like that nobody ends.
-            hogs = Hogs(guest, 1 * GiB)
+            hogs = Hogs(guest)
+            hogs.fill(1 * GiB)
             guest.request(0)
             with Autosize('--host-free', '1000T', monitor) as tool:
                 tool.wait_line('(settle|grow|host has none)')

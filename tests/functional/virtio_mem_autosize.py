@@ -3,6 +3,7 @@
 SPDX-License-Identifier: GPL-2.0-or-later
 """
 
+import os
 from pathlib import Path
 import re
 import signal
@@ -11,7 +12,8 @@ import sys
 import tempfile
 
 import virtio_mem_parts as parts
-from virtio_mem_guest import MiB, PATIENCE, wait_until
+import virtio_mem_busy as busy
+from virtio_mem_guest import MiB, PATIENCE, process_ticks, wait_until
 
 TOOL = Path(__file__).resolve().parents[2] / \
     'contrib/virtio-mem-autosize/virtio-mem-autosize'
@@ -62,6 +64,15 @@ class Autosize:
         return wait_until(look, lambda: f'no "{pattern}" in {self.lines()}',
                           timeout)[0]
 
+    def nb_decisions(self):
+        """Return how often it has decided to change something."""
+        return sum(bool(re.search(': (grow|shrink|settle) ', line))
+                   for line in self.lines())
+
+    def processor_s(self):
+        """Return for how many seconds it had a processor."""
+        return process_ticks(self._process.pid) / os.sysconf('SC_CLK_TCK')
+
     def wait(self):
         """Wait until it ends by itself; return its status."""
         return self._process.wait(PATIENCE)
@@ -80,39 +91,55 @@ class Autosize:
 class Hogs:
     """Processes in the guest that hold data until they are told to go.
 
-    They leave so much available; who wants no process to be killed leaves
-    enough for those that the guest runs beside them.  Linux gives up pages that
-    hold zeros, and refuses a process more than there is.
+    Linux gives up pages that hold zeros, and refuses a process more than there
+    is.
     """
 
     LARGEST = 256 * MiB
+    # It has read all before it writes; its reader takes no more than a byte.
+    HOLD = ('(for i in $(seq {nb_seeds}); do cat /mem/seed; done | '
+            'dd bs={size} count=1 iflag=fullblock | '
+            '(head -c 1 > /dev/null; echo >> /tmp/full; exec sleep 9999)) '
+            '> /dev/null 2>&1 &')
+    NB_FULL = ('$(( $(wc -l < /tmp/full) + '
+               "$(awk '/^oom_kill / { print $2 }' /proc/vmstat) ))")
 
-    def __init__(self, guest, left):
+    def __init__(self, guest):
         guest.ask(f'dd if=/dev/urandom of=/mem/seed bs={SEED_SIZE} count=1 '
                   'iflag=fullblock 2> /dev/null')
         self._guest = guest
-        size = available(guest) - left
+        self._begin()
+
+    def _begin(self):
+        self._guest.ask(': > /tmp/full')
+        self._wanted = busy.oom_kills(self._guest)
+
+    def start(self, *sizes):
+        """Let one for each size begin to fill it, all at once."""
+        self._wanted += len(sizes)
+        self._guest.ask(' '.join(
+            self.HOLD.format(nb_seeds=size // SEED_SIZE,
+                             size=size // SEED_SIZE * SEED_SIZE)
+            for size in sizes))
+
+    def fill(self, left):
+        """Start as many as leave so much available.
+
+        Who wants no process to be killed leaves enough for those that the guest
+        runs beside them.
+        """
+        size = busy.available(self._guest) - left
         while size >= SEED_SIZE:
-            self._hold(min(size, self.LARGEST) // SEED_SIZE)
+            self.start(min(size, self.LARGEST))
             size -= self.LARGEST
 
-    def _hold(self, nb_seeds):
-        self._guest.ask(
-            f'(for i in $(seq {nb_seeds}); do cat /mem/seed; done | '
-            f'dd bs={nb_seeds * SEED_SIZE} count=1 iflag=fullblock | '
-            'sleep 9999) > /dev/null 2>&1 &')
+    def wait(self):
+        """Wait until each one is full, or was killed."""
+        self._guest.ask(f'until [ {self.NB_FULL} -ge {self._wanted} ]; '
+                        'do sleep 0.05; done')
 
     def free(self):
         """Let them go."""
+        self.wait()
         self._guest.ask('killall sleep')
-
-
-def available(guest):
-    """Return what processes of the guest can have."""
-    line = guest.ask('grep MemAvailable /proc/meminfo')
-    return int(line.split()[1]) << 10
-
-
-def killed(guest):
-    """Return how many processes the guest's kernel has killed."""
-    return int(guest.ask('grep "oom_kill " /proc/vmstat').split()[1])
+        self._begin()

@@ -60,6 +60,13 @@ def wait_until(look, problem, timeout=PATIENCE, interval=0.1):
     return seen
 
 
+def process_ticks(pid):
+    """Return how much time a process had of the host's processors."""
+    with open(f'/proc/{pid}/stat', encoding='ascii') as stat:
+        user, system = stat.read().rpartition(')')[2].split()[11:13]
+    return int(user) + int(system)
+
+
 class Shell:
     """The guest's shell for programs: one command at a time."""
 
@@ -349,9 +356,7 @@ class Guest:
 
     def host_ticks(self):
         """Return how much time QEMU had of the host's processors."""
-        with open(f'/proc/{self.vm.get_pid()}/stat', encoding='ascii') as stat:
-            user, system = stat.read().rpartition(')')[2].split()[11:13]
-        return int(user) + int(system)
+        return process_ticks(self.vm.get_pid())
 
     def host_rss(self):
         """Return how much host memory QEMU uses, huge pages included."""
