@@ -124,6 +124,23 @@ char *virtio_mem_take_error(QDict *response)
     return error;
 }
 
+QDict *virtio_mem_find_job(VirtioMemGuest *vm, const char *id)
+{
+    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-jobs' }");
+    const QListEntry *entry;
+    QDict *found = NULL;
+
+    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
+        QDict *job = qobject_to(QDict, qlist_entry_obj(entry));
+
+        if (g_str_equal(qdict_get_str(job, "id"), id)) {
+            found = qobject_ref(job);
+        }
+    }
+    qobject_unref(response);
+    return found;
+}
+
 bool virtio_mem_try_requested(VirtioMemGuest *vm, const char *json,
                               char **error)
 {

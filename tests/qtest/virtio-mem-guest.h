@@ -299,6 +299,8 @@ bool virtio_mem_try_requested(VirtioMemGuest *vm, const char *json,
                               char **error);
 /* The text of the error in a QMP response, or NULL; unrefs the response. */
 char *virtio_mem_take_error(QDict *response);
+/* What query-jobs says of a job, or NULL if there is none; caller unrefs. */
+QDict *virtio_mem_find_job(VirtioMemGuest *vm, const char *id);
 /* A device property by QMP (on the proxy); virtio-mem's @id is "vm0". */
 uint64_t virtio_mem_qom_get(VirtioMemGuest *vm, const char *property);
 /* query-memory-devices' entry for the device; caller unrefs. */

@@ -7,61 +7,17 @@
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
 #include "virtio-mem-jobs.h"
-#include "virtio-mem-migrate.h"
-#include "virtio-mem-safe.h"
-#include "virtio-mem-snapshots.h"
 
 #define SECOND NANOSECONDS_PER_SECOND
 #define PERIOD_MS 250
 
-/* PIIX4's register that ejects the slots of bus 0, a bit for each. */
-#define ACPI_PCI_EJECT 0xae08
-#define SLOT 4
-
-#define SAFE ", \"mode\": \"safe\""
-
 static const VirtioMemOptions with_balloon = { .args = VM_BALLOON_ARGS };
-
-static const VirtioMemOptions two_devices = {
-    .args = VM_BALLOON_ARGS
-            " -object memory-backend-ram,id=mem1,size=4G,reserve=off"
-            " -device virtio-mem-pci,id=vm1,memdev=mem1,addr=05.0",
-};
-
-/* A guest with 2 GiB, without a job yet. */
-static VirtioMemSafe *begin(VirtioMemGuest *vm)
-{
-    VirtioMemSafe *safe = g_new0(VirtioMemSafe, 1);
-
-    *safe = (VirtioMemSafe) { .vm = vm, .boot = GiB };
-    virtio_mem_set_requested(vm, 2 * GiB);
-    virtio_mem_safe_move(safe, 2 * GiB);
-    return safe;
-}
-
-/* The same with a balloon; 1 GiB is left. */
-static VirtioMemSafe *begin_safe(VirtioMemGuest *vm)
-{
-    VirtioMemSafe *safe = begin(vm);
-
-    safe->used = 2 * GiB;
-    safe->balloon = virtio_mem_balloon_start(vm);
-    virtio_mem_balloon_report_nothing(safe->balloon);
-    return safe;
-}
-
-static void end(VirtioMemSafe *safe)
-{
-    g_clear_pointer(&safe->balloon, virtio_mem_balloon_free);
-    virtio_mem_take_config_irq(safe->vm);
-    g_free(safe);
-}
 
 /* --- how it ends --- */
 
 static void test_done(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 3 * GiB, "");
     virtio_mem_job_assert_progress(vm, 0, GiB);
@@ -78,12 +34,12 @@ static void test_done(VirtioMemGuest *vm)
     virtio_mem_job_assert_settled(vm, 3 * GiB);
     virtio_mem_job_start(vm, 3 * GiB, "");
     virtio_mem_job_await_end(vm, "");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 static void test_cancel(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
@@ -92,12 +48,12 @@ static void test_cancel(VirtioMemGuest *vm)
                              " requested: cancelled");
     virtio_mem_job_assert_settled(vm, GiB);
     virtio_mem_job_assert_last(vm, 0, "cancelled");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 static void test_stall(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 30");
     qtest_clock_step(vm->qts, 29 * SECOND);
@@ -111,12 +67,12 @@ static void test_stall(VirtioMemGuest *vm)
     virtio_mem_job_await_end(vm, "guest-silent");
     virtio_mem_job_assert_settled(vm, GiB);
     virtio_mem_job_assert_last(vm, 0, "guest-silent");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 static void test_deadline(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, ", \"deadline\": 10, \"stall-timeout\": 0");
     for (int s = 1; s < 10; s++) {
@@ -128,13 +84,13 @@ static void test_deadline(VirtioMemGuest *vm)
     virtio_mem_job_await_end(vm, "deadline");
     virtio_mem_job_assert_settled(vm, 2 * GiB - 9 * 128 * MiB);
     virtio_mem_job_assert_last(vm, 0, "deadline");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 /* libvirt's way is never refused; the same value is a reminder. */
 static void test_superseded(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, "");
     virtio_mem_set_requested(vm, 0);
@@ -143,12 +99,12 @@ static void test_superseded(VirtioMemGuest *vm)
     virtio_mem_job_await_end(vm, "superseded");
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
     virtio_mem_job_assert_last(vm, 0, "superseded");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 static void test_pause(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
@@ -161,13 +117,13 @@ static void test_pause(VirtioMemGuest *vm)
     virtio_mem_safe_move(safe, 0);
     virtio_mem_job_await_end(vm, "");
     virtio_mem_job_assert_settled(vm, 0);
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 /* What the guest does unasked does not wake it. */
 static void test_pause_lasts(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
@@ -179,13 +135,13 @@ static void test_pause_lasts(VirtioMemGuest *vm)
     virtio_mem_job_do(vm, "job-resume");
     virtio_mem_safe_move(safe, 0);
     virtio_mem_job_await_end(vm, "");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 /* The same value is a reminder here, too. */
 static void test_pause_superseded(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
@@ -196,12 +152,12 @@ static void test_pause_superseded(VirtioMemGuest *vm)
     virtio_mem_job_await_end(vm, "superseded");
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, 3 * GiB);
     virtio_mem_job_assert_last(vm, 0, "superseded");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 static void test_pause_cancelled(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
@@ -209,14 +165,14 @@ static void test_pause_cancelled(VirtioMemGuest *vm)
     virtio_mem_job_do(vm, "job-cancel");
     virtio_mem_job_await_end(vm, "cancelled");
     virtio_mem_job_assert_settled(vm, GiB);
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 /* --- mode safe --- */
 
 static void test_safe(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin_safe(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
 
     virtio_mem_job_start(vm, 0, ", \"mode\": \"safe\", \"reserve\": 536870912,"
                      " \"stall-timeout\": 10");
@@ -236,156 +192,7 @@ static void test_safe(VirtioMemGuest *vm)
                              " 536870912)");
     virtio_mem_job_assert_settled(vm, 1664 * MiB);
     virtio_mem_job_assert_last(vm, 0, "guest-low-memory");
-    end(safe);
-}
-
-/* --- what else happens meanwhile --- */
-
-static void test_stop(VirtioMemGuest *vm)
-{
-    VirtioMemSafe *safe = begin(vm);
-
-    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'stop' }");
-    qtest_clock_step(vm->qts, 6 * SECOND);
-    g_assert_true(virtio_mem_job_is(vm, "running"));
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'cont' }");
-    virtio_mem_safe_move(safe, 0);
-    virtio_mem_job_await_end(vm, "");
-    end(safe);
-}
-
-static void test_migration_fails(VirtioMemGuest *vm)
-{
-    VirtioMemSafe *safe = begin(vm);
-
-    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
-    virtio_mem_begin_busy(vm);
-    virtio_mem_assert_resize(vm, "waiting", "migration");
-    qtest_clock_step(vm->qts, 20 * SECOND);
-    g_assert_true(virtio_mem_job_is(vm, "running"));
-    virtio_mem_end_busy(vm);
-    virtio_mem_safe_move(safe, 0);
-    virtio_mem_job_await_end(vm, "");
-    end(safe);
-}
-
-/* The loaded state wins. */
-static void test_loadvm(VirtioMemGuest *vm)
-{
-    virtio_mem_snapshot_add_disk(vm);
-    virtio_mem_snapshot_do(vm, "snapshot-save");
-    virtio_mem_job_start(vm, 128 * MiB, "");
-    virtio_mem_snapshot_do(vm, "snapshot-load");
-    virtio_mem_job_await_end(vm, "superseded");
-    virtio_mem_job_assert_settled(vm, 0);
-    virtio_mem_take_config_irq(vm);
-}
-
-static void test_reset(VirtioMemGuest *vm)
-{
-    VirtioMemSafe *safe = begin(vm);
-
-    virtio_mem_job_start(vm, 0, "");
-    virtio_mem_system_reset(vm);
-    virtio_mem_job_await_end(vm, "");
-    virtio_mem_restart_driver(vm);
-    virtio_mem_job_assert_settled(vm, 0);
-    end(safe);
-}
-
-static void test_removal(VirtioMemGuest *vm)
-{
-    g_autofree char *error = NULL;
-
-    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 0");
-    virtio_mem_job_await_end(vm, "");
-    virtio_mem_job_start(vm, 128 * MiB, "");
-    virtio_mem_job_pause(vm);
-    error = virtio_mem_take_error(
-        qtest_qmp(vm->qts, "{ 'execute': 'device_del', 'arguments': {"
-                  " 'id': 'vm0' } }"));
-    g_assert_nonnull(error);
-    g_assert_nonnull(strstr(error, "resized by job 'vm0'"));
-    virtio_mem_job_do(vm, "job-cancel");
-    virtio_mem_job_await_end(vm, "cancelled");
-    virtio_mem_take_config_irq(vm);
-}
-
-/* A guest may eject the device unasked. */
-static void test_ejected(VirtioMemGuest *unused)
-{
-    VirtioMemGuest *vm = virtio_mem_guest_start(&with_balloon);
-
-    virtio_mem_job_start(vm, 128 * MiB, "");
-    virtio_mem_take_config_irq(vm);
-    qtest_outl(vm->qts, ACPI_PCI_EJECT, 1 << SLOT);
-    qtest_qmp_eventwait(vm->qts, "DEVICE_DELETED");
-    virtio_mem_job_await_end(vm, "'vm0' is gone");
-    virtio_mem_guest_stop(vm);
-}
-
-/* Each of two has its own; what they shrink is one guest's. */
-static void test_two(VirtioMemGuest *vm)
-{
-    VirtioMemGuest *other = virtio_mem_guest_attach(vm, "vm1",
-                                                    QPCI_DEVFN(5, 0));
-    VirtioMemSafe *safe = begin_safe(vm);
-    VirtioMemSafe second = { .vm = other };
-
-    virtio_mem_set_requested(other, GiB);
-    virtio_mem_safe_move(&second, GiB);
-    safe->boot += 2 * GiB;
-    virtio_mem_job_start(vm, 0, SAFE);
-    virtio_mem_job_start(other, 0, SAFE);
-    virtio_mem_safe_report(safe, 0);
-    virtio_mem_safe_assert(safe, GiB, "working", NULL);
-    virtio_mem_safe_assert(&second, GiB, "working", NULL);
-    virtio_mem_safe_obey(safe);
-    virtio_mem_safe_report(safe, PERIOD_MS);
-    virtio_mem_safe_assert(&second, 128 * MiB, "working", NULL);
-    virtio_mem_job_do(vm, "job-cancel");
-    virtio_mem_job_await_end(vm, "cancelled");
-    virtio_mem_job_assert_settled(vm, GiB);
-    g_assert_true(virtio_mem_job_is(other, "running"));
-    safe->boot -= 896 * MiB;
-    virtio_mem_safe_obey(&second);
-    virtio_mem_safe_report(safe, PERIOD_MS);
-    virtio_mem_safe_assert(&second, 0, "working", NULL);
-    virtio_mem_safe_obey(&second);
-    virtio_mem_safe_report(safe, PERIOD_MS);
-    virtio_mem_safe_report(safe, 2000);
-    virtio_mem_job_await_end(other, "");
-    virtio_mem_job_assert_settled(other, 0);
-    virtio_mem_guest_stop(other);
-    end(safe);
-}
-
-/* Elsewhere, nothing is asked but what was asked here; the job ends here. */
-static void test_migrated(VirtioMemGuest *unused)
-{
-    const VirtioMemOptions ours = { .region_size = VM_MIGRATE_REGION };
-    VirtioMemGuest *from = virtio_mem_guest_start(&ours);
-    VirtioMemGuest *to = virtio_mem_target_with(NULL, &ours);
-
-    virtio_mem_job_start(from, 128 * MiB, "");
-    virtio_mem_take_config_irq(from);
-    virtio_mem_migrate(from, to);
-    virtio_mem_job_await_end(from, "migrated");
-    g_assert_cmphex(virtio_mem_qom_get(to, "requested-size"), ==, 128 * MiB);
-    g_assert_null(virtio_mem_job_info(to));
-    virtio_mem_guest_stop(to);
-    virtio_mem_guest_stop(from);
-}
-
-/* QEMU ends, and does not wait for the guest. */
-static void test_quit(VirtioMemGuest *unused)
-{
-    VirtioMemGuest *vm = virtio_mem_guest_start(&with_balloon);
-
-    virtio_mem_job_start(vm, 128 * MiB, ", \"stall-timeout\": 0");
-    virtio_mem_take_config_irq(vm);
-    virtio_mem_guest_stop(vm);
+    virtio_mem_job_end(safe);
 }
 
 /* --- what is refused --- */
@@ -397,7 +204,7 @@ static void assert_refused(VirtioMemGuest *vm, const char *id, uint64_t size,
 
     g_assert_nonnull(error);
     g_assert_nonnull(strstr(error, words));
-    g_assert_null(virtio_mem_job_info(vm));
+    g_assert_null(virtio_mem_find_job(vm, vm->id));
     g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, 0);
 }
 
@@ -444,7 +251,7 @@ static void assert_hmp(VirtioMemGuest *vm, const char *command,
 
 static void test_hmp(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = begin_safe(vm);
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
 
     assert_hmp(vm, "virtio-mem nobody 1G", "'nobody' not found");
     assert_hmp(vm, "virtio-mem balloon0 1G", "is no virtio-mem device");
@@ -456,10 +263,10 @@ static void test_hmp(VirtioMemGuest *vm)
     assert_hmp(vm, "virtio-mem -s vm0 512", "");
     assert_hmp(vm, "info virtio-mem vm0", "  job: \"vm0\", 0 of 512 MiB\r\n");
     assert_hmp(vm, "virtio-mem vm0 2G", "");
-    vm_wait_until(!virtio_mem_job_info(vm));
+    vm_wait_until(!virtio_mem_find_job(vm, vm->id));
     assert_hmp(vm, "info virtio-mem vm0", "  last resize: to 536870912, safe,"
                " stopped at 1073741824 after 0 s: superseded\r\n");
-    end(safe);
+    virtio_mem_job_end(safe);
 }
 
 static const VirtioMemTest tests[] = {
@@ -473,16 +280,7 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "", "job/stays-paused", test_pause_lasts, .once = true },
     { "", "job/cancelled-while-paused", test_pause_cancelled, .once = true },
-    { "", "job/two-devices", test_two, &two_devices, .once = true },
     { "", "job/safe", test_safe, &with_balloon, .once = true },
-    { "", "job/stands-still-with-the-vm", test_stop, .once = true },
-    { "", "job/migration-that-fails", test_migration_fails, .once = true },
-    { "", "job/loadvm", test_loadvm, .once = true },
-    { "", "job/reset-completes-a-shrink", test_reset, .once = true },
-    { "", "job/removal-is-refused", test_removal, .once = true },
-    { "", "job/ejected", test_ejected, .once = true, .no_guest = true },
-    { "", "job/migrated", test_migrated, .once = true, .no_guest = true },
-    { "", "job/quit", test_quit, .once = true, .no_guest = true },
     { "", "job/refused", test_refused, &with_dimm, .once = true },
     { "", "job/hmp", test_hmp, &with_balloon, .once = true },
 };

@@ -5,7 +5,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qlist.h"
 #include "virtio-mem-jobs.h"
 
 char *virtio_mem_job_try(VirtioMemGuest *vm, const char *id, uint64_t size,
@@ -37,26 +36,9 @@ void virtio_mem_job_pause(VirtioMemGuest *vm)
     vm_wait_until(virtio_mem_job_is(vm, "paused"));
 }
 
-QDict *virtio_mem_job_info(VirtioMemGuest *vm)
-{
-    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-jobs' }");
-    const QListEntry *entry;
-    QDict *found = NULL;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
-        QDict *job = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (g_str_equal(qdict_get_str(job, "id"), vm->id)) {
-            found = qobject_ref(job);
-        }
-    }
-    qobject_unref(response);
-    return found;
-}
-
 bool virtio_mem_job_is(VirtioMemGuest *vm, const char *status)
 {
-    QDict *info = virtio_mem_job_info(vm);
+    QDict *info = virtio_mem_find_job(vm, vm->id);
     const bool ret = g_str_equal(qdict_get_str(info, "status"), status);
 
     qobject_unref(info);
@@ -68,7 +50,7 @@ void virtio_mem_job_await_end(VirtioMemGuest *vm, const char *error)
     QDict *info;
 
     vm_wait_until(virtio_mem_job_is(vm, "concluded"));
-    info = virtio_mem_job_info(vm);
+    info = virtio_mem_find_job(vm, vm->id);
     if (*error) {
         g_assert_nonnull(strstr(qdict_get_str(info, "error"), error));
     } else {
@@ -76,13 +58,13 @@ void virtio_mem_job_await_end(VirtioMemGuest *vm, const char *error)
     }
     qobject_unref(info);
     virtio_mem_job_do(vm, "job-dismiss");
-    g_assert_null(virtio_mem_job_info(vm));
+    g_assert_null(virtio_mem_find_job(vm, vm->id));
 }
 
 void virtio_mem_job_assert_progress(VirtioMemGuest *vm, uint64_t now,
                                     uint64_t total)
 {
-    QDict *info = virtio_mem_job_info(vm);
+    QDict *info = virtio_mem_find_job(vm, vm->id);
 
     g_assert_cmpstr(qdict_get_str(info, "type"), ==, "memory-device-resize");
     g_assert_cmphex(qdict_get_int(info, "current-progress"), ==, now);
@@ -110,4 +92,31 @@ void virtio_mem_job_assert_settled(VirtioMemGuest *vm, uint64_t size)
     g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, size);
     g_assert_cmphex(virtio_mem_qom_get(vm, "asked-size"), ==, size);
     g_assert_cmphex(virtio_mem_requested_size(vm), ==, size);
+}
+
+VirtioMemSafe *virtio_mem_job_begin(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = g_new0(VirtioMemSafe, 1);
+
+    *safe = (VirtioMemSafe) { .vm = vm, .boot = GiB };
+    virtio_mem_set_requested(vm, 2 * GiB);
+    virtio_mem_safe_move(safe, 2 * GiB);
+    return safe;
+}
+
+VirtioMemSafe *virtio_mem_job_begin_safe(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
+
+    safe->used = 2 * GiB;
+    safe->balloon = virtio_mem_balloon_start(vm);
+    virtio_mem_balloon_report_nothing(safe->balloon);
+    return safe;
+}
+
+void virtio_mem_job_end(VirtioMemSafe *safe)
+{
+    g_clear_pointer(&safe->balloon, virtio_mem_balloon_free);
+    virtio_mem_take_config_irq(safe->vm);
+    g_free(safe);
 }

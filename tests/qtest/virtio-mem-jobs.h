@@ -1,7 +1,7 @@
 /*
  * Jobs that resize the tiny guest.  A device's job has the device's ID.
  *
- * Layer: virtio-mem-guest below.
+ * Layer: virtio-mem-safe below.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,7 +9,12 @@
 #ifndef TESTS_QTEST_VIRTIO_MEM_JOBS_H
 #define TESTS_QTEST_VIRTIO_MEM_JOBS_H
 
-#include "virtio-mem-guest.h"
+#include "virtio-mem-safe.h"
+
+/* A guest with 2 GiB, without a job yet; and the same with 1 GiB left of 3. */
+VirtioMemSafe *virtio_mem_job_begin(VirtioMemGuest *vm);
+VirtioMemSafe *virtio_mem_job_begin_safe(VirtioMemGuest *vm);
+void virtio_mem_job_end(VirtioMemSafe *safe);
 
 /*
  * Start a job of @vm that is to resize the device @id.  @options are further
@@ -26,8 +31,6 @@ void virtio_mem_job_do(VirtioMemGuest *vm, const char *command);
 /* Nothing is asked of the guest when this returns. */
 void virtio_mem_job_pause(VirtioMemGuest *vm);
 
-/* What query-jobs says; NULL if there is no job. */
-QDict *virtio_mem_job_info(VirtioMemGuest *vm);
 bool virtio_mem_job_is(VirtioMemGuest *vm, const char *status);
 
 /* It ends, and its error has these words; "" for success.  Dismissed then. */

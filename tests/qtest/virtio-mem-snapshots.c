@@ -5,32 +5,14 @@
  */
 
 #include "qemu/osdep.h"
-#include "qobject/qlist.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-snapshots.h"
-
-static QDict *snapshot_find_job(VirtioMemGuest *vm, const char *id)
-{
-    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-jobs' }");
-    const QListEntry *entry;
-    QDict *found = NULL;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
-        QDict *job = qobject_to(QDict, qlist_entry_obj(entry));
-
-        if (g_str_equal(qdict_get_str(job, "id"), id)) {
-            found = qobject_ref(job);
-        }
-    }
-    qobject_unref(response);
-    return found;
-}
 
 /* Whether it is over, and if so, what went wrong. */
 static bool snapshot_job_is_over(VirtioMemGuest *vm, const char *id,
                                  char **error)
 {
-    QDict *job = snapshot_find_job(vm, id);
+    QDict *job = virtio_mem_find_job(vm, id);
     const bool ret = g_str_equal(qdict_get_str(job, "status"), "concluded");
 
     if (ret) {
