@@ -39,6 +39,11 @@ check-asan: tree            ## unit tests and qtests with ASan and UBSan
 check-compile: tree         ## compile for the other machines and configurations
 	tools/check --suite compile $(T)
 
+coverage: $(if $(ALL),guest old-guest)
+coverage: tree              ## count what tests reach; ALL=1: also in Linux
+	tools/bootstrap --coverage $(if $(ALL),--tests)
+	tools/coverage $(if $(ALL),--linux) $(T)
+
 docs: tree                  ## build QEMU's manual with our pages
 	tools/bootstrap --docs
 	tools/docs
@@ -95,6 +100,6 @@ endif
 
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
-.PHONY: all demo check check-all check-asan check-compile docs stock series \
-	series-check bench clean distclean help tree guest old-guest lint unit \
-	qtest series-style
+.PHONY: all demo check check-all check-asan check-compile coverage docs stock \
+	series series-check bench clean distclean help tree guest old-guest lint \
+	unit qtest series-style
