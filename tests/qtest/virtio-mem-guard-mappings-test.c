@@ -169,10 +169,32 @@ static void test_window(VirtioMemGuest *unused)
     virtio_mem_guest_stop(vm);
 }
 
+/* "vm1", "vm2" and so on; it has a backend of the same size as the first. */
+static VirtioMemGuest *add_device(VirtioMemGuest *vm, const char *id)
+{
+    const unsigned slot = 8 + g_ascii_digit_value(id[2]);
+    g_autofree char *mem = g_strdup_printf("mem-of-%s", id);
+    g_autofree char *addr = g_strdup_printf("%x", slot);
+
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
+                             " 'arguments': { 'qom-type':"
+                             " 'memory-backend-memfd', 'id': %s, 'size':"
+                             " %" PRIu64 ", 'reserve': false } }", mem,
+                             vm->region_size);
+    qtest_qmp_device_add(vm->qts, "virtio-mem-pci", id, "{ 'memdev': %s,"
+                         " 'addr': %s, 'block-size': %u,"
+                         " 'protect-unplugged': 'on' }", mem, addr,
+                         (unsigned)(2 * MiB));
+    return virtio_mem_guest_attach(vm, id, QPCI_DEVFN(slot, 0));
+}
+
 /* Several devices, most of them added while the others have their share. */
 static void test_devices(VirtioMemGuest *unused)
 {
-    const unsigned nb_devices = g_test_slow() ? 8 : 2;
+    static const char *const ids[] = {
+        "vm1", "vm2", "vm3", "vm4", "vm5", "vm6", "vm7",
+    };
+    const unsigned nb_others = g_test_slow() ? ARRAY_SIZE(ids) : 1;
     const VirtioMemOptions opts = {
         .args = "-m 256M,slots=1,maxmem=2T -cpu max,phys-bits=46",
         .memdev = "memory-backend-memfd,id=vmem0,size=40G,reserve=off",
@@ -180,26 +202,13 @@ static void test_devices(VirtioMemGuest *unused)
     };
     VirtioMemGuest *vm = start_with_mappings(&opts, 800);
     const uint64_t before = count_mappings(vm);
-    VirtioMemGuest *others[8];
+    VirtioMemGuest *others[ARRAY_SIZE(ids)];
     uint64_t end = 0;
 
     virtio_mem_set_requested(vm, vm->region_size);
     plug_every_second(vm);
-    for (unsigned i = 1; i < nb_devices; i++) {
-        g_autofree char *id = g_strdup_printf("vm%u", i);
-        g_autofree char *mem = g_strdup_printf("vmem%u", i);
-        g_autofree char *addr = g_strdup_printf("%u", 8 + i);
-
-        qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
-                                 " 'arguments': { 'qom-type':"
-                                 " 'memory-backend-memfd', 'id': %s, 'size':"
-                                 " %" PRIu64 ", 'reserve': false } }", mem,
-                                 40 * (uint64_t)GiB);
-        qtest_qmp_device_add(vm->qts, "virtio-mem-pci", id, "{ 'memdev': %s,"
-                             " 'addr': %s, 'block-size': %u,"
-                             " 'protect-unplugged': 'on' }", mem, addr,
-                             (unsigned)(2 * MiB));
-        others[i] = virtio_mem_guest_attach(vm, id, QPCI_DEVFN(8 + i, 0));
+    for (unsigned i = 0; i < nb_others; i++) {
+        others[i] = add_device(vm, ids[i]);
         virtio_mem_set_requested(others[i], others[i]->region_size);
         end = plug_every_second(others[i]);
         assert_mappings(vm, before);
@@ -209,7 +218,7 @@ static void test_devices(VirtioMemGuest *unused)
         g_assert_cmpuint(end, <, nb_blocks_to_plug(vm));
     }
     assert_all_goes_on(vm, false);
-    for (unsigned i = 1; i < nb_devices; i++) {
+    for (unsigned i = 0; i < nb_others; i++) {
         vm_assert_unplug_all(others[i], ACK);
         virtio_mem_guest_stop(others[i]);
     }
