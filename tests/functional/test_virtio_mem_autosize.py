@@ -11,9 +11,40 @@ import signal
 
 import virtio_mem_tap
 import virtio_mem_busy as busy
+import virtio_mem_parts as parts
 from virtio_mem_autosize import Autosize, Hogs
 from virtio_mem_guest import GiB, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
+
+
+BOOT_SIZE = 1 * GiB
+# Leaves a guest short of memory, and its own programs alive.
+LEFT = 208 * MiB
+
+
+class Budget:
+    """What guests may have of the host, which has other programs, too."""
+
+    def __init__(self, room, *guests):
+        self._guests = guests
+        self._most = self._in_reach()
+        self.keep = self._most - len(guests) * BOOT_SIZE - room
+
+    def _in_reach(self):
+        """Return what guests have of the host, and could have."""
+        return parts.mem_available() + \
+            sum(guest.host_rss() for guest in self._guests)
+
+    def is_kept(self):
+        """Check it, by the host's best moment so far."""
+        self._most = max(self._most, self._in_reach())
+        devices = [guest.device_info() for guest in self._guests]
+        granted = sum(BOOT_SIZE + max(device['size'], device['requested-size'])
+                      for device in devices)
+        if granted > self._most - self.keep:
+            raise AssertionError(f'{self._most:#x} bytes are for guests, who '
+                                 f'leave {self.keep:#x} of it: {devices}')
+        return True
 
 
 class VirtioMemAutosize(GuestTest):
@@ -26,7 +57,7 @@ class VirtioMemAutosize(GuestTest):
         monitor = self.temp_file('qmp')
         self.require_host_memory(5 * GiB)
         with self.guest(
-                region_size=4 * GiB, boot_size=1 * GiB, binary=self.BINARY,
+                region_size=4 * GiB, boot_size=BOOT_SIZE, binary=self.BINARY,
                 kernel_options='memhp_default_state=online_movable',
                 more_args=('-device', 'virtio-balloon-pci,id=balloon0,'
                            'free-page-reporting=on',
@@ -38,7 +69,7 @@ class VirtioMemAutosize(GuestTest):
     def grow(self, guest):
         """Let processes take what makes the guest short of memory."""
         hogs = Hogs(guest)
-        hogs.fill(208 * MiB)
+        hogs.fill(LEFT)
         wait_until(lambda: guest.device_info()['size'] >= 512 * MiB,
                    'the guest did not grow')
         self.assertEqual(busy.oom_kills(guest), 0)
@@ -96,6 +127,38 @@ class VirtioMemAutosize(GuestTest):
                 tool.wait_line('shrink ')
                 self.assertEqual(tool.end(), 0)
             self.assert_settled(guest)
+
+    def take(self, budget, guest, hogs, is_enough):
+        """Let processes take what the guest gets, until it is enough."""
+        while not is_enough():
+            hogs.fill(LEFT)
+            hogs.wait()
+            wait_until(lambda: budget.is_kept() and
+                       (is_enough() or busy.available(guest) > 300 * MiB),
+                       lambda: f'not enough: {guest.device_info()}')
+
+    @virtio_mem_tap.slow
+    def test_guests_take_turns_within_a_budget(self):
+        with self.started() as (first, one), self.started() as (second, two):
+            budget = Budget(768 * MiB, first, second)
+            hogs, others = Hogs(first), Hogs(second)
+
+            def has_grown(guest):
+                return guest.device_info()['size'] >= 512 * MiB
+
+            with Autosize('--verbose', '--host-free', budget.keep, one,
+                          two) as tool:
+                self.take(budget, first, hogs, lambda: has_grown(first))
+                self.take(budget, second, others, lambda: 'the host has none'
+                          in tool.last_line(two))
+                hogs.free()
+                self.take(budget, second, others, lambda: has_grown(second))
+                others.free()
+                self.take(budget, first, hogs, lambda: has_grown(first))
+                self.assertEqual(tool.end(), 0)
+            for guest in (first, second):
+                self.assert_settled(guest)
+                self.assertEqual(busy.oom_kills(guest), 0)
 
 
 class WithStock(VirtioMemAutosize):

@@ -64,6 +64,11 @@ class Autosize:
         return wait_until(look, lambda: f'no "{pattern}" in {self.lines()}',
                           timeout)[0]
 
+    def last_line(self, name):
+        """Return what it has said last of a guest."""
+        return ([line for line in self.lines() if line.startswith(f'{name}: ')]
+                or [''])[-1]
+
     def nb_decisions(self):
         """Return how often it has decided to change something."""
         return sum(bool(re.search(': (grow|shrink|settle) ', line))
