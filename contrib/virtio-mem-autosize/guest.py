@@ -19,6 +19,7 @@ class Reading(NamedTuple):
     report: Optional[Report]
     granted: int                # boot memory, plugged, and asked to plug
     resident: Optional[int]     # of it on the host, if that is known
+    ended: Optional[str] = None     # why a shrink ended by itself
 
 
 class Reports:

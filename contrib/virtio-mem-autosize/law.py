@@ -130,6 +130,7 @@ class Law:
         self._pressed = None
         self._swapping = False
         self._shrunk = None
+        self._goal = None               # of the last shrink, till it is over
         self._stalled = None            # when a shrink last did
         self._stall_pause = AFTER_STALL_S
         self._judged = False
@@ -153,6 +154,7 @@ class Law:
         if decision.verb == 'hold':
             return
         self._changed = self._asked = now
+        self._goal = decision.wish if decision.verb == 'shrink' else None
         if decision.verb == 'grow':
             self._growths.append(now)
             self._grown = now
@@ -180,9 +182,22 @@ class Law:
             self._changed = now
         if not old or old.wish != sizes.wish:
             self._asked = now
-        if old and sizes.wish == sizes.plugged < old.plugged:
-            self._stalled, self._stall_pause = None, AFTER_STALL_S
         self._sizes = sizes
+        if self._goal is not None and sizes.wish == sizes.plugged:
+            self._note_end_of_shrink(now)
+
+    def _note_end_of_shrink(self, now):
+        """It has its size, or the device has given up."""
+        if self._sizes.plugged > self._goal:
+            self._note_stall(now)
+        else:
+            self._stalled, self._stall_pause = None, AFTER_STALL_S
+        self._goal = None
+
+    def _note_stall(self, now):
+        if self._stalled is not None:
+            self._stall_pause = min(2 * self._stall_pause, AFTER_STALLS_S)
+        self._stalled = now
 
     def _take(self, report, now):
         """Take in a report, if it is news."""
@@ -231,9 +246,7 @@ class Law:
 
     def _give_up(self, sizes, now):
         """What the guest cannot do now must not happen at any time later."""
-        if self._stalled is not None:
-            self._stall_pause = min(2 * self._stall_pause, AFTER_STALLS_S)
-        self._stalled = now
+        self._note_stall(now)
         return self._settle(sizes, 'the guest gets no further')
 
     def _settle(self, sizes, why):

@@ -26,7 +26,7 @@ class LibvirtGuest:
 
     def __init__(self, config):
         self.config = config
-        self.mode_known = False         # the domain asks for mode safe
+        self.is_safe = False            # the domain asks for mode safe
         self._connection = None
         self._domain = None
         self._alias = None
@@ -50,7 +50,7 @@ class LibvirtGuest:
             xml = await self._xml()
             self._alias = self._choose_device(xml)
             self._check_balloon(xml)
-            self.mode_known = self._asks_for_safe(xml)
+            self.is_safe = self._asks_for_safe(xml)
             await self._do(self._domain.setMemoryStatsPeriod, 1,
                            libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except GuestError:

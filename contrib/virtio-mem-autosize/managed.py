@@ -57,6 +57,8 @@ class Managed:
                 await self._connect(now)
             self.reading = await self._guest.read(now)
             self._note_report(now)
+            if self.reading.ended:
+                self.say(f'ended: {self.reading.ended}')
         except GuestError as error:
             await self.drop(error, now)
 
@@ -72,8 +74,8 @@ class Managed:
         self._mute_until = now + REPORT_S
         limits = self.law.limits
         self.say(f'found, {mib(limits.least)} to {mib(limits.most)}; ' + (
-            'shrinks by resize-mode=safe' if self._guest.mode_known else
-            'shrinks are less safe: there is no resize-mode=safe'))
+            'shrinks in mode safe' if self._guest.is_safe else
+            'shrinks are less safe: there is no mode safe'))
 
     def _limits(self, largest, block):
         config = self.config
@@ -120,7 +122,8 @@ class Managed:
             return
         self._said = told
         sizes = self.reading.sizes
-        mode = f' ({decision.mode})' if self._guest.mode_known else ''
+        mode = f' ({decision.mode})' if self._guest.is_safe and \
+            decision.verb == 'shrink' else ''
         self.say(f'{decision.verb} {mib(sizes.plugged)} -> '
                  f'{mib(decision.wish)}{mode}: {decision.reason}')
 

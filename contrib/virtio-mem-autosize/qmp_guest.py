@@ -3,15 +3,22 @@
 
 import asyncio
 import os
+import re
 import socket
 import struct
 
 from qemu.qmp import QMPClient, QMPError
 
 from guest import GuestError, PATIENCE, Reading, Reports
-from law import Report, Sizes
+from law import Report, STALL_S, Sizes
 
 DEVICES = ('/machine/peripheral', '/machine/peripheral-anon')
+# What shrinks safely.
+RESIZE = 'memory-device-resize'
+# It gives up before the law does, and can say why.
+STALL_TIMEOUT_S = STALL_S - 2
+# For the end of a job that was cancelled.
+END_S = 5
 # A statistic that the guest does not have.
 ABSENT = (1 << 64) - 1
 
@@ -52,11 +59,13 @@ class QMPGuest:
 
     def __init__(self, config):
         self.config = config
-        self.mode_known = False         # the device has resize-mode
+        self.is_safe = False            # shrinks are jobs
         self._qmp = None
         self._pid = None
         self._device = None             # QOM paths
-        self._mode_path = None
+        self._job = None                # its ID
+        self._has_job = False           # which there may be, of a predecessor
+        self._has_stopped_it = False
         self._balloon = None
         self._before = []               # (path, property, value)
         self._reports = Reports()
@@ -122,22 +131,18 @@ class QMPGuest:
                              'free-page-reporting=on')
         self._balloon = balloons[0]
         await self._check_reporting()
-        await self._find_mode()
+        await self._find_command()
         interval = 'guest-stats-polling-interval'
         self._before.append((self._balloon, interval,
                              await self._get(self._balloon, interval)))
         await self._set(self._balloon, interval, 1)
 
-    async def _find_mode(self):
-        """A proxy need not show all properties of its device."""
-        for path in (self._device, f'{self._device}/virtio-backend'):
-            names = {entry['name'] for entry in
-                     await self._do('qom-list', path=path)}
-            if {'resize-mode', 'resize-reserve'} <= names:
-                self._mode_path, self.mode_known = path, True
-                self._before = [(path, name, await self._get(path, name))
-                                for name in ('resize-reserve', 'resize-mode')]
-                return
+    async def _find_command(self):
+        """See whether shrinks can be jobs, and how ours is called."""
+        self.is_safe = self._has_job = RESIZE in {
+            command['name'] for command in await self._do('query-commands')}
+        name = self._device.rpartition('/')[2]
+        self._job = re.sub(r'[^\w.-]', '-', f'virtio-mem-autosize-{name}')
 
     def _choose_device(self, children):
         found = {name: path for path, kind, name in children
@@ -169,6 +174,7 @@ class QMPGuest:
             for path, name, value in self._before:
                 if await self._get(path, name) != value:
                     await self._set(path, name, value)
+            await self._wait_job()
         except GuestError:
             pass
         self._before = []
@@ -197,12 +203,13 @@ class QMPGuest:
         """Look at it."""
         sizes = Sizes(await self._get(self._device, 'requested-size'),
                       await self._get(self._device, 'size'))
+        ended = await self._look_at_job() if self._has_job else None
         stats = await self._get(self._balloon, 'guest-stats')
         memory = await self._do('query-memory-size-summary')
         granted = memory['base-memory'] + memory.get('plugged-memory', 0) + \
             max(0, sizes.wish - sizes.plugged)
         return Reading(sizes, self._report(stats, now), granted,
-                       resident(self._pid) if self._pid else None)
+                       resident(self._pid) if self._pid else None, ended)
 
     def _report(self, answer, now):
         stats = {name.removeprefix('stat-'): value
@@ -220,14 +227,48 @@ class QMPGuest:
     async def ask(self, decision):
         """Ask the guest for another size.
 
-        In mode plain, a shrink that is under way would go on without a brake:
-        so first the size, then that mode.
+        A job is superseded by another wish, or cancelled: that keeps what it
+        has reached since it was looked at.
         """
-        safe = self.mode_known and decision.mode == 'safe'
-        if safe:
-            await self._set(self._mode_path, 'resize-reserve',
-                            decision.reserve)
-            await self._set(self._mode_path, 'resize-mode', 'safe')
-        await self._set(self._device, 'requested-size', decision.wish)
-        if self.mode_known and decision.verb == 'grow':
-            await self._set(self._mode_path, 'resize-mode', 'plain')
+        self._has_stopped_it = decision.verb != 'shrink'
+        if decision.verb == 'shrink' and self.is_safe:
+            await self._do(RESIZE, job_id=self._job, id=self._device,
+                           size=decision.wish, mode=decision.mode,
+                           reserve=decision.reserve,
+                           stall_timeout=STALL_TIMEOUT_S)
+            self._has_job = True
+        elif decision.verb == 'settle' and self._has_job:
+            await self._cancel_job()
+        else:
+            await self._set(self._device, 'requested-size', decision.wish)
+
+    # The job of a shrink
+
+    async def _look_at_job(self):
+        """Forget it when it is over; return why it has failed, if it has."""
+        jobs = {job['id']: job for job in await self._do('query-jobs')}
+        job = jobs.get(self._job)
+        if job and job['status'] != 'concluded':
+            return None
+        self._has_job = False
+        if not job:
+            return None
+        await self._do('job-dismiss', id=self._job)
+        return None if self._has_stopped_it else job.get('error')
+
+    async def _cancel_job(self):
+        """One that is over in this moment has settled by itself."""
+        try:
+            await self._do('job-cancel', id=self._job)
+        except GuestError:
+            await self._look_at_job()
+            if self._has_job:
+                raise
+
+    async def _wait_job(self):
+        """Let the one that was stopped end."""
+        for _ in range(END_S * 10):
+            if not self._has_job or not self._has_stopped_it:
+                break
+            await self._look_at_job()
+            await asyncio.sleep(0.1)

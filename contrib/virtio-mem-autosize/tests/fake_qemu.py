@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 A QMP server with a simulated guest behind it.
+
+With jobs=True it has memory-device-resize, else it is like stock QEMU.
 """
 
 import asyncio
@@ -16,7 +18,7 @@ TOP = '/machine/peripheral'
 class FakeQEMU:
     """Serves one monitor; use it as an asynchronous context manager."""
 
-    def __init__(self, vm, path, modes=False, balloon=True, reporting=True,
+    def __init__(self, vm, path, jobs=False, balloon=True, reporting=True,
                  devices=('vm0',)):
         self.vm = vm
         self.path = path
@@ -24,9 +26,10 @@ class FakeQEMU:
         self.sets = []                  # (property, value)
         self.properties = {'guest-stats-polling-interval': 0,
                            'free-page-reporting': reporting}
-        if modes:
-            self.properties |= {'resize-mode': 'plain', 'resize-reserve': 0}
-        self._modes = modes
+        self._commands = ['memory-device-resize'] if jobs else []
+        self.resizes = []               # the arguments of all jobs
+        self.jobs = {}                  # job by id, the newest runs or ran
+        self._progress = None           # (plugged, since)
         self._kinds = {name: 'virtio-mem-pci' for name in devices}
         if balloon:
             self._kinds['balloon0'] = 'virtio-balloon-pci'
@@ -101,15 +104,15 @@ class FakeQEMU:
         return {}
 
     def do_qom_list(self, path):
-        """List devices, or properties."""
+        """List devices."""
         if path == TOP:
             return [{'name': name, 'type': f'child<{kind}>'}
                     for name, kind in self._kinds.items()]
-        names = ['resize-mode', 'resize-reserve'] if self._modes else []
-        return [{'name': name, 'type': 'str'} for name in names]
+        return []
 
     def do_qom_get(self, path, property):
         """Look at a property."""
+        self._follow()
         name = path.rpartition('/')[2]
         if property == 'guest-stats':
             return self._stats()
@@ -134,9 +137,11 @@ class FakeQEMU:
 
     def do_qom_set(self, path, property, value):
         """Set a property."""
-        if path == f'{TOP}/balloon0' or property.startswith('resize-'):
+        self._follow()
+        if path == f'{TOP}/balloon0':
             self.properties[property] = value
         elif property == 'requested-size':
+            self._end_job('superseded')
             self.vm.wish = value
         else:
             raise LookupError(f"Property '{path}.{property}' not found")
@@ -151,3 +156,65 @@ class FakeQEMU:
     def do_query_memory_size_summary(self):
         """Show all memory."""
         return {'base-memory': self.vm.boot, 'plugged-memory': self.vm.plugged}
+
+    # Jobs
+
+    def do_query_commands(self):
+        """List commands that not all QEMUs have."""
+        return [{'name': name} for name in self._commands]
+
+    def do_memory_device_resize(self, **arguments):
+        """Start a job."""
+        name = arguments['job_id']
+        if name in self.jobs:
+            raise LookupError(f"Job ID '{name}' already in use")
+        if self._running():
+            raise LookupError(f"'vm0' is resized by job "
+                              f"'{self._running()['id']}' already")
+        self.resizes.append(arguments)
+        self.jobs[name] = {'id': name, 'status': 'running',
+                           'type': 'memory-device-resize'}
+        self.vm.wish = arguments['size']
+        self._progress = self.vm.plugged, self.vm.now
+
+    def do_query_jobs(self):
+        """Show all jobs."""
+        self._follow()
+        return list(self.jobs.values())
+
+    def do_job_cancel(self, id):
+        """End it, and keep what it has reached."""
+        self._follow()
+        if self._running() is not self.jobs[id]:
+            raise LookupError(f"Job '{id}' in state 'concluded' cannot accept "
+                              "command verb 'cancel'")
+        self._end_job('cancelled')
+
+    def do_job_dismiss(self, id):
+        """Forget it."""
+        if self._running() is self.jobs[id]:
+            raise LookupError(f"Job '{id}' in state 'running' cannot accept "
+                              "command verb 'dismiss'")
+        del self.jobs[id]
+
+    def _running(self):
+        return next((job for job in self.jobs.values()
+                     if job['status'] == 'running'), None)
+
+    def _follow(self):
+        """A job ends when it is done, and when it comes no further."""
+        if not self._running():
+            return
+        if self.vm.plugged == self.vm.wish:
+            self._running()['status'] = 'concluded'
+        elif self.vm.plugged != self._progress[0]:
+            self._progress = self.vm.plugged, self.vm.now
+        elif self.vm.now - self._progress[1] >= \
+                self.resizes[-1]['stall_timeout']:
+            self._end_job('guest-low-memory')
+
+    def _end_job(self, reason):
+        job = self._running()
+        if job:
+            job |= {'status': 'concluded', 'error': f"'vm0' stays: {reason}"}
+            self.vm.wish = self.vm.plugged

@@ -96,29 +96,6 @@ class Tool(unittest.IsolatedAsyncioTestCase):
             self.assertTrue(self.said('grow 0 MiB -> 512 MiB: '))
             self.assertNotIn('resize-mode', dict(qemu.sets))
 
-    async def test_guest_shrinks_safely_where_there_is_a_mode(self):
-        async with self.fake(modes=True) as qemu:
-            qemu.vm.wish = qemu.vm.plugged = 4 * GiB
-            async with self.running(qemu.path):
-                await self.until(lambda: qemu.vm.plugged < 3 * GiB)
-            self.assertEqual(qemu.sets[1:4], [
-                ('resize-reserve', 256 * MiB), ('resize-mode', 'safe'),
-                ('requested-size', 4 * GiB - 384 * MiB)])
-            self.assertTrue(self.said('shrinks by resize-mode=safe'))
-            self.assertTrue(self.said('(safe): '))
-
-    async def test_growth_is_plain_after_a_safe_shrink(self):
-        async with self.fake(modes=True) as qemu:
-            qemu.properties['resize-mode'] = 'safe'
-            async with self.running(qemu.path):
-                qemu.vm.load(900 * MiB, 1)
-                await self.until(lambda: qemu.vm.plugged)
-                # Not before it: the shrink would go on without a brake.
-                self.assertEqual([name for name, _ in qemu.sets][-2:],
-                                 ['requested-size', 'resize-mode'])
-                self.assertEqual(qemu.properties['resize-mode'], 'plain')
-            self.assertEqual(qemu.properties['resize-mode'], 'safe')
-
     async def test_limits_and_shares_are_kept(self):
         async with self.fake() as qemu:
             async with self.running(f'{qemu.path},min=256M,max=768M'):
@@ -138,6 +115,83 @@ class Tool(unittest.IsolatedAsyncioTestCase):
             # Of 1 GiB, 424 MiB are promised, and 64 MiB are for QEMU.
             self.assertEqual(qemu.vm.plugged, 512 * MiB)
             self.assertTrue(self.said('the host has none'))
+
+    # Jobs
+
+    JOB = 'virtio-mem-autosize-vm0'
+
+    async def test_shrinks_are_jobs(self):
+        async with self.fake(jobs=True) as qemu:
+            qemu.vm.wish = qemu.vm.plugged = 4 * GiB
+            async with self.running(qemu.path):
+                await self.until(lambda: qemu.vm.plugged < 3 * GiB)
+            self.assertEqual(qemu.resizes[0], {
+                'job_id': self.JOB, 'id': '/machine/peripheral/vm0',
+                'size': 4 * GiB - 384 * MiB, 'mode': 'safe',
+                'reserve': 256 * MiB, 'stall_timeout': 8})
+            self.assertNotIn('requested-size', dict(qemu.sets))
+            self.assertEqual(qemu.jobs, {})
+            self.assertTrue(self.said('shrinks in mode safe'))
+            self.assertTrue(self.said('(safe): '))
+
+    async def test_growth_supersedes_a_job(self):
+        async with self.fake(jobs=True) as qemu:
+            vm = qemu.vm
+            vm.wish = vm.plugged = vm.unmovable = 1 * GiB
+            async with self.running(qemu.path, host=LOW_HOST):
+                await self.until(lambda: vm.wish < vm.plugged)
+                vm.load(1700 * MiB, 1)
+                await self.until(lambda: vm.plugged > 1 * GiB)
+                await self.until(lambda: not qemu.jobs)
+            self.assertFalse(self.said('ended'))
+            self.assertEqual(vm.killed, 0)
+
+    async def test_job_that_gives_up_is_not_repeated_soon(self):
+        async with self.fake(jobs=True) as qemu:
+            vm = qemu.vm
+            vm.wish = vm.plugged = vm.unmovable = 4 * GiB
+            async with self.running(qemu.path, host=LOW_HOST):
+                await self.until(lambda: self.said(
+                    "ended: 'vm0' stays: guest-low-memory"))
+                ended = vm.now
+                self.assertEqual(vm.wish, 4 * GiB)
+                await self.until(lambda: len(qemu.resizes) > 1)
+                self.assertGreaterEqual(vm.now - ended, 50)
+            self.assertFalse(self.said('gets no further'))
+
+    async def test_end_cancels_a_job(self):
+        async with self.fake(jobs=True) as qemu:
+            vm = qemu.vm
+            vm.wish = vm.plugged = vm.unmovable = 4 * GiB
+            async with self.running(qemu.path, host=LOW_HOST):
+                await self.until(lambda: vm.wish < vm.plugged)
+            self.assertEqual(vm.wish, 4 * GiB)
+            self.assertEqual(qemu.jobs, {})
+            self.assertNotIn('requested-size', dict(qemu.sets))
+
+    async def test_job_of_a_predecessor_ends(self):
+        async with self.fake(jobs=True) as qemu:
+            vm = qemu.vm
+            vm.plugged = vm.unmovable = vm.wish = 1 * GiB
+            qemu.do_memory_device_resize(job_id=self.JOB, size=0,
+                                         stall_timeout=1000)
+            async with self.running(qemu.path):
+                await self.until(lambda: not qemu.jobs)
+            self.assertEqual(vm.wish, 1 * GiB)
+            self.assertTrue(self.said('settle'))
+
+    async def test_job_of_another_is_left_alone(self):
+        async with self.fake(jobs=True) as qemu:
+            vm = qemu.vm
+            vm.wish = vm.plugged = 4 * GiB
+            qemu.jobs['mine'] = {'id': 'mine', 'status': 'concluded'}
+            async with self.running(qemu.path):
+                await self.until(lambda: vm.plugged < 4 * GiB)
+                refused = LookupError("'vm0' is resized by job 'yours' already")
+                qemu.do_memory_device_resize = mock.Mock(side_effect=refused)
+                await self.until(lambda: self.said(
+                    "left alone: memory-device-resize: 'vm0' is resized by"))
+            self.assertEqual(list(qemu.jobs), ['mine'])
 
     # What is missing
 

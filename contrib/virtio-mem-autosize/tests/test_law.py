@@ -178,6 +178,17 @@ class Cases(unittest.TestCase):
         self.assertGreaterEqual(waits[0], 60)
         self.assertGreaterEqual(waits[-1], 600)
 
+    def test_device_that_gives_up_has_stalled(self):
+        decision = self.decide(3 * GiB, 0, 4 * GiB)
+        self.law.carried_out(decision, 0)
+        self.assert_decides(self.decide(3 * GiB, 9, 4 * GiB), 'hold', 4 * GiB,
+                            'could not shrink a moment ago')
+        self.assert_decides(self.decide(3 * GiB, 69, 4 * GiB), 'shrink',
+                            decision.wish)
+        self.law.carried_out(decision, 69)
+        self.assertEqual(self.decide(3 * GiB, 75, decision.wish).verb,
+                         'shrink')
+
     def test_growth_that_stalls_stays_wished_for(self):
         self.law.carried_out(self.decide(100 * MiB, 0), 0)
         self.law.decide(Sizes(1536 * MiB, 1 * GiB), None, True, 1)
