@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/main-loop.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "trace.h"
 #include "virtio-mem-config.h"
@@ -12,6 +13,7 @@
 
 void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     vmem->parent_obj.generation++;
 }
 
@@ -30,6 +32,7 @@ void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data)
         .requested_size = cpu_to_le64(vmem->asked_size),
     };
 
+    assert(bql_locked());
     memcpy(data, &config, sizeof(config));
 }
 
@@ -40,6 +43,7 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
     const uint64_t region_size = virtio_mem_region_size(vmem);
     uint64_t size = 0;
 
+    assert(bql_locked());
     /* asked_size <= region_size, so the sum cannot wrap. */
     if (asked_size) {
         size = MIN(region_size,
@@ -58,6 +62,7 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
 
 void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size)
 {
+    assert(bql_locked());
     if (size != vmem->asked_size) {
         trace_virtio_mem_resize(vmem->asked_size, size);
         virtio_mem_resize_usable_region(vmem, size, false);
@@ -71,6 +76,7 @@ void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size)
 void virtio_mem_config_load(VirtIOMEM *vmem, uint64_t usable_region_size,
                             uint64_t asked_size)
 {
+    assert(bql_locked());
     vmem->usable_region_size = usable_region_size;
     vmem->asked_size = asked_size;
     vmem->requested_size = asked_size;

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
+#include "qemu/host-utils.h"
 #include "qemu/madvise.h"
 #include "qemu/units.h"
 #include "qemu/userfaultfd.h"
@@ -40,6 +41,7 @@ static bool guard_ring_has_page(const VirtIOMEMGuardRing *ring,
 {
     unsigned int i, j;
 
+    assert(first < end && end <= map->area->size);
     for (i = 0; i < ring->nb_slots; i++) {
         const VirtIOMEMGuardSlot *slot = &ring->slots[i];
 
@@ -81,6 +83,7 @@ static void guard_ring_drop_table(const VirtIOMEMGuardRing *ring,
     if (!area->shared) {
         first = virtio_mem_guard_map_find_run(map, offset, first, end, &end);
     }
+    assert(first <= offset && offset < end);
     qemu_madvise((uint8_t *)area->host + first, end - first,
                  QEMU_MADV_DONTNEED);
 }
@@ -95,6 +98,7 @@ static void guard_ring_take_back(VirtIOMEMGuardRing *ring,
                                                          page.offset);
 
     assert(i < slot->nb_pages);
+    assert(QEMU_IS_ALIGNED(page.offset, size));
     slot->nb_pages--;
     memmove(&slot->pages[i], &slot->pages[i + 1],
             (slot->nb_pages - i) * sizeof(slot->pages[0]));
@@ -122,6 +126,7 @@ void virtio_mem_guard_ring_take_back(VirtIOMEMGuardRing *ring,
 {
     unsigned int i, j;
 
+    assert(size <= map->area->size && offset <= map->area->size - size);
     for (i = 0; i < ring->nb_slots; i++) {
         VirtIOMEMGuardSlot *slot = &ring->slots[i];
 
@@ -247,6 +252,7 @@ static int guard_ring_provide(VirtIOMEMGuardRing *ring, uint8_t *page,
 {
     int ret;
 
+    assert(QEMU_PTR_IS_ALIGNED(page, size));
     do {
         ret = guard_ring_is_huge(size) ? guard_ring_copy(ring, page, size)
                                        : guard_ring_zero(ring, page, size);
@@ -283,7 +289,9 @@ int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
     int ret;
 
     assert(slot >= ring->slots && slot < ring->slots + ring->nb_slots);
-    assert(page < area->size);
+    assert(offset < area->size);
+    assert(virtio_mem_guard_map_is_active(map));
+    assert(virtio_mem_guard_map_is_guarded(map, offset / area->block_size));
     if (slot->nb_pages && slot->thread != thread) {
         guard_ring_empty_slot(ring, slot);
     }
@@ -296,6 +304,7 @@ int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
     }
 
     ret = guard_ring_provide_somehow(ring, host, page_size);
+    assert(slot->nb_pages < VIRTIO_MEM_GUARD_SLOT_PAGES);
     if (!ret) {
         slot->pages[slot->nb_pages++] = (VirtIOMEMGuardPage) { map, page };
     } else if (ret == -EEXIST) {
@@ -342,6 +351,7 @@ void virtio_mem_guard_ring_init(VirtIOMEMGuardRing *ring, int uffd,
 {
     unsigned int i = 0;
 
+    assert(is_power_of_2(page_size));
     while (page_size > guard_rings[i].max_page_size) {
         i++;
     }
@@ -350,4 +360,5 @@ void virtio_mem_guard_ring_init(VirtIOMEMGuardRing *ring, int uffd,
         .nb_slots = guard_rings[i].nb_slots,
         .turn = guard_rings[i].turn,
     };
+    assert(ring->nb_slots && ring->nb_slots <= VIRTIO_MEM_GUARD_MAX_SLOTS);
 }

@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/host-utils.h"
 #include "qemu/units.h"
 #include "virtio-mem-plan.h"
 
@@ -103,8 +104,11 @@ static void plan_note_report(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
 
 /* --- verdicts --- */
 
+/* Never beyond the wish, nor back behind the start. */
 static void plan_set_ask(VirtIOMEMPlan *plan, uint64_t ask, int64_t ms)
 {
+    assert(ask >= MIN(plan->goal.start, plan->goal.wish));
+    assert(ask <= MAX(plan->goal.start, plan->goal.wish));
     if (ask != plan->ask) {
         plan->ask = ask;
         plan->changed_ms = ms;
@@ -148,6 +152,8 @@ static VirtIOMEMPlanAdvice plan_hold(VirtIOMEMPlan *plan,
     VirtIOMEMPlanAdvice advice = plan_advise(plan, VIRTIO_MEM_PLAN_HOLD,
                                              reason);
 
+    assert(reason != VIRTIO_MEM_PLAN_NO_REASON);
+    assert(plan->hold_poll_ms >= PLAN_HOLD_POLL_MS);
     advice.poll_ms = plan->hold_poll_ms;
     plan->hold_poll_ms = MIN(2 * plan->hold_poll_ms, PLAN_LAST_HOLD_POLL_MS);
     return advice;
@@ -177,6 +183,7 @@ static VirtIOMEMPlanAdvice plan_give_back(VirtIOMEMPlan *plan, int64_t ms)
                                        : VIRTIO_MEM_PLAN_LOW_MEMORY;
     const uint64_t ask = MAX(plan->ask, plan_settled(plan) + more);
 
+    assert(plan_shrinks(plan) && plan->has_first);
     plan_set_ask(plan, MIN(plan->goal.start, ask), ms);
     plan->cool_ms = ms + PLAN_COOL_MS;
     plan->first.oom_kills = plan->last.oom_kills;
@@ -192,6 +199,7 @@ static uint64_t plan_step_down(const VirtIOMEMPlan *plan)
     const uint64_t left = plan_settled(plan) - goal->wish;
     uint64_t surplus, step;
 
+    assert(plan->plugged > goal->wish);
     if (plan->last.available <= reserve) {
         return 0;
     }
@@ -202,6 +210,7 @@ static uint64_t plan_step_down(const VirtIOMEMPlan *plan)
     if (!step && surplus >= goal->unit + goal->unit / 2) {
         step = MIN(goal->unit, left);
     }
+    assert(step <= surplus && step <= left);
     return step;
 }
 
@@ -210,6 +219,7 @@ static VirtIOMEMPlanAdvice plan_decide_down(VirtIOMEMPlan *plan, int64_t ms)
 {
     uint64_t step;
 
+    assert(plan->plugged <= plan->ask);
     if (plan_grew(plan->first.swap_out, plan->last.swap_out, PLAN_SWAP)) {
         return plan_end(plan, VIRTIO_MEM_PLAN_SWAPPING, ms);
     }
@@ -283,6 +293,7 @@ static VirtIOMEMPlanAdvice plan_step_up(VirtIOMEMPlan *plan, int64_t ms)
                                        PLAN_CHECKPOINT_PART),
                                    plan->goal.unit);
 
+    assert(!plan_shrinks(plan) && plan->plugged >= plan->ask);
     plan->checkpoint = plan_settled(plan);
     if (plan->checkpoint >= limit) {
         return plan_end(plan, VIRTIO_MEM_PLAN_GROWTH_LIMIT, ms);
@@ -352,7 +363,8 @@ static VirtIOMEMPlanAdvice plan_judge(VirtIOMEMPlan *plan, bool moved,
 void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
                            int64_t ms)
 {
-    assert(goal->unit);
+    assert(is_power_of_2(goal->unit));
+    assert(goal->stall_ms >= 0);
     *plan = (VirtIOMEMPlan) {
         .goal = *goal, .ask = goal->start, .checkpoint = goal->start,
         .plugged = goal->start, .best = goal->start,
@@ -365,8 +377,10 @@ void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
 VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
                                          const VirtIOMEMPlanNow *now)
 {
-    const bool moved = plan_note_plugged(plan, now);
+    bool moved;
 
+    assert(plan->advice.verdict <= VIRTIO_MEM_PLAN_HOLD);
+    moved = plan_note_plugged(plan, now);
     plan_note_report(plan, now);
     if (plan->news) {
         /* In time, for what follows. */
@@ -377,6 +391,7 @@ VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
         plan->reached_ms < 0 && plan_is_stalled(plan, now->ms)) {
         plan->advice = plan_end(plan, plan->advice.reason, now->ms);
     }
+    assert(plan->advice.ask == plan->ask && plan->advice.poll_ms > 0);
     if (plan->news) {
         plan->due_ms = now->ms + plan->advice.poll_ms;
     }

@@ -6,12 +6,14 @@
 
 #include "qemu/osdep.h"
 #include "qemu/host-utils.h"
+#include "qemu/main-loop.h"
 #include "standard-headers/linux/virtio_mem.h"
 #include "virtio-mem-stats.h"
 
 void virtio_mem_stats_add(VirtIOMEM *vmem, VirtIOMEMCounter counter,
                           uint64_t amount)
 {
+    assert(bql_locked());
     vmem->stats->counters[counter] += amount;
 }
 
@@ -60,6 +62,7 @@ void virtio_mem_stats_note_latency(VirtIOMEM *vmem, bool plug, int64_t ns)
                                : vmem->stats->unplug_latency;
     const int bucket = ns > 0 ? 64 - clz64(ns) : 0;
 
+    assert(bql_locked());
     histogram[MIN(bucket, VIRTIO_MEM_LATENCY_BUCKETS - 1)]++;
 }
 

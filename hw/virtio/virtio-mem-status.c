@@ -302,6 +302,7 @@ static void status_handle(void *opaque)
 
 void virtio_mem_status_update(VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     status_schedule(vmem->status);
 }
 
@@ -309,6 +310,7 @@ void virtio_mem_status_restart(VirtIOMEM *vmem)
 {
     VirtIOMEMStatus *status = vmem->status;
 
+    assert(bql_locked());
     /* What the host could not do was for another size. */
     if (status->outcome != VIRTIO_MEM_OUTCOME_DRIVER_WRONG) {
         status->outcome = VIRTIO_MEM_OUTCOME_NONE;
@@ -319,6 +321,7 @@ void virtio_mem_status_restart(VirtIOMEM *vmem)
 
 void virtio_mem_status_hold(VirtIOMEM *vmem, VirtioMEMResizeReason reason)
 {
+    assert(bql_locked());
     if (vmem->status->held != reason) {
         vmem->status->held = reason;
         virtio_mem_status_update(vmem);
@@ -327,11 +330,13 @@ void virtio_mem_status_hold(VirtIOMEM *vmem, VirtioMEMResizeReason reason)
 
 VirtioMEMResizeReason virtio_mem_status_obstacle(const VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     return status_obstacle(vmem->status);
 }
 
 VirtioMEMResizeReason virtio_mem_status_reason(VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     status_refresh(vmem->status);
     return vmem->status->told.reason == VIRTIO_MEM_NO_REASON
            ? VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT
@@ -340,11 +345,13 @@ VirtioMEMResizeReason virtio_mem_status_reason(VirtIOMEM *vmem)
 
 void virtio_mem_status_on_obstacle(VirtIOMEM *vmem, QEMUBH *bh)
 {
+    assert(bql_locked());
     vmem->status->on_obstacle = bh;
 }
 
 int64_t virtio_mem_status_silence_ms(const VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     return status_now_ms() - vmem->status->heard_ms;
 }
 
@@ -357,6 +364,7 @@ void virtio_mem_status_note_request(VirtIOMEM *vmem, bool wants_change,
 {
     VirtIOMEMStatus *status = vmem->status;
 
+    assert(bql_locked());
     if (!wants_change) {
         /* The driver has not given up, then. */
         if (status->outcome == VIRTIO_MEM_OUTCOME_DRIVER_WRONG) {
@@ -375,12 +383,14 @@ void virtio_mem_status_note_request(VirtIOMEM *vmem, bool wants_change,
 
 void virtio_mem_status_note_features(VirtIOMEM *vmem, bool refused)
 {
+    assert(bql_locked());
     vmem->status->features_refused = refused;
     virtio_mem_status_update(vmem);
 }
 
 void virtio_mem_status_forget(VirtIOMEM *vmem)
 {
+    assert(bql_locked());
     vmem->status->features_refused = false;
     vmem->status->outcome = VIRTIO_MEM_OUTCOME_NONE;
     virtio_mem_status_update(vmem);
@@ -417,6 +427,7 @@ void virtio_mem_status_fill_info(const VirtIOMEM *vmem,
 {
     VirtIOMEMStatus *status = vmem->status;
 
+    assert(bql_locked());
     status_refresh(status);
     info->has_asked_size = true;
     info->asked_size = vmem->asked_size;

@@ -262,8 +262,7 @@ static void test_checkpoints(void)
     assert_wait(plan_guest_report(&guest, 250), GiB);
     plan_guest_obey(&guest, GiB);
     assert_wait(plan_guest_report(&guest, 250), 2 * GiB + 256 * MiB);
-    plan_guest_obey(&guest, 8 * GiB);
-    assert_done(plan_guest_report(&guest, 250), 2 * GiB + 256 * MiB);
+    assert_done(plan_guest_obey(&guest, 8 * GiB), 2 * GiB + 256 * MiB);
 }
 
 static void test_growth_limit(void)
