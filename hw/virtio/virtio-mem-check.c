@@ -47,11 +47,8 @@ static bool check_backing(HostMemoryBackend *memdev, Error **errp)
 {
     const char *id;
 
-    if (!memdev) {
-        error_setg(errp, "'%s' property must be set", VIRTIO_MEM_MEMDEV_PROP);
-        return false;
-    }
-
+    /* The machine has asked for its memory region before. */
+    assert(memdev);
     id = object_get_canonical_path_component(OBJECT(memdev));
     if (host_memory_backend_is_mapped(memdev)) {
         error_setg(errp, "'%s' property specifies a busy memdev: %s",
@@ -130,18 +127,6 @@ static bool check_block_size(const VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
-static bool check_aligned(const VirtIOMEM *vmem, const char *what,
-                          uint64_t value, Error **errp)
-{
-    if (!QEMU_IS_ALIGNED(value, vmem->block_size)) {
-        error_setg(errp, "%s 0x%" PRIx64 " has to be multiples of '%s' (0x%"
-                   PRIx64 ")", what, value, VIRTIO_MEM_BLOCK_SIZE_PROP,
-                   vmem->block_size);
-        return false;
-    }
-    return true;
-}
-
 bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
                                      Error **errp)
 {
@@ -196,12 +181,16 @@ static bool check_sizes(const VirtIOMEM *vmem, Error **errp)
 {
     const uint64_t region_size = virtio_mem_region_size(vmem);
 
-    if (!check_aligned(vmem, "'" VIRTIO_MEM_ADDR_PROP "' property",
-                       vmem->addr, errp) ||
-        !check_aligned(vmem, "'" VIRTIO_MEM_MEMDEV_PROP
-                       "' property: memdev size", region_size,
-                       errp) ||
-        !virtio_mem_check_requested_size(vmem, vmem->requested_size, errp)) {
+    /* So it was placed, or refused, by the machine. */
+    assert(QEMU_IS_ALIGNED(vmem->addr, vmem->block_size));
+    if (!QEMU_IS_ALIGNED(region_size, vmem->block_size)) {
+        error_setg(errp, "'%s' property: memdev size 0x%" PRIx64 " has to be"
+                   " multiples of '%s' (0x%" PRIx64 ")",
+                   VIRTIO_MEM_MEMDEV_PROP, region_size,
+                   VIRTIO_MEM_BLOCK_SIZE_PROP, vmem->block_size);
+        return false;
+    }
+    if (!virtio_mem_check_requested_size(vmem, vmem->requested_size, errp)) {
         return false;
     }
     if (region_size / vmem->block_size > VIRTIO_MEM_BLOCKS_MAX) {

@@ -63,13 +63,12 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
 void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size)
 {
     assert(bql_locked());
-    if (size != vmem->asked_size) {
-        trace_virtio_mem_resize(vmem->asked_size, size);
-        virtio_mem_resize_usable_region(vmem, size, false);
-        vmem->asked_size = size;
-        /* For a driver that is not ready yet, and gets no notification. */
-        virtio_mem_bump_config_generation(vmem);
-    }
+    assert(size != vmem->asked_size);
+    trace_virtio_mem_resize(vmem->asked_size, size);
+    virtio_mem_resize_usable_region(vmem, size, false);
+    vmem->asked_size = size;
+    /* For a driver that is not ready yet, and gets no notification. */
+    virtio_mem_bump_config_generation(vmem);
     virtio_notify_config(VIRTIO_DEVICE(vmem));
 }
 

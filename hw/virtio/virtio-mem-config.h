@@ -29,10 +29,10 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
                                      bool can_shrink);
 
 /*
- * Ask the guest for @size bytes: a multiple of the block size, at most that of
- * the region.  The usable region grows with it.  Tells the guest, which MUST
- * get a config notification when the requested or the usable size changes, and
- * MAY get one otherwise (spec: Device configuration layout): as a reminder.
+ * Ask the guest for another size, of @size bytes: a multiple of the block size,
+ * at most that of the region.  The usable region grows with it.  Tells the
+ * guest, which MUST get a config notification when the requested or the usable
+ * size changes (spec: Device configuration layout).
  */
 void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size);
 

@@ -262,9 +262,8 @@ static void guard_handle_fault(const struct uffd_msg *msg)
     VirtIOMEMGuard *guard;
     VirtIOMEMGuardDesk *desk;
 
-    if (msg->event != UFFD_EVENT_PAGEFAULT) {
-        return;
-    }
+    /* Of other events, userfaultfd tells only those who ask for them. */
+    assert(msg->event == UFFD_EVENT_PAGEFAULT);
     virtio_mem_guard_lock();
     guard = guard_find(fault.address);
     if (guard) {

@@ -305,12 +305,6 @@ static void virtio_mem_add_size_change_notifier(VirtIOMEM *vmem,
     notifier_list_add(&vmem->size_change_notifiers, notifier);
 }
 
-static void virtio_mem_remove_size_change_notifier(VirtIOMEM *vmem,
-                                                   Notifier *notifier)
-{
-    notifier_remove(notifier);
-}
-
 static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
 {
     virtio_mem_drain(vmem);
@@ -374,7 +368,6 @@ static void virtio_mem_class_init(ObjectClass *klass, void *data)
     vmc->get_memslots = virtio_mem_memslots_count;
     vmc->unplug_request_check = virtio_mem_unplug_request_check;
     vmc->add_size_change_notifier = virtio_mem_add_size_change_notifier;
-    vmc->remove_size_change_notifier = virtio_mem_remove_size_change_notifier;
     vmc->fill_device_info = virtio_mem_fill_device_info;
     vmc->resize = virtio_mem_job_start;
 

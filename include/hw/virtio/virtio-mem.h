@@ -47,7 +47,6 @@ struct VirtIOMEMClass {
      * (uint64_t, bytes) after each change.
      */
     void (*add_size_change_notifier)(VirtIOMEM *vmem, Notifier *notifier);
-    void (*remove_size_change_notifier)(VirtIOMEM *vmem, Notifier *notifier);
 
     /*
      * Fill in all members of @info but the id, which is the proxy's;
