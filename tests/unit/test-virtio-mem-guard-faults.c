@@ -10,9 +10,11 @@
 #include "qemu/osdep.h"
 #include "qemu/atomic.h"
 #include "qemu/units.h"
+#include "qemu/bitmap.h"
 #include "qapi/error.h"
 #include "virtio-mem-faulty-host.h"
 #include "virtio-mem-guard-scene.h"
+#include "../../hw/virtio/virtio-mem-guard-faults.h"
 
 #define BLOCK (2 * MiB)
 #define NB_BLOCKS 16
@@ -93,6 +95,78 @@ static void assert_lost_and_found(GuardScene *scene, const char *drawing)
     g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
     assert_active(scene, true);
     assert_guarded(scene, drawing);
+}
+
+/* --- the checker, which all of these tests trust --- */
+
+static void test_check(void)
+{
+    GuardScene *scene = scene_new("memfd");
+    VirtIOMEMGuardMap *map;
+    VirtIOMEMGuardSlot *slots;
+
+    if (!scene) {
+        return;
+    }
+    map = &scene->guard->map;
+    slots = virtio_mem_guard_shared.desks[0].ring.slots;
+
+    virtio_mem_guard_take_back(scene->guard);
+    map->nb_borders++;
+    g_assert_false(virtio_mem_guard_check(scene->guard));
+    map->nb_borders--;
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+
+    /* A page that is lent within reach, or twice; or too many of them. */
+    slots[0].nb_pages = 1;
+    slots[0].pages[0] = (VirtIOMEMGuardPage) { map, 0 };
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    clear_bit(0, map->guarded);
+    map->nb_borders++;
+    g_assert_false(virtio_mem_guard_check(scene->guard));
+    set_bit(0, map->guarded);
+    map->nb_borders--;
+    slots[1] = slots[0];
+    g_assert_false(virtio_mem_guard_check(scene->guard));
+    slots[1].nb_pages = 0;
+    slots[0].nb_pages = VIRTIO_MEM_GUARD_SLOT_PAGES + 1;
+    g_assert_false(virtio_mem_guard_check(scene->guard));
+    slots[0].nb_pages = 0;
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+    scene_free(scene);
+}
+
+/* Where the kernel merges no mappings, the map remembers where it cut them. */
+static void test_check_cut(void)
+{
+    GuardScene *scene = scene_new("hugetlb-2m");
+    VirtIOMEMGuardMap *map;
+
+    if (!scene) {
+        return;
+    }
+    guard_scene_plug(scene, 3, 2);
+    map = &scene->guard->map;
+    for (uint64_t at = 0; at < 2 * NB_BLOCKS; at++) {
+        unsigned long *bits = at < NB_BLOCKS ? map->cut : map->substituted;
+        const uint64_t bit = at % NB_BLOCKS;
+
+        /* Of what is guarded, any block may be substituted. */
+        if (bits == map->substituted && test_bit(bit, map->guarded)) {
+            continue;
+        }
+        change_bit(bit, bits);
+        g_assert_false(virtio_mem_guard_check(scene->guard));
+        change_bit(bit, bits);
+        g_assert_true(virtio_mem_guard_check(scene->guard));
+    }
+    /* Where there is a border, and as many others as it should be. */
+    clear_bit(3, map->cut);
+    set_bit(8, map->cut);
+    g_assert_false(virtio_mem_guard_check(scene->guard));
+    set_bit(3, map->cut);
+    clear_bit(8, map->cut);
+    scene_free(scene);
 }
 
 /* --- a guard that cannot be --- */
@@ -318,22 +392,31 @@ static void *reader_thread(void *opaque)
     return NULL;
 }
 
-/* More threads than slots: those that wait for a turn may find no page. */
-static void test_readers(void)
+static void readers_run(GuardScene *scene)
 {
-    GuardScene *scene = scene_new("anonymous");
     GThread *readers[NB_READERS];
 
-    if (!scene) {
-        return;
-    }
-    faulty_host_refuse_some(FAULTY_ZEROPAGE, 2, ENOMEM);
     for (int i = 0; i < NB_READERS; i++) {
         readers[i] = g_thread_new("reader", reader_thread, scene);
     }
     for (int i = 0; i < NB_READERS; i++) {
         g_thread_join(readers[i]);
     }
+}
+
+/* More threads than slots: those that wait for a turn may find no page. */
+static void test_readers(void)
+{
+    GuardScene *scene = scene_new("anonymous");
+
+    if (!scene) {
+        return;
+    }
+    faulty_host_refuse_some(FAULTY_ZEROPAGE, 2, ENOMEM);
+    readers_run(scene);
+    g_assert_cmpint(faulty_host_count(FAULTY_ZEROPAGE), >, NB_READERS);
+    faulty_host_refuse(FAULTY_ZEROPAGE, NB_READERS, 1000, ENOMEM);
+    readers_run(scene);
     g_assert_cmpint(faulty_host_count(FAULTY_ZEROPAGE), >, NB_READERS);
     faulty_host_recover();
     assert_guarded(scene, ALL_GUARDED);
@@ -371,8 +454,10 @@ static void test_poll(void)
     }
     faulty_host_refuse(FAULTY_POLL, 0, 2, EINTR);
     assert_guarded(scene, ALL_GUARDED);
+    g_assert_cmpint(faulty_host_count(FAULTY_POLL), ==, 2);
     faulty_host_refuse(FAULTY_POLL, 0, 2, ENOMEM);
     assert_guarded(scene, ALL_GUARDED);
+    g_assert_cmpint(faulty_host_count(FAULTY_POLL), ==, 2);
     scene_free(scene);
 }
 
@@ -455,6 +540,24 @@ static void test_substitute(const void *opaque)
     scene_free(scene);
 }
 
+/* Threads that wait for their turn at huge pages get ordinary memory. */
+static void test_substitute_for_all(void)
+{
+    GuardScene *scene = scene_new("hugetlb-2m");
+
+    if (!scene) {
+        return;
+    }
+    for (int i = 0; i < 10; i++) {
+        faulty_host_refuse(FAULTY_COPY, 6, FAULTY_FOR_EVER, ENOMEM);
+        readers_run(scene);
+        g_assert_cmpint(faulty_host_count(FAULTY_COPY), >, 0);
+        g_assert_cmpint(virtio_mem_guard_pause(scene->guard), ==, 0);
+        g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    }
+    scene_free(scene);
+}
+
 /* There, it cannot even be undone: memory is not protected any more. */
 static void test_substitute_is_stuck(void)
 {
@@ -485,6 +588,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
+    g_test_add_func("/virtio-mem/guard/faults/check", test_check);
+    g_test_add_func("/virtio-mem/guard/faults/check/cut", test_check_cut);
     g_test_add_func("/virtio-mem/guard/faults/new", test_new);
     g_test_add_func("/virtio-mem/guard/faults/no-features", test_no_features);
     g_test_add_data_func("/virtio-mem/guard/faults/populate/unknown",
@@ -509,6 +614,8 @@ int main(int argc, char **argv)
                          GINT_TO_POINTER(FAULTY_REGISTER), test_substitute);
     g_test_add_data_func("/virtio-mem/guard/faults/substitute/zeros",
                          GINT_TO_POINTER(FAULTY_MMAP_ZEROS), test_substitute);
+    g_test_add_func("/virtio-mem/guard/faults/substitute/for-all",
+                    test_substitute_for_all);
     g_test_add_func("/virtio-mem/guard/faults/substitute/stuck",
                     test_substitute_is_stuck);
 

@@ -205,6 +205,14 @@ int poll(struct pollfd *fds, nfds_t nfds, int timeout)
     return real(fds, nfds, timeout);
 }
 
+/* The same for fortified code, which not all compilers declare. */
+int faulty_poll(struct pollfd *fds, nfds_t nfds, int timeout, size_t size)
+    asm("__poll_chk");
+int faulty_poll(struct pollfd *fds, nfds_t nfds, int timeout, size_t size)
+{
+    return poll(fds, nfds, timeout);
+}
+
 /* It is compiled for large files. */
 int open(const char *path, int flags, ...)
 {
