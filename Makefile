@@ -4,11 +4,11 @@
 # is made lies below build/.
 
 export BOOTSTRAP QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL \
-	OLD_GUEST_INITRD ACCEL KEEP RUNS BENCH_SIZE BENCH_DEVICE \
-	BENCH_PAUSES
+	OLD_GUEST_INITRD ARM64_GUEST_KERNEL ARM64_GUEST_INITRD ACCEL KEEP RUNS \
+	BENCH_SIZE BENCH_DEVICE BENCH_PAUSES
 
 MAKEFLAGS += --no-print-directory
-FETCHED = $(addprefix build/,apt download pkg debian-qemu base)
+FETCHED = $(addprefix build/,apt apt-arm64 download pkg debian-qemu base)
 
 all: tree                   ## build QEMU with this device
 	tools/build qemu
@@ -31,7 +31,7 @@ check: all guest old-guest  ## run all tests; a part: make check T=PATTERN
 	tools/check $(T)
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
-check-all: stock check      ## and what takes too long for every day
+check-all: stock guest-arm64 check ## and what takes too long for every day
 
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
 	tools/check --suite asan $(T)
@@ -98,8 +98,14 @@ ifeq ($(and $(OLD_GUEST_KERNEL),$(OLD_GUEST_INITRD)),)
 	tools/guest-image build/old-guest
 endif
 
+guest-arm64:
+ifeq ($(and $(ARM64_GUEST_KERNEL),$(ARM64_GUEST_INITRD)),)
+	tools/fetch guest-arm64
+	tools/guest-image build/guest-arm64
+endif
+
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-compile coverage docs stock \
 	series series-check bench clean distclean help tree guest old-guest lint \
-	unit qtest series-style
+	unit qtest series-style guest-arm64

@@ -27,6 +27,12 @@ die() {
     exit 1
 }
 
+# apt_dir ARCH: what tools/apt-isolated keeps of an architecture of Debian's.
+apt_dir() {
+    local suffix=${1/amd64/}
+    echo "$BUILD/apt${suffix:+-$suffix}"
+}
+
 # One at a time: two runs of ninja in one directory spoil each other's work. A
 # tool that another one calls is covered by its caller's lock.
 lock() {

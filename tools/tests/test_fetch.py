@@ -31,8 +31,8 @@ class Mirror(unittest.TestCase):
         Dir::State::Lists "{apt}/lists";
         Dir::State::status "{apt}/status";
         Dir::Cache "{apt}/cache";
-        APT::Architecture "amd64";
-        APT::Architectures {{ "amd64"; }};
+        APT::Architecture "{arch}";
+        APT::Architectures {{ "{arch}"; }};
         APT::Sandbox::User "root";
         """
 
@@ -45,7 +45,12 @@ class Mirror(unittest.TestCase):
         self.build, self.mirror, self.work = (
             Path(tmp.name, d) for d in ('build', 'mirror', 'work'))
         self.mirror.mkdir()
-        apt = self.build / 'apt'
+        self.set_up_apt('apt', 'amd64')
+        self.set_up_apt('apt-arm64', 'arm64')
+
+    def set_up_apt(self, folder, arch):
+        """Let apt know the mirror, and nothing else."""
+        apt = self.build / folder
         for folder in 'lists/partial', 'cache/archives/partial':
             (apt / folder).mkdir(parents=True)
         write(apt / 'status', '')
@@ -53,7 +58,7 @@ class Mirror(unittest.TestCase):
             f'{kind} [trusted=yes] copy:{self.mirror} ./\n'
             for kind in ('deb', 'deb-src')))
         # Newer than tools/apt-isolated, which therefore makes none of its own.
-        write(apt / 'apt.conf', self.CONF.format(apt=apt))
+        write(apt / 'apt.conf', self.CONF.format(apt=apt, arch=arch))
 
     def add_source(self, version):
         """Put a source package of QEMU into the mirror."""
@@ -75,16 +80,17 @@ class Mirror(unittest.TestCase):
         for path in self.work.glob(f'qemu_{version}.*'):
             shutil.copy(path, self.mirror)
 
-    def add_package(self, name, files, depends=''):
+    def add_package(self, name, files, depends='', arch='amd64'):
         """Put a binary package into the mirror."""
-        top = self.work / name
+        top = self.work / f'{name}-{arch}'
         for path in files:
-            write(top / path, f'{path}\n')
+            write(top / path, f'{path} {arch}\n')
         write(top / 'DEBIAN/control',
-              f'Package: {name}\nVersion: 1\nArchitecture: amd64\n'
+              f'Package: {name}\nVersion: 1\nArchitecture: {arch}\n'
               f'Maintainer: T <t@t>\nDescription: it\n'
               f'{depends and "Depends: " + depends}\n')
-        self.run_quietly('dpkg-deb', '-b', top, self.mirror / f'{name}.deb')
+        self.run_quietly('dpkg-deb', '-b', top,
+                         self.mirror / f'{top.name}.deb')
 
     @staticmethod
     def run_quietly(*command, **kwargs):
@@ -94,10 +100,11 @@ class Mirror(unittest.TestCase):
 
     def publish(self, *gone):
         """Make the index, and then lose the files of some names."""
-        for kind, tool in (('Sources', 'dpkg-scansources'),
-                           ('Packages', 'dpkg-scanpackages')):
+        for kind, tool, *options in (
+                ('Sources', 'dpkg-scansources'),
+                ('Packages', 'dpkg-scanpackages', '--multiversion')):
             write(self.mirror / kind,
-                  self.run_quietly(tool, '.', cwd=self.mirror))
+                  self.run_quietly(tool, *options, '.', cwd=self.mirror))
         for pattern in gone:
             for path in self.mirror.glob(pattern):
                 path.unlink()
@@ -206,10 +213,27 @@ class Mirror(unittest.TestCase):
                 (self.build / 'apt/lists/partial').mkdir(parents=True)
                 (self.build / 'apt/updated').unlink()
 
+    def test_arm64_guest_is_fetched_beside_the_other(self):
+        self.add_kernel('6.12.1-cloud-amd64', split=False)
+        name = 'linux-image-6.12.1-cloud-arm64'
+        self.add_package(name, ['boot/vmlinuz-6.12.1-cloud-arm64',
+                                'usr/lib/modules/6.12.1/modules.builtin'],
+                         arch='arm64')
+        self.add_package('linux-image-cloud-arm64', ['x'], name, 'arm64')
+        self.add_package('busybox-static', ['usr/bin/busybox'], arch='arm64')
+        self.add_package('qemu-efi-aarch64', ['usr/share/QEMU_EFI.fd'],
+                         arch='all')
+        self.publish()
+        for what, arch in ('guest-arm64', 'arm64'), ('guest', 'amd64'):
+            self.fetch(what)
+            for part in 'vmlinuz', 'busybox':
+                self.assertIn(arch, (self.build / what / part).read_text())
+        self.assertTrue((self.build / 'guest-arm64/firmware.fd').exists())
+
     def test_package_without_a_kernel_is_told(self):
         self.add_kernel('7.2.13-cloud-amd64', split=False)
         self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
-        (self.work / 'linux-image-7.2.13-cloud-amd64/boot').rename(
+        (self.work / 'linux-image-7.2.13-cloud-amd64-amd64/boot').rename(
             self.work / 'gone')
         self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
         self.publish()
