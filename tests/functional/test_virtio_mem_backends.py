@@ -166,6 +166,10 @@ class VirtioMemBackends(BackendTest):
         self.check_huge_files(1 * GiB, [('on', 'off', 'on'),
                                         ('off', 'on', 'off')])
 
+
+class VirtioMemHugePages(BackendTest):
+    """One device with the only huge pages there are."""
+
     def test_huge_pages_go_back_to_the_pool(self):
         nb_files = 2
         size = (nb_files + 1) * pattern.FILE_SIZE

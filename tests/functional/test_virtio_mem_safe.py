@@ -225,4 +225,5 @@ class VirtioMemSafeGrowth(GuestTest):
         self.check_reaches_all('memhp_default_state=online')
 
 
-virtio_mem_tap.main()
+if __name__ == '__main__':
+    virtio_mem_tap.main()

@@ -31,7 +31,9 @@ class VirtioMemSetups(GuestTest):
 
     def test_migrated_guest_keeps_its_memory_and_resizes(self):
         incoming = ('-incoming', 'defer')
-        with Guest() as source, Guest(more_args=incoming) as target:
+        kind = {'architecture': self.architecture}
+        with Guest(**kind) as source, \
+             Guest(more_args=incoming, **kind) as target:
             source.wait_boot()
             source.resize(1 * GiB)
             pattern.write(source, 2)

@@ -16,13 +16,15 @@ import time
 
 import virtio_mem_mappings as mappings
 import virtio_mem_parts as parts
+from virtio_mem_architectures import X86_64
 
 MiB = 1 << 20
 GiB = 1 << 30
 
 # On a busy host Linux may mistake a late timer for a broken one, and panic:
 # no_timer_check.  Its tests of ciphers take a fifth of a boot.
-KERNEL_OPTIONS = 'console=ttyS0 quiet no_timer_check cryptomgr.notests'
+QUIET = 'quiet no_timer_check cryptomgr.notests'
+KERNEL_OPTIONS = f'console={X86_64.port}0 {QUIET}'
 
 # What MemTotal may differ by from one boot to the next.
 KEPT_PAGES = 64 << 10
@@ -141,7 +143,8 @@ class Guest:
     After the block QEMU is gone, with its sockets and logs, whatever
     happened inside; and it goes down with this process, even by SIGKILL.
     room is what maxmem leaves for more devices, or devices that are plugged in
-    later; binary names the part (virtio_mem_parts) that runs it.  Only a guest
+    later; binary names the part (virtio_mem_parts) that runs it, and machine
+    another type than the architecture's usual one.  Only a guest
     made with keep=True can be left behind, by leave(); it has a human monitor
     and a QMP socket for whoever takes over.  programs=True gives it /bin/mmio,
     and /bin/kexec with a kernel and an initramfs to start.
@@ -151,21 +154,23 @@ class Guest:
 
     def __init__(self, region_size=8 * GiB, boot_size=512 * MiB,
                  backend='memory-backend-ram', device_options='',
-                 more_args=(), room=0, keep=False, binary='QEMU_BINARY',
-                 machine='q35', old_kernel=False, kernel_options='',
-                 programs=False):
+                 more_args=(), room=0, keep=False, binary=None,
+                 machine=None, old_kernel=False, kernel_options='',
+                 programs=False, architecture=X86_64):
         self.region_size = region_size
         self.boot_size = boot_size
         self.backend = backend
         self._device_options = device_options
         self._more_args = more_args
         self._max_size = boot_size + region_size + room
-        self._machine = machine
-        self._kernel, self._initrd = map(parts.part,
-                                         parts.guest_parts(old_kernel))
+        self.architecture = architecture
+        self._machine = machine or architecture.machine
+        self._kernel, self._initrd = map(
+            parts.part, architecture.guest_parts(old_kernel))
         if programs:
             self._initrd = self._initrd.with_name('programs.img')
-        self.kernel_options = f'{KERNEL_OPTIONS} {kernel_options}'
+        self.kernel_options = (f'console={architecture.port}0 '
+                               f'{QUIET} {kernel_options}')
         self._shell = None
         self._left = False
         # QEMU has its own session, so that Ctrl-C reaches us alone and we
@@ -175,7 +180,8 @@ class Guest:
             wrapper = ['setpriv', '--pdeathsig', 'KILL'] + wrapper
         self._keep = keep
         self.vm = parts.qemu_machine().QEMUMachine(
-            str(parts.part(binary)), wrapper=wrapper, qmp_timer=60,
+            str(parts.part(binary or architecture.emulator)),
+            wrapper=wrapper, qmp_timer=60,
             base_temp_dir=tempfile.gettempdir())
 
     def __enter__(self):
@@ -213,10 +219,9 @@ class Guest:
 
     def machine_args(self):
         """List the options that say what machine this is."""
-        accel = parts.accelerator()
         return [
-            '-nodefaults', '-machine', self._machine, '-accel', accel,
-            *(['-cpu', 'host'] if accel == 'kvm' else []), '-smp', '2',
+            '-nodefaults', '-machine', self._machine,
+            *self.architecture.processor_args(), '-smp', '2',
             '-m', f'{format_size(self.boot_size)},maxmem='
                   f'{format_size(self._max_size)}',
             '-object', f'{self.backend},id=mem0,'
@@ -272,7 +277,8 @@ class Guest:
     def suspend(self):
         """Let the guest suspend to RAM, and wait until it sleeps."""
         self.ask("(sleep 1; echo mem > /sys/power/state; "
-                 r"printf '\0360 0\n' > /dev/ttyS1) > /dev/null 2>&1 &")
+                 r"printf '\0360 0\n' > "
+                 f"/dev/{self.architecture.port}1) > /dev/null 2>&1 &")
         self.vm.event_wait('SUSPEND', PATIENCE)
 
     def wake_up(self):

@@ -8,6 +8,7 @@ import tempfile
 import unittest
 
 import virtio_mem_parts as parts
+from virtio_mem_architectures import X86_64
 from virtio_mem_guest import Guest
 
 
@@ -21,10 +22,12 @@ class GuestTest(unittest.TestCase):
     # Names of parts that not all tests need.
     needs = ()
     old_kernel = False
+    architecture = X86_64
 
     def setUp(self):
-        kernel = parts.guest_parts(self.old_kernel)
-        troubles = parts.troubles(*self.needs, *kernel)
+        troubles = parts.troubles_of(
+            self.architecture.emulator, *self.needs,
+            *self.architecture.guest_parts(self.old_kernel))
         if troubles:
             self.skipTest('; '.join(troubles))
 
@@ -44,7 +47,8 @@ class GuestTest(unittest.TestCase):
     @contextlib.contextmanager
     def guest(self, **options):
         """Boot a guest; in the end its kernel must have nothing to say."""
-        guest = Guest(old_kernel=self.old_kernel, **options)
+        guest = Guest(old_kernel=self.old_kernel,
+                      architecture=self.architecture, **options)
         try:
             with guest:
                 guest.wait_boot()

@@ -12,6 +12,8 @@ A part is a file that "make" produces and the environment can replace:
 and, for tests that ask for it:
 
     OLD_GUEST_KERNEL, OLD_GUEST_INITRD    a second, older Linux
+    ARM64_QEMU_BINARY, ARM64_GUEST_KERNEL, ARM64_GUEST_INITRD, ARM64_FIRMWARE
+                    the same for arm64, where a machine boots without firmware
     STOCK_QEMU_BINARY    the emulator as Debian ships it
 """
 
@@ -33,6 +35,14 @@ OPTIONAL_PARTS = {
     'OLD_GUEST_KERNEL': ('build/old-guest/vmlinuz', 'tools/fetch old-guest'),
     'OLD_GUEST_INITRD': ('build/old-guest/initrd.img',
                          'tools/guest-image build/old-guest'),
+    'ARM64_QEMU_BINARY': ('build/aarch64/qemu-system-aarch64',
+                          'tools/build aarch64'),
+    'ARM64_GUEST_KERNEL': ('build/guest-arm64/vmlinuz',
+                           'tools/fetch guest-arm64'),
+    'ARM64_GUEST_INITRD': ('build/guest-arm64/initrd.img',
+                           'tools/guest-image build/guest-arm64'),
+    'ARM64_FIRMWARE': ('build/guest-arm64/firmware.fd',
+                       'tools/fetch guest-arm64'),
     'STOCK_QEMU_BINARY': ('build/stock/qemu-system-x86_64', 'make stock'),
 }
 
@@ -47,17 +57,13 @@ NR_USERFAULTFD = 323 if os.uname().machine == 'x86_64' else 282
 def part(variable):
     """Return the path of a part, present or not.
 
-    QEMU's own "make check-functional" names the emulator in its way.
+    QEMU's own "make check-functional" names the emulator in its way, which is
+    the one for the machine that a test is for.
     """
     default, _ = (PARTS | OPTIONAL_PARTS)[variable]
+    qemus_name = f'QEMU_TEST_{variable.removeprefix("ARM64_")}'
     return Path(os.environ.get(variable) or
-                os.environ.get(f'QEMU_TEST_{variable}') or TOP / default)
-
-
-def guest_parts(old):
-    """Name the parts that a guest boots from."""
-    prefix = 'OLD_' if old else ''
-    return f'{prefix}GUEST_KERNEL', f'{prefix}GUEST_INITRD'
+                os.environ.get(qemus_name) or TOP / default)
 
 
 def accelerator():
@@ -145,8 +151,13 @@ def troubles(*optional):
 
     The names of optional parts say that these are needed, too.
     """
+    return troubles_of(*PARTS, *optional)
+
+
+def troubles_of(*variables):
+    """The same for a machine that is made of other parts."""
     result = []
-    for variable in dict.fromkeys((*PARTS, *optional)):
+    for variable in dict.fromkeys(variables):
         _, command = (PARTS | OPTIONAL_PARTS)[variable]
         path = part(variable)
         if not path.exists():

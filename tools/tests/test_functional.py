@@ -47,6 +47,10 @@ class CheckFunctional(unittest.TestCase):
             with mock.patch.dict(os.environ, {name: '/some/qemu'}):
                 self.assertEqual(str(virtio_mem_parts.part('QEMU_BINARY')),
                                  '/some/qemu')
+        # It names one, which for a test for arm64 is the one for arm64.
+        with mock.patch.dict(os.environ, QEMU_TEST_QEMU_BINARY='/some/qemu'):
+            self.assertEqual(str(virtio_mem_parts.part('ARM64_QEMU_BINARY')),
+                             '/some/qemu')
 
     def test_without_a_guest_all_is_skipped_with_the_reason(self):
         run = subprocess.run(

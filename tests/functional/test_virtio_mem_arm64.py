@@ -1,0 +1,90 @@
+#!/usr/bin/python3
+"""virtio-mem in an arm64 machine with Linux.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+
+One case of its own, and what the tests of an x86-64 guest have, where it does
+not depend on that machine.
+"""
+
+import test_virtio_mem_backends as backends
+import test_virtio_mem_guard as guard
+import test_virtio_mem_linux as linux
+import test_virtio_mem_machine as machine
+import test_virtio_mem_safe as safe
+import test_virtio_mem_setups as setups
+import virtio_mem_parts as parts
+import virtio_mem_pattern as pattern
+import virtio_mem_tap
+from virtio_mem_architectures import ARM64
+from virtio_mem_guest import GiB
+from virtio_mem_guest_test import GuestTest
+
+
+class VirtioMemArm64(GuestTest):
+    """The machine is described by a device tree: no firmware, no ACPI."""
+
+    architecture = ARM64
+
+    def test_guest_grows_and_gives_all_back(self):
+        with self.guest() as guest:
+            boot_total = guest.mem_total()
+            guest.resize(1 * GiB)
+            self.assertEqual(guest.mem_total(), boot_total + 1 * GiB)
+            pattern.write(guest, 3)
+            self.assertEqual(pattern.damaged_files(guest, 3), [])
+            self.assertGreaterEqual(guest.host_memory(), pattern.FILE_SIZE)
+            pattern.erase(guest)
+            guest.resize(0)
+            self.assertEqual(guest.mem_total(), boot_total)
+            self.assertEqual(guest.host_memory(), 0)
+
+
+class VirtioMemArm64Linux(linux.VirtioMemLinux):
+    """Contents, stalls and reboots."""
+
+    architecture = ARM64
+    in_ci = ()
+    # What TCG takes to check so much would be taken for a guest that hangs.
+    test_four_gib_hold_a_pattern_and_go_back_to_the_host = None
+
+
+class VirtioMemArm64Setups(setups.VirtioMemSetups):
+    """A balloon beside it, and a migration."""
+
+    architecture = ARM64
+    in_ci = ()
+
+
+class VirtioMemArm64Guard(guard.VirtioMemGuardLinux):
+    """A root that uses unplugged memory."""
+
+    architecture = ARM64
+    in_ci = ()
+
+
+class VirtioMemArm64HugePages(backends.VirtioMemHugePages):
+    """Memory from the host's pool."""
+
+    architecture = ARM64
+    in_ci = ()
+
+
+class VirtioMemArm64Safe(safe.VirtioMemSafe):
+    """Mode safe, and the job."""
+
+    architecture = ARM64
+    in_ci = ()
+
+
+class VirtioMemArm64Nodes(machine.VirtioMemNodes):
+    """Linux knows a device's node by ACPI only, which firmware hands over."""
+
+    architecture = ARM64
+    in_ci = ()
+    needs = ('ARM64_FIRMWARE',)
+    firmware = ('-bios', str(parts.part('ARM64_FIRMWARE')))
+
+
+if __name__ == '__main__':
+    virtio_mem_tap.main()

@@ -1,0 +1,50 @@
+"""What depends on the kind of processor that a guest has.
+
+SPDX-License-Identifier: GPL-2.0-or-later
+"""
+
+import os
+from typing import NamedTuple
+
+import virtio_mem_parts as parts
+
+
+class Architecture(NamedTuple):
+    """A machine for a Linux guest, and the parts it is made of.
+
+    port is what Linux calls its serial ports, without the number; cpu is the
+    processor that TCG makes, None means the emulator's default.
+    """
+
+    name: str
+    prefix: str
+    machine: str
+    cpu: str | None
+    port: str
+
+    @property
+    def emulator(self):
+        """Name the part that runs it."""
+        return f'{self.prefix}QEMU_BINARY'
+
+    def guest_parts(self, old=False):
+        """Name the parts that a guest boots from."""
+        prefix = 'OLD_' if old else self.prefix
+        return f'{prefix}GUEST_KERNEL', f'{prefix}GUEST_INITRD'
+
+    def processor_args(self):
+        """List the options that say what runs the guest's instructions.
+
+        Only a host of its own kind can do that for it.
+        """
+        native = os.uname().machine == self.name
+        if native and parts.accelerator() == 'kvm':
+            return ['-accel', 'kvm', '-cpu', 'host']
+        accel = parts.accelerator() if native else 'tcg'
+        return ['-accel', accel, *(['-cpu', self.cpu] if self.cpu else [])]
+
+
+X86_64 = Architecture('x86_64', '', 'q35', None, 'ttyS')
+# Signing pointers as the architecture says costs TCG a third of its time.
+ARM64 = Architecture('aarch64', 'ARM64_', 'virt', 'max,pauth-impdef=on',
+                     'ttyAMA')
