@@ -70,6 +70,20 @@ static void busy_assert_over(VirtioMemGuest *vm)
     vm_assert_unplug(vm, 0, 1, ACK);
 }
 
+/* Until then, time alone is no reason to try again. */
+static void test_time_passes(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    virtio_mem_migrate_hold(vm, NOWHERE);
+    vm_assert_plug(vm, 0, 1, BUSY);
+    for (int i = 0; i < 3; i++) {
+        qtest_clock_step(vm->qts, 4 * NANOSECONDS_PER_SECOND);
+        g_assert_false(virtio_mem_take_config_irq(vm));
+    }
+    virtio_mem_migrate_cancel(vm);
+    busy_assert_over(vm);
+}
+
 static void test_cancelled(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
@@ -375,6 +389,8 @@ static const VirtioMemTest tests[] = {
       &plain, .once = true },
     { "T090", "busy/unplug-all-with-nothing-plugged-is-not",
       test_nothing_to_unplug, &plain, .once = true },
+    { "T245", "busy/goes-on-while-time-passes", test_time_passes, &plain,
+      .once = true },
     { "T245", "busy/ends-when-migration-is-cancelled", test_cancelled,
       &plain },
     { "T245", "busy/ends-when-migration-fails", test_failed, &plain,
