@@ -11,7 +11,6 @@ import signal
 
 import virtio_mem_tap
 import virtio_mem_busy as busy
-import virtio_mem_parts as parts
 from virtio_mem_autosize import Autosize, Hogs
 from virtio_mem_guest import GiB, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
@@ -20,31 +19,6 @@ from virtio_mem_guest_test import GuestTest
 BOOT_SIZE = 1 * GiB
 # Leaves a guest short of memory, and its own programs alive.
 LEFT = 208 * MiB
-
-
-class Budget:
-    """What guests may have of the host, which has other programs, too."""
-
-    def __init__(self, room, *guests):
-        self._guests = guests
-        self._most = self._in_reach()
-        self.keep = self._most - len(guests) * BOOT_SIZE - room
-
-    def _in_reach(self):
-        """Return what guests have of the host, and could have."""
-        return parts.mem_available() + \
-            sum(guest.host_rss() for guest in self._guests)
-
-    def is_kept(self):
-        """Check it, by the host's best moment so far."""
-        self._most = max(self._most, self._in_reach())
-        devices = [guest.device_info() for guest in self._guests]
-        granted = sum(BOOT_SIZE + max(device['size'], device['requested-size'])
-                      for device in devices)
-        if granted > self._most - self.keep:
-            raise AssertionError(f'{self._most:#x} bytes are for guests, who '
-                                 f'leave {self.keep:#x} of it: {devices}')
-        return True
 
 
 class VirtioMemAutosize(GuestTest):
@@ -128,33 +102,43 @@ class VirtioMemAutosize(GuestTest):
                 self.assertEqual(tool.end(), 0)
             self.assert_settled(guest)
 
-    def take(self, budget, guest, hogs, is_enough):
+    def take(self, is_kept, guest, hogs, is_enough):
         """Let processes take what the guest gets, until it is enough."""
         while not is_enough():
             hogs.fill(LEFT)
             hogs.wait()
-            wait_until(lambda: budget.is_kept() and
-                       (is_enough() or busy.available(guest) > 300 * MiB),
+            wait_until(lambda: is_kept() and (
+                is_enough() or busy.available(guest) > 300 * MiB),
                        lambda: f'not enough: {guest.device_info()}')
 
     @virtio_mem_tap.slow
     def test_guests_take_turns_within_a_budget(self):
         with self.started() as (first, one), self.started() as (second, two):
-            budget = Budget(768 * MiB, first, second)
             hogs, others = Hogs(first), Hogs(second)
 
-            def has_grown(guest):
-                return guest.device_info()['size'] >= 512 * MiB
+            def size(guest):
+                return guest.device_info()['size']
 
-            with Autosize('--verbose', '--host-free', budget.keep, one,
-                          two) as tool:
-                self.take(budget, first, hogs, lambda: has_grown(first))
-                self.take(budget, second, others, lambda: 'the host has none'
-                          in tool.last_line(two))
+            def is_kept():
+                granted = [BOOT_SIZE + max(device['size'],
+                                           device['requested-size'])
+                           for device in (first.device_info(),
+                                          second.device_info())]
+                self.assertLessEqual(sum(granted), 3 * GiB)
+                return True
+
+            with Autosize('--verbose', '--host-free', '1G', one, two,
+                          host_size=4 * GiB, guests=(first, second)) as tool:
+                self.take(is_kept, first, hogs,
+                          lambda: size(first) >= 512 * MiB)
+                self.take(is_kept, second, others, lambda:
+                          'the host has none' in tool.last_line(two))
                 hogs.free()
-                self.take(budget, second, others, lambda: has_grown(second))
+                self.take(is_kept, second, others,
+                          lambda: size(second) >= 512 * MiB)
                 others.free()
-                self.take(budget, first, hogs, lambda: has_grown(first))
+                self.take(is_kept, first, hogs,
+                          lambda: size(first) >= 512 * MiB)
                 self.assertEqual(tool.end(), 0)
             for guest in (first, second):
                 self.assert_settled(guest)

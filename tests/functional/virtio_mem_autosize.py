@@ -18,23 +18,45 @@ from virtio_mem_guest import MiB, PATIENCE, process_ticks, wait_until
 TOOL = Path(__file__).resolve().parents[2] / \
     'contrib/virtio-mem-autosize/virtio-mem-autosize'
 
+# The tool on a host where nothing but guests runs.
+ON_HOST = '''
+import functools, runpy, sys
+sys.path.insert(0, "{tool.parent}")
+import autosize, budget, qmp_guest
+def host(keep):
+    used = sum(map(qmp_guest.resident, {pids}))
+    return budget.Host({size}, {size} - used, keep)
+autosize.Autosize = functools.partial(autosize.Autosize, host=host)
+runpy.run_path("{tool}", run_name="__main__")
+'''
+
 # Of the data of a hog.
 SEED_SIZE = 16 * MiB
 
 
-def command(*arguments):
+def command(*arguments, program=(TOOL,)):
     """Return the command line of the tool, with QEMU's Python packages."""
     parts.qemu_machine()
     return ['env', f'PYTHONPATH={":".join(filter(None, sys.path))}',
-            '/usr/bin/python3', str(TOOL), *map(str, arguments)]
+            '/usr/bin/python3', *map(str, (*program, *arguments))]
 
 
 class Autosize:
-    """The running tool; use it as a context manager, which ends it."""
+    """The running tool; use it as a context manager, which ends it.
 
-    def __init__(self, *arguments):
+    A host of a size has nothing but the guests; other programs of the real one
+    come and go.
+    """
+
+    def __init__(self, *arguments, host_size=None, guests=()):
+        program = (TOOL,)
+        if host_size:
+            program = ('-c', ON_HOST.format(
+                tool=TOOL, size=host_size,
+                pids=[guest.vm.get_pid() for guest in guests]))
         self._log = tempfile.NamedTemporaryFile('r+', encoding='utf-8')
-        self._process = subprocess.Popen(command(*arguments), stdout=self._log,
+        self._process = subprocess.Popen(command(*arguments, program=program),
+                                         stdout=self._log,
                                          stderr=subprocess.STDOUT)
 
     def __enter__(self):
