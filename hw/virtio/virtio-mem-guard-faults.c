@@ -208,10 +208,13 @@ static GuardAnswer guard_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
                                 bool is_first)
 {
     VirtIOMEMGuardDesk *desk = guard_desk(guard, fault->address);
+    const uint64_t offset = fault->address - (uintptr_t)guard->area.host;
     const int64_t now = g_get_monotonic_time();
     VirtIOMEMGuardSlot *slot;
 
     if (!guard_is_guarded(guard, fault->address)) {
+        virtio_mem_guard_map_let_go(&guard->map,
+                                    offset / guard->area.block_size);
         guard_wake(guard, fault->address);
         return GUARD_ANSWERED;
     }
@@ -220,9 +223,7 @@ static GuardAnswer guard_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
     if (!slot) {
         return GUARD_WAITS_FOR_TURN;
     }
-    if (!virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map,
-                                    fault->address -
-                                    (uintptr_t)guard->area.host,
+    if (!virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map, offset,
                                     fault->thread, now) ||
         guard_substitute(guard, desk, fault->address)) {
         return GUARD_ANSWERED;

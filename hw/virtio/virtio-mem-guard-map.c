@@ -136,11 +136,14 @@ static int guard_map_unregister(VirtIOMEMGuardMap *map, uint64_t first,
     const VirtIOMEMGuardArea *area = map->area;
 
     assert(first < end && end <= map->nb_blocks);
-    return uffd_unregister_memory(map->uffd,
-                                  (uint8_t *)area->host +
-                                  first * area->block_size,
-                                  (end - first) * area->block_size) ?
-           -errno : 0;
+    if (!uffd_unregister_memory(map->uffd,
+                                (uint8_t *)area->host +
+                                first * area->block_size,
+                                (end - first) * area->block_size)) {
+        return 0;
+    }
+    map->refused = true;
+    return -errno;
 }
 
 /* The next run of blocks that are (not) guarded; false if there is none. */
@@ -273,6 +276,13 @@ void virtio_mem_guard_map_pause(VirtIOMEMGuardMap *map)
     guard_map_apply(map, 0, map->nb_blocks, false, &stopped);
     if (!map->cut) {
         map->nb_borders = 0;
+    }
+}
+
+void virtio_mem_guard_map_let_go(VirtIOMEMGuardMap *map, uint64_t block)
+{
+    if (map->refused) {
+        guard_map_unregister(map, block, block + 1);
     }
 }
 

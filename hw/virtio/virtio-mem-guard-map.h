@@ -29,6 +29,7 @@ typedef struct VirtIOMEMGuardMap {
     unsigned long *cut;         /* at the start of a block; NULL: all merge */
     unsigned long *substituted; /* NULL: none can be */
     bool stuck;                 /* some are, where they should not be */
+    bool refused;               /* the kernel has, to let some memory go */
     uint64_t nb_borders;        /* the area's mappings beyond the first one */
 } VirtIOMEMGuardMap;
 
@@ -52,6 +53,12 @@ int64_t virtio_mem_guard_map_cost(const VirtIOMEMGuardMap *map, uint64_t first,
  */
 int virtio_mem_guard_map_set(VirtIOMEMGuardMap *map, uint64_t first,
                              uint64_t nb_blocks, bool guard);
+
+/*
+ * A thread has met a fault in @block, which is not guarded: it is not to be
+ * registered, and still is if the kernel has refused that once.
+ */
+void virtio_mem_guard_map_let_go(VirtIOMEMGuardMap *map, uint64_t block);
 
 /* Register nothing, until resumed; 0, or a negative errno and still paused. */
 void virtio_mem_guard_map_pause(VirtIOMEMGuardMap *map);

@@ -82,6 +82,7 @@ typedef struct VirtioMemOptions {
     bool pcie;              /* q35, device behind a root port (for FLR) */
     bool no_device;         /* no virtio-mem: just vm->qts and vm->qs */
     bool no_driver;         /* device enabled, found, reset: status is 0 */
+    bool may_notify;        /* the host is such that BUSY ends by itself */
     bool no_invariants;     /* the test leaves a device beyond checking */
     const VirtioMemVariant *variant; /* the runner's current one */
 } VirtioMemOptions;

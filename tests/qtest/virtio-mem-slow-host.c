@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include "qemu/units.h"
+#include "virtio-mem-faults.h"
 #include "virtio-mem-hold.h"
 
 /* QEMU's own memory is never populated or discarded in such amounts. */
@@ -82,6 +83,9 @@ int madvise(void *addr, size_t size, int advice)
     } else if (advice == MADV_DONTNEED || advice == MADV_REMOVE) {
         verdict = slow_host_ask(VM_HOST_DISCARD, size);
     }
+    if (!verdict) {
+        verdict = virtio_mem_fault_of(VM_FAULT_MADVISE);
+    }
     if (verdict) {
         errno = verdict;
         return -1;
@@ -102,8 +106,10 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
     if (!real) {
         real = dlsym(RTLD_NEXT, "pthread_create");
     }
-    return path && !access(path, F_OK) ? EAGAIN
-                                       : real(thread, attr, start, arg);
+    return path && !access(path, F_OK)
+           ? EAGAIN
+           : virtio_mem_fault_of(VM_FAULT_THREAD) ?:
+             real(thread, attr, start, arg);
 }
 
 /* As GLib reads files: it is compiled for large ones. */

@@ -1,0 +1,128 @@
+/*
+ * A faulty host, for tests of virtio-mem: preloaded into QEMU, it lets those
+ * calls fail that the test wants to fail.  See virtio-mem-faults.h for the
+ * other side; virtio-mem-slow-host.c has the calls that are held, too.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <dlfcn.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include "qemu/atomic.h"
+#include "virtio-mem-faults.h"
+
+static VirtioMemFaults *faults;
+
+static void *faulty_host_real_mmap(void *addr, size_t size, int prot,
+                                   int flags, int fd, off_t offset)
+{
+    static void *(*real)(void *, size_t, int, int, int, off_t);
+
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "mmap64");
+    }
+    return real(addr, size, prot, flags, fd, offset);
+}
+
+static void __attribute__((constructor)) faulty_host_begin(void)
+{
+    const char *path = getenv(VM_FAULTS_FILE);
+    const int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
+    void *shared;
+
+    if (fd >= 0) {
+        shared = faulty_host_real_mmap(NULL, sizeof(*faults),
+                                       PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                                       0);
+        faults = shared == MAP_FAILED ? NULL : shared;
+        close(fd);
+    }
+}
+
+/* Half of all numbers, without an order that a loop could meet. */
+static bool faulty_host_chance(uint32_t seed, uint32_t number)
+{
+    return ((seed + number) * 2654435761u >> 16) & 1;
+}
+
+int virtio_mem_fault_of(VirtioMemHostFault call)
+{
+    static const int errors[VM_FAULT__MAX] = {
+        [VM_FAULT_MADVISE] = ENOMEM,
+        [VM_FAULT_FALLOCATE] = EIO,
+        [VM_FAULT_MMAP] = ENOMEM,
+        [VM_FAULT_UFFD] = ENOMEM,
+        [VM_FAULT_THREAD] = EAGAIN,
+    };
+    uint32_t number, seed;
+
+    if (!faults || !(qatomic_read(&faults->calls) & (1u << call))) {
+        return 0;
+    }
+    number = qatomic_fetch_inc(&faults->nb_calls);
+    seed = qatomic_read(&faults->seed);
+    if (seed ? !faulty_host_chance(seed, number)
+             : number != qatomic_read(&faults->after)) {
+        return 0;
+    }
+    qatomic_inc(&faults->nb_faults);
+    return errors[call];
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t size)
+{
+    static int (*real)(int, int, off_t, off_t);
+    const int error = virtio_mem_fault_of(VM_FAULT_FALLOCATE);
+
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "fallocate64");
+    }
+    return real(fd, mode, offset, size);
+}
+
+/* QEMU maps stacks of coroutines elsewhere, and cannot go on without. */
+void *mmap(void *addr, size_t size, int prot, int flags, int fd, off_t offset)
+{
+    const bool is_ours = flags & MAP_FIXED || prot == PROT_READ;
+    const int error = is_ours ? virtio_mem_fault_of(VM_FAULT_MMAP) : 0;
+
+    if (error) {
+        errno = error;
+        return MAP_FAILED;
+    }
+    return faulty_host_real_mmap(addr, size, prot, flags, fd, offset);
+}
+
+/* To wake a thread needs nothing that a host could lack. */
+static bool faulty_host_may_refuse(unsigned long request)
+{
+    return _IOC_TYPE(request) == UFFDIO && request != UFFDIO_WAKE;
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+    static int (*real)(int, unsigned long, void *);
+    const int error = faulty_host_may_refuse(request)
+                      ? virtio_mem_fault_of(VM_FAULT_UFFD) : 0;
+    va_list args;
+    void *arg;
+
+    va_start(args, request);
+    arg = va_arg(args, void *);
+    va_end(args);
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "ioctl");
+    }
+    return real(fd, request, arg);
+}
