@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include "qemu/atomic.h"
 #include "virtio-mem-faults.h"
+#include "virtio-mem-hold.h"
 
 static VirtioMemFaults *faults;
 
@@ -75,7 +76,8 @@ int virtio_mem_fault_of(VirtioMemHostFault call)
 int fallocate(int fd, int mode, off_t offset, off_t size)
 {
     static int (*real)(int, int, off_t, off_t);
-    const int error = virtio_mem_fault_of(VM_FAULT_FALLOCATE);
+    const int error = virtio_mem_hold_refusal(VM_REFUSE_DISCARD, size) ?:
+                      virtio_mem_fault_of(VM_FAULT_FALLOCATE);
 
     if (error) {
         errno = error;
@@ -106,17 +108,32 @@ static bool faulty_host_may_refuse(unsigned long request)
     return _IOC_TYPE(request) == UFFDIO && request != UFFDIO_WAKE;
 }
 
+/* What is watched, or no longer, begins with its range. */
+static int faulty_host_ask(unsigned long request, void *arg)
+{
+    const struct uffdio_range *range = arg;
+    int error = 0;
+
+    if (request == UFFDIO_REGISTER || request == UFFDIO_UNREGISTER) {
+        error = virtio_mem_hold_refusal(VM_REFUSE_WATCH, range->len);
+    }
+    if (!error && faulty_host_may_refuse(request)) {
+        error = virtio_mem_fault_of(VM_FAULT_UFFD);
+    }
+    return error;
+}
+
 int ioctl(int fd, unsigned long request, ...)
 {
     static int (*real)(int, unsigned long, void *);
-    const int error = faulty_host_may_refuse(request)
-                      ? virtio_mem_fault_of(VM_FAULT_UFFD) : 0;
     va_list args;
     void *arg;
+    int error;
 
     va_start(args, request);
     arg = va_arg(args, void *);
     va_end(args);
+    error = faulty_host_ask(request, arg);
     if (error) {
         errno = error;
         return -1;

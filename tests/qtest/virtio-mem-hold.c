@@ -25,6 +25,7 @@ static int hold_listener = -1;
 static char *hold_path;
 static char *hold_no_threads;
 static char *hold_max_map_count;
+static char *hold_refused;
 static char *hold_log;
 
 /* The thread that waits for a drain. */
@@ -53,16 +54,19 @@ hold_start(const VirtioMemOptions *given,
         hold_path = virtio_mem_temp_path("hold.sock");
         hold_no_threads = virtio_mem_temp_path("no-threads");
         hold_max_map_count = virtio_mem_temp_path("max-map-count");
+        hold_refused = virtio_mem_temp_path("refused");
         hold_log = virtio_mem_temp_path("drain.log");
     }
     unlink(hold_log);
     unlink(hold_max_map_count);
+    unlink(hold_refused);
     /* For QEMU alone, and not for the shell that starts it. */
     slow = g_strdup_printf("env LD_PRELOAD=%s " VM_HOLD_SOCKET "=%s "
                            VM_HOLD_NO_THREADS "=%s "
-                           VM_HOLD_MAX_MAP_COUNT "=%s %s",
+                           VM_HOLD_MAX_MAP_COUNT "=%s "
+                           VM_HOLD_REFUSED "=%s %s",
                            library, hold_path, hold_no_threads,
-                           hold_max_map_count, usual);
+                           hold_max_map_count, hold_refused, usual);
     args = g_strdup_printf("%s -trace " DRAIN_EVENT " -trace " WORK_EVENT
                            " -D %s", opts.args ?: "", hold_log);
     opts.args = args;
@@ -112,6 +116,17 @@ void virtio_mem_hold_allow_threads(bool allow)
         unlink(hold_no_threads);
     } else {
         bool is_written = g_file_set_contents(hold_no_threads, "", 0, NULL);
+
+        g_assert_true(is_written);
+    }
+}
+
+void virtio_mem_hold_refuse(const char *word)
+{
+    if (!word) {
+        unlink(hold_refused);
+    } else {
+        bool is_written = g_file_set_contents(hold_refused, word, -1, NULL);
 
         g_assert_true(is_written);
     }

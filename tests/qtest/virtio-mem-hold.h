@@ -22,6 +22,16 @@
 /* The file, if it is there, to read instead of vm.max_map_count. */
 #define VM_HOLD_MAX_MAP_COUNT "VIRTIO_MEM_HOLD_MAX_MAP_COUNT"
 
+/* The file, if it is there, that has the words for what is refused. */
+#define VM_HOLD_REFUSED "VIRTIO_MEM_HOLD_REFUSED"
+#define VM_REFUSE_DISCARD "discard"
+#define VM_REFUSE_POPULATE "populate"
+#define VM_REFUSE_THP "thp"         /* how large huge pages are */
+#define VM_REFUSE_WATCH "watch"     /* by userfaultfd, and no longer: blocks */
+
+/* In QEMU: the errno that a call on so many bytes is refused with, or 0. */
+int virtio_mem_hold_refusal(const char *word, uint64_t size);
+
 typedef enum VirtioMemHostCall {
     VM_HOST_POPULATE,
     VM_HOST_DISCARD,
@@ -65,6 +75,9 @@ VirtioMemGuest *virtio_mem_hold_target(const VirtioMemOptions *opts);
  */
 void virtio_mem_hold_begin(void);
 void virtio_mem_hold_end(void);
+
+/* What the host refuses from now on: one of VM_REFUSE_*; NULL: nothing. */
+void virtio_mem_hold_refuse(const char *word);
 
 /* Whether QEMU can start threads, as it can at first. */
 void virtio_mem_hold_allow_threads(bool allow);

@@ -6,8 +6,8 @@
  * environment names, says what it wants and waits for a verdict: an errno, or
  * 0 to go on.  Without a test at the other end, it goes on.  The main loop is
  * not kept waiting, or it could not tell what it waits for; but its calls take
- * long, too.  And it can be a host without threads or mappings to spare.  See
- * virtio-mem-hold.h for the other side.
+ * long, too.  And it can be a host without threads or mappings to spare, or one
+ * that refuses.  See virtio-mem-hold.h for the other side.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -25,6 +25,45 @@
 
 /* Longer than anything is tried with the BQL held. */
 #define SLOW_HOST_US 1000
+
+/* What is watched in smaller ranges is a block or two, not the region. */
+#define SLOW_HOST_WATCHED (4 * MiB)
+
+static int slow_host_open(const char *path, int flags, mode_t mode)
+{
+    static int (*real)(const char *, int, ...);
+
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "open64");
+    }
+    return real(path, flags, mode);
+}
+
+/* Whether the file that the environment names has that word. */
+static bool slow_host_refuses(const char *word)
+{
+    const char *path = getenv(VM_HOLD_REFUSED);
+    const int before = errno;
+    char text[64] = "";
+    int fd = path ? slow_host_open(path, O_RDONLY | O_CLOEXEC, 0) : -1;
+
+    if (fd >= 0) {
+        if (read(fd, text, sizeof(text) - 1) < 0) {
+            text[0] = 0;
+        }
+        close(fd);
+    }
+    errno = before;
+    return strstr(text, word);
+}
+
+int virtio_mem_hold_refusal(const char *word, uint64_t size)
+{
+    const bool is_ours = strcmp(word, VM_REFUSE_WATCH)
+                         ? size >= SLOW_HOST_SIZE : size <= SLOW_HOST_WATCHED;
+
+    return is_ours && slow_host_refuses(word) ? ENOMEM : 0;
+}
 
 static int slow_host_connect(void)
 {
@@ -54,6 +93,12 @@ static int slow_host_ask(VirtioMemHostCall call, size_t size)
 
     if (size < SLOW_HOST_SIZE) {
         return 0;
+    }
+    verdict = virtio_mem_hold_refusal(call == VM_HOST_POPULATE
+                                      ? VM_REFUSE_POPULATE
+                                      : VM_REFUSE_DISCARD, size);
+    if (verdict) {
+        return verdict;
     }
     if (gettid() == getpid()) {
         usleep(getenv(VM_HOLD_SOCKET) && !access(getenv(VM_HOLD_SOCKET), F_OK)
@@ -115,7 +160,6 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 /* As GLib reads files: it is compiled for large ones. */
 int open(const char *path, int flags, ...)
 {
-    static int (*real)(const char *, int, ...);
     const char *instead = getenv(VM_HOLD_MAX_MAP_COUNT);
     mode_t mode = 0;
     va_list args;
@@ -125,12 +169,14 @@ int open(const char *path, int flags, ...)
         mode = va_arg(args, mode_t);
         va_end(args);
     }
-    if (!real) {
-        real = dlsym(RTLD_NEXT, "open64");
-    }
     if (instead && !strcmp(path, "/proc/sys/vm/max_map_count") &&
         !access(instead, F_OK)) {
         path = instead;
     }
-    return real(path, flags, mode);
+    if (g_str_has_suffix(path, "/hpage_pmd_size") &&
+        slow_host_refuses(VM_REFUSE_THP)) {
+        errno = ENOENT;
+        return -1;
+    }
+    return slow_host_open(path, flags, mode);
 }
