@@ -274,7 +274,7 @@ static void test_generation_of_plugged(VirtioMemGuest *vm)
 static const VirtioMemOptions two_devices = {
     .args = "-object memory-backend-ram,id=vmem1,size=1G,reserve=off "
             "-device virtio-mem-pci,id=vm1,memdev=vmem1,addr=05.0,"
-            "requested-size=64M,block-size=2M,unplugged-inaccessible=on",
+            "requested-size=64M,block-size=2M",
     .variant = &(VirtioMemVariant){ .name = "" },
 };
 
@@ -394,7 +394,7 @@ static const VirtioMemTest tests[] = {
     { "T014", "config/two-devices-are-independent", test_two_devices,
       .options = &two_devices, .once = true },
     { "T015", "config/memory-map-leaves-region-out", test_memory_map,
-      .once = true },
+      .once = true, .pc = true },
     { "T016", "config/intx-is-acknowledged-by-isr", test_intx,
       .options = &with_intx, .once = true },
     { "T017", "config/no-vector-no-interrupt", test_no_vector,

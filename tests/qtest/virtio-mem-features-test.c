@@ -10,7 +10,7 @@
 
 #define F0  VM_BIT(VIRTIO_MEM_F_ACPI_PXM)
 #define F1  VM_BIT(VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE)
-#define F2  VM_BIT(VIRTIO_MEM_F_PERSISTENT_SUSPEND)
+#define F2  virtio_mem_suspend_feature()
 #define V1  VM_BIT(VIRTIO_F_VERSION_1)
 
 /* Bits that no specification gives to this device type or to the rings. */

@@ -405,7 +405,7 @@ static const VirtioMemTest tests[] = {
     { "T137", "framing/request-is-read-before-the-response-is-written",
       test_overlap },
     { "T139", "framing/buffers-across-two-regions-are-served",
-      test_across_regions, .options = &behind_dimm },
+      test_across_regions, .options = &behind_dimm, .pc = true },
     { "T139", "framing/buffers-across-two-memslots-are-served",
       test_across_memslots, .once = true,
       .options = &with_memslots },

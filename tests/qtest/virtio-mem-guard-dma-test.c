@@ -173,7 +173,7 @@ static const VirtioMemOptions on = { .device = "protect-unplugged=on" };
 
 static const VirtioMemTest tests[] = {
     { "T226 T227 T228", "guard/fw-cfg-and-unplugged-memory", test_fw_cfg, &on,
-      .once = true, .guard = true },
+      .once = true, .guard = true, .pc = true },
     { "T226 T227 T228", "guard/nvme-and-unplugged-memory", test_nvme,
       .once = true, .no_guest = true, .guard = true },
 };

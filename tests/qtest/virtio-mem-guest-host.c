@@ -288,9 +288,10 @@ static bool host_is_migration(VirtioMemGuest *vm, const char *status)
     return ret;
 }
 
-/* The boot RAM does not fit through in a test's life at this speed. */
+/* What is filled does not fit through in a test's life at this speed. */
 void virtio_mem_begin_busy(VirtioMemGuest *vm)
 {
+    virtio_mem_fill(vm, virtio_mem_ram() + 64 * MiB, 0x77, 4 * MiB);
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate-set-parameters',"
                              "'arguments': { 'max-bandwidth': 1024 } }");
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate', "

@@ -12,6 +12,16 @@
 /* virtio-mem-guest-runner.c: the variant that the running test gets */
 extern const VirtioMemVariant *virtio_mem_current_variant;
 
+/* virtio-mem-guest-machine.c: what depends on the emulator under test */
+typedef struct VirtioMemMachine {
+    const char *type;           /* -machine argument */
+    const char *pcie_type;      /* of one with PCI Express */
+    uint64_t ram;               /* where VM_RAM bytes of RAM begin */
+    uint16_t bridge_limit;      /* the last MiB for BARs, in units of 64 KiB */
+    QOSState *(*boot)(const char *command);
+} VirtioMemMachine;
+const VirtioMemMachine *virtio_mem_machine(void);
+
 /* virtio-mem-guest-pci.c: bridge, IOMMU, BARs and vectors */
 #define VM_DEVFN            QPCI_DEVFN(4, 0)
 #define VM_DEVFN_BEHIND     (1 << 8)        /* bus 1, slot 0 */

@@ -17,7 +17,7 @@ void virtio_mem_bridge_up(VirtioMemGuest *vm)
     QPCIBus *bus = vm->qs->pcibus;
     QPCIDevice *port;
     uint16_t base = bus->mmio_alloc_ptr >> 16;
-    uint16_t limit = 0xfeb0;    /* up to 0xfebfffff, below the IOAPIC */
+    uint16_t limit = virtio_mem_machine()->bridge_limit;
 
     if (!vm->opts.pcie) {
         return;

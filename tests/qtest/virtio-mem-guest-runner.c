@@ -21,8 +21,8 @@ const VirtioMemVariant virtio_mem_variants[] = {
     { .name = "packed-indirect-event-idx", .packed = true, .indirect = true,
       .event_idx = true },
     { .name = "readable-unplugged", .zeropage = true, .indirect = true,
-      .event_idx = true, .intx = true },
-    { .name = "iommu", .iommu = true, .intx = true },
+      .event_idx = true, .intx = true, .pc = true },
+    { .name = "iommu", .iommu = true, .intx = true, .pc = true },
 };
 const size_t virtio_mem_nb_variants = ARRAY_SIZE(virtio_mem_variants);
 
@@ -89,6 +89,19 @@ static char *runner_why_no_guard(void)
     return NULL;
 }
 
+/* Nothing else has VT-d, and drivers that read unplugged memory. */
+static bool runner_needs_pc(const VirtioMemTest *test)
+{
+    const VirtioMemOptions *opts = test->options;
+
+    return test->pc ||
+           (opts && (opts->machine ||
+                     (opts->variant && (opts->variant->zeropage ||
+                                        opts->variant->iommu)) ||
+                     (opts->device && strstr(opts->device,
+                                             "unplugged-inaccessible"))));
+}
+
 static void runner_run(const void *opaque)
 {
     const RunnerCase *c = opaque;
@@ -97,6 +110,8 @@ static void runner_run(const void *opaque)
     virtio_mem_current_variant = c->variant;
     if (no_guard) {
         g_test_skip(no_guard);
+    } else if (runner_needs_pc(c->test) && !virtio_mem_machine_is_pc()) {
+        g_test_skip("about a PC");
     } else if (c->variant->iommu && !qtest_has_device("intel-iommu")) {
         g_test_skip("no intel-iommu");
     } else if (c->test->no_guest) {
@@ -127,7 +142,9 @@ void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb)
         size_t nb_variants = tests[i].once ? 1 : virtio_mem_nb_variants;
 
         for (size_t v = 0; v < nb_variants; v++) {
-            runner_add(&tests[i], &virtio_mem_variants[v]);
+            if (!virtio_mem_variants[v].pc || virtio_mem_machine_is_pc()) {
+                runner_add(&tests[i], &virtio_mem_variants[v]);
+            }
         }
     }
 }

@@ -6,7 +6,6 @@
 
 #include "qemu/osdep.h"
 #include "hw/pci/pci_regs.h"
-#include "libqos/malloc-pc.h"
 #include "standard-headers/linux/virtio_pci.h"
 #include "virtio-mem-guest-internal.h"
 
@@ -21,7 +20,9 @@ static VirtioMemOptions guest_fill_options(const VirtioMemOptions *given)
 
     opts.variant = opts.variant ?: virtio_mem_current_variant;
     if (!opts.machine) {
-        opts.machine = opts.pcie || opts.variant->iommu ? "q35" : "pc";
+        opts.machine = opts.pcie || opts.variant->iommu
+                       ? virtio_mem_machine()->pcie_type
+                       : virtio_mem_machine()->type;
     }
     opts.block_size = opts.block_size ?: VM_BLOCK;
     opts.region_size = opts.region_size ?: VM_REGION;
@@ -134,7 +135,7 @@ VirtioMemGuest *virtio_mem_guest_start(const VirtioMemOptions *given)
     vm->opts = guest_fill_options(given);
     vm->variant = vm->opts.variant;
     cmd = virtio_mem_guest_command(&vm->opts);
-    vm->qs = qtest_pc_boot("%s", cmd);
+    vm->qs = virtio_mem_machine()->boot(cmd);
     vm->qts = vm->qs->qts;
     vm->first_bar = vm->qs->pcibus->mmio_alloc_ptr;
     vm->id = "vm0";
@@ -176,7 +177,7 @@ void virtio_mem_guest_recycle(VirtioMemGuest *vm)
     virtio_mem_set_requested(vm, 0);
     qtest_system_reset(vm->qts);
     alloc_destroy(&vm->qs->alloc);
-    pc_alloc_init(&vm->qs->alloc, vm->qts, ALLOC_NO_FLAGS);
+    vm->qs->ops->alloc_init(&vm->qs->alloc, vm->qts, ALLOC_NO_FLAGS);
     vm->qs->pcibus->mmio_alloc_ptr = vm->first_bar;
     guest_alloc_buffers(vm);
     virtio_mem_iommu_up(vm);
@@ -224,7 +225,7 @@ uint64_t virtio_mem_default_features(VirtioMemGuest *vm)
     return VM_BIT(VIRTIO_F_VERSION_1) |
            VM_BIT(VIRTIO_MEM_F_ACPI_PXM) |
            VM_BIT(VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE) |
-           VM_BIT(VIRTIO_MEM_F_PERSISTENT_SUSPEND) |
+           virtio_mem_suspend_feature() |
            (variant->packed ? VM_BIT(VIRTIO_F_RING_PACKED) : 0) |
            (variant->indirect ? VM_BIT(VIRTIO_RING_F_INDIRECT_DESC) : 0) |
            (variant->event_idx ? VM_BIT(VIRTIO_RING_F_EVENT_IDX) : 0) |

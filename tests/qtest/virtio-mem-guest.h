@@ -64,6 +64,7 @@ typedef struct VirtioMemVariant {
     bool intx;              /* INTx and ISR instead of MSI-X */
     bool zeropage;          /* unplugged-inaccessible=off: no F1 */
     bool iommu;             /* q35, intel-iommu, ACCESS_PLATFORM, real IOVAs */
+    bool pc;                /* only a PC has what it takes */
 } VirtioMemVariant;
 
 extern const VirtioMemVariant virtio_mem_variants[];
@@ -71,7 +72,7 @@ extern const size_t virtio_mem_nb_variants;
 
 /* What the machine looks like.  A zero member means the default. */
 typedef struct VirtioMemOptions {
-    const char *machine;    /* -machine argument; "pc", q35 when it has to be */
+    const char *machine;    /* -machine argument of a PC; chosen as needed */
     uint64_t block_size;    /* block-size; VM_BLOCK */
     uint64_t region_size;   /* size of the memory backend; VM_REGION */
     uint64_t requested;     /* requested-size at start; 0 means 0 */
@@ -120,6 +121,15 @@ typedef struct VirtioMemGuest {
     uint64_t event_size;
     bool attached;          /* shares vm->qs with the guest that booted */
 } VirtioMemGuest;
+
+/* --- the machine --- */
+
+/* Whether that is a PC, or else arm's virt: the emulator's name decides. */
+bool virtio_mem_machine_is_pc(void);
+/* Where VM_RAM bytes of boot memory begin. */
+uint64_t virtio_mem_ram(void);
+/* VIRTIO_MEM_F_PERSISTENT_SUSPEND where the machine can suspend, or 0. */
+uint64_t virtio_mem_suspend_feature(void);
 
 /* --- life --- */
 
@@ -350,6 +360,7 @@ typedef struct VirtioMemTest {
     bool no_guest;              /* fn gets NULL and starts what it needs */
     bool fresh;                 /* fn needs, or spoils, a QEMU of its own */
     bool guard;                 /* skipped where there can be no guard */
+    bool pc;                    /* skipped where the machine is no PC */
 } VirtioMemTest;
 
 /*
@@ -358,7 +369,8 @@ typedef struct VirtioMemTest {
  * _check_invariants at its end.  To save time, tests with neither options nor
  * .fresh share one QEMU per variant, recycled by a system reset in between.
  * A row is { "T032", "plug/beyond-requested-size-is-nack", fn },
- * optionally followed by .options, .once, .no_guest, .fresh or .guard.
+ * optionally followed by .options, .once, .no_guest, .fresh, .guard or .pc.
+ * A test that names a machine in its options is about a PC, too.
  */
 void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb);
 

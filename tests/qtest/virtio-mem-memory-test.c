@@ -168,16 +168,17 @@ static void test_read_unplugged(VirtioMemGuest *vm)
 static void test_outside(VirtioMemGuest *vm)
 {
     uint64_t usable, end = vm->addr + vm->region_size;
+    const uint64_t ram_end = virtio_mem_ram() + VM_RAM;
     uint64_t gpas[8];
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     usable = vm->addr + virtio_mem_usable_size(vm);
     vm_assert_plug(vm, virtio_mem_usable_blocks(vm) - 1, 1, ACK);
     virtio_mem_fill(vm, usable - VM_BLOCK, 0x31, VM_BLOCK);
-    virtio_mem_fill(vm, VM_RAM - 4096, 0x32, 4096);
+    virtio_mem_fill(vm, ram_end - 4096, 0x32, 4096);
     memcpy(gpas, (uint64_t[]){ usable, usable + 4096, end - 8, end,
                                end + VM_BLOCK, vm->addr - 8,
-                               vm->addr - VM_BLOCK, VM_RAM },
+                               vm->addr - VM_BLOCK, ram_end },
            sizeof(gpas));
     for (size_t i = 0; i < ARRAY_SIZE(gpas); i++) {
         qtest_readq(vm->qts, gpas[i]);
@@ -186,7 +187,7 @@ static void test_outside(VirtioMemGuest *vm)
     }
     g_assert_true(virtio_mem_blocks_are_filled(
         vm, (usable - vm->addr) / VM_BLOCK - 1, 1, 0x31));
-    g_assert_true(virtio_mem_is_filled(vm, VM_RAM - 4096, 0x32, 4096));
+    g_assert_true(virtio_mem_is_filled(vm, ram_end - 4096, 0x32, 4096));
     vm_assert_plugged(vm, 1);
 }
 
@@ -199,8 +200,9 @@ static char *memory_hash_boot_ram(VirtioMemGuest *vm)
     g_autoptr(GMappedFile) file = NULL;
 
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'pmemsave', 'arguments': "
-                             "{ 'val': %d, 'size': %d, 'filename': %s } }",
-                             (int)(64 * MiB), (int)(64 * MiB), path);
+                             "{ 'val': %" PRIu64 ", 'size': %d, "
+                             "'filename': %s } }", virtio_mem_ram() + 64 * MiB,
+                             (int)(64 * MiB), path);
     file = g_mapped_file_new(path, false, NULL);
     return g_compute_checksum_for_data(
         G_CHECKSUM_SHA256, (uint8_t *)g_mapped_file_get_contents(file),
@@ -227,8 +229,8 @@ static void test_boot_ram(VirtioMemGuest *vm)
 {
     g_autofree char *before = NULL, *after = NULL;
 
-    for (uint64_t gpa = 64 * MiB; gpa < 128 * MiB; gpa += 128 * KiB) {
-        qtest_writeq(vm->qts, gpa, gpa * 0x9e3779b97f4a7c15ULL);
+    for (uint64_t i = 64 * MiB; i < 128 * MiB; i += 128 * KiB) {
+        qtest_writeq(vm->qts, virtio_mem_ram() + i, i * 0x9e3779b97f4a7c15ULL);
     }
     before = memory_hash_boot_ram(vm);
     memory_do_everything(vm);

@@ -277,7 +277,7 @@ static const VirtioMemTest tests[] = {
     { "T242", "memslots/do-not-change-the-address", test_same_address,
       .once = true, .no_guest = true },
     { "T013", "memslots/need-unplugged-inaccessible",
-      test_needs_inaccessible, &two, .once = true },
+      test_needs_inaccessible, &two, .once = true, .pc = true },
     { "T240", "memslots/migration", test_migration, .once = true,
       .no_guest = true },
     { "T240", "memslots/migration-in-late-format", test_migration_late,

@@ -154,7 +154,7 @@ void virtio_mem_migrate_wait(VirtioMemGuest *vm, const char *status)
 
 void virtio_mem_migrate_hold(VirtioMemGuest *vm, const char *uri)
 {
-    virtio_mem_fill(vm, 64 * MiB, 0x77, 16 * MiB);
+    virtio_mem_fill(vm, virtio_mem_ram() + 64 * MiB, 0x77, 16 * MiB);
     migrate_set_parameter_int(vm->qts, "max-bandwidth", 64 * KiB);
     virtio_mem_migrate_to(vm, uri);
     virtio_mem_migrate_wait(vm, "active");

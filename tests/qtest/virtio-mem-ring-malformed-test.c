@@ -374,7 +374,8 @@ static void malformed_check_ring_at(VirtioMemGuest *vm, uint64_t bad,
 static void test_ring_addresses(VirtioMemGuest *vm)
 {
     const uint64_t gpas[] = {
-        VM_NO_MEMORY, VM_ROM, VM_IOAPIC, UINT64_MAX - 15, 1, VM_RAM - 16,
+        VM_NO_MEMORY, VM_ROM, VM_IOAPIC, UINT64_MAX - 15, 1,
+        virtio_mem_ram() + VM_RAM - 16,
         vm->pci->bar.addr + vm->pci->common_cfg_offset,
     };
 

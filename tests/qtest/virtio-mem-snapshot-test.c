@@ -377,7 +377,7 @@ static void test_background_cancelled(VirtioMemGuest *vm)
     if (!virtio_mem_migrate_can(vm, "background-snapshot")) {
         return;
     }
-    virtio_mem_fill(vm, 64 * MiB, 0x77, 16 * MiB);
+    virtio_mem_fill(vm, virtio_mem_ram() + 64 * MiB, 0x77, 16 * MiB);
     migrate_set_parameter_int(vm->qts, "max-bandwidth", 64 * KiB);
     for (int i = 0; i < 5; i++) {
         g_autofree char *after = NULL;
