@@ -98,6 +98,7 @@ static void plan_note_report(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
     if (!plan->has_first) {
         plan->has_first = true;
         plan->first = *report;
+        plan->first_others = now->others;
     }
     plan->last = *report;
 }
@@ -260,22 +261,27 @@ static VirtIOMEMPlanAdvice plan_shrink(VirtIOMEMPlan *plan, int64_t ms)
 static uint64_t plan_growth_limit(const VirtIOMEMPlan *plan)
 {
     const VirtIOMEMPlanGoal *goal = &plan->goal;
-    const uint64_t ours = goal->start + goal->others;
+    const uint64_t ours = goal->start + plan->first_others;
     const uint64_t rest = plan->first.total - MIN(plan->first.total, ours);
     const uint64_t all = rest > UINT64_MAX / PLAN_GROWTH_LIMIT
                          ? UINT64_MAX : rest * PLAN_GROWTH_LIMIT;
-    const uint64_t limit = all - MIN(all, goal->others);
+    const uint64_t limit = all - MIN(all, plan->others_asked);
 
     return MIN(goal->wish, ROUND_DOWN(limit, goal->unit));
 }
 
-/* Three quarters are enough to tell: the memory map is not part of it. */
+/*
+ * Three quarters are enough to tell: the memory map is not part of it.  Other
+ * devices may shrink meanwhile.
+ */
 static bool plan_is_used(const VirtIOMEMPlan *plan)
 {
     const uint64_t grown = plan->plugged - MIN(plan->plugged,
                                                plan->goal.start);
+    const uint64_t gone = plan->first_others - MIN(plan->first_others,
+                                                   plan->others);
 
-    return plan->last.total >= plan->first.total + grown / 4 * 3;
+    return plan->last.total + gone >= plan->first.total + grown / 4 * 3;
 }
 
 /* What came last was too much. */
@@ -380,6 +386,8 @@ VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
     bool moved;
 
     assert(plan->advice.verdict <= VIRTIO_MEM_PLAN_HOLD);
+    plan->others = now->others;
+    plan->others_asked = now->others_asked;
     moved = plan_note_plugged(plan, now);
     plan_note_report(plan, now);
     if (plan->news) {

@@ -52,13 +52,14 @@ typedef struct VirtIOMEMPlanGoal {
     uint64_t wish;
     uint64_t unit;          /* in which Linux adds and removes memory */
     uint64_t reserve;       /* to stay available; 0: by the guest's size */
-    uint64_t others;        /* plugged by other devices of this kind */
     int64_t stall_ms;       /* end without progress for so long; 0: never */
 } VirtIOMEMPlanGoal;
 
 typedef struct VirtIOMEMPlanNow {
     int64_t ms;
     uint64_t plugged;
+    uint64_t others;        /* plugged by other devices of this kind */
+    uint64_t others_asked;  /* that, and what they are still asked to plug */
     const VirtIOMEMPlanReport *report;  /* new since the last call, or NULL */
 } VirtIOMEMPlanNow;
 
@@ -75,7 +76,10 @@ typedef struct VirtIOMEMPlan {
     VirtIOMEMPlanAdvice advice;     /* the last one */
     uint64_t ask;
     uint64_t checkpoint;    /* growth: what was plugged and is affordable */
-    uint64_t plugged;       /* at the last call */
+    uint64_t plugged;       /* at the last call, as these */
+    uint64_t others;
+    uint64_t others_asked;
+    uint64_t first_others;  /* at the first report */
     uint64_t best;          /* the closest to the wish so far */
     bool has_first;
     VirtIOMEMPlanReport first;

@@ -26,6 +26,10 @@
 #define STEPS_FIRST_REMINDER_MS 10000
 #define STEPS_NB_REMINDERS 3
 
+/* Then it is seldom asked how it is, but before a report is late. */
+#define STEPS_STUCK_MS (STEPS_FIRST_REMINDER_MS << STEPS_NB_REMINDERS)
+#define STEPS_STUCK_POLL_MS 4000
+
 typedef struct VirtIOMEMSteps VirtIOMEMSteps;
 
 struct VirtIOMEMSteps {
@@ -92,10 +96,19 @@ static bool steps_is_obstructed(const VirtIOMEMSteps *steps)
     return virtio_mem_status_obstacle(steps->vmem) != VIRTIO_MEM_NO_REASON;
 }
 
-/* A growth takes nothing from the others. */
+/* A growth takes nothing from the others, nor does one that is there. */
 static bool steps_take_turn(VirtIOMEMSteps *steps)
 {
-    return !steps_shrinks(steps) || virtio_mem_turn_take(&steps->turn);
+    return !steps_shrinks(steps) ||
+           virtio_mem_plugged_size(steps->vmem) <= steps->plan.goal.wish ||
+           virtio_mem_turn_take(&steps->turn);
+}
+
+/* The guest does not do what it is asked for, and was reminded. */
+static bool steps_is_stuck(const VirtIOMEMSteps *steps)
+{
+    return virtio_mem_plugged_size(steps->vmem) != steps->vmem->asked_size &&
+           virtio_mem_status_silence_ms(steps->vmem) >= STEPS_STUCK_MS;
 }
 
 /* --- time --- */
@@ -150,19 +163,6 @@ void virtio_mem_steps_stop(VirtIOMEM *vmem)
     virtio_mem_turn_pass(&steps->turn, false);
 }
 
-static uint64_t steps_size_of_others(const VirtIOMEMSteps *steps)
-{
-    const VirtIOMEMSteps *other;
-    uint64_t size = 0;
-
-    QLIST_FOREACH(other, &steps_of_all, next) {
-        if (other != steps) {
-            size += virtio_mem_plugged_size(other->vmem);
-        }
-    }
-    return size;
-}
-
 void virtio_mem_steps_begin(VirtIOMEM *vmem, uint64_t reserve)
 {
     VirtIOMEMSteps *steps = vmem->steps;
@@ -171,7 +171,6 @@ void virtio_mem_steps_begin(VirtIOMEM *vmem, uint64_t reserve)
         .wish = vmem->requested_size,
         .unit = MAX(virtio_mem_unit_of_guest(), vmem->block_size),
         .reserve = reserve,
-        .others = steps_size_of_others(steps),
     };
 
     trace_virtio_mem_resize_begin(goal.start, goal.wish, goal.reserve);
@@ -245,26 +244,44 @@ static void steps_follow(VirtIOMEMSteps *steps,
 static void steps_poll(VirtIOMEMSteps *steps)
 {
     steps->should_poll = false;
-    steps->poll_at_ms = steps_clock_ms() + STEPS_REPOLL_MS;
+    steps->poll_at_ms = steps_clock_ms() + (steps_is_stuck(steps)
+                                            ? STEPS_STUCK_POLL_MS
+                                            : STEPS_REPOLL_MS);
     steps->is_asked = qemu_balloon_request_stats();
     trace_virtio_mem_resize_poll(steps->is_asked);
+}
+
+static VirtIOMEMPlanNow steps_look(const VirtIOMEMSteps *steps)
+{
+    const VirtIOMEMSteps *other;
+    VirtIOMEMPlanNow now = {
+        .ms = steps_clock_ms() - steps->late_ms,
+        .plugged = virtio_mem_plugged_size(steps->vmem),
+        .report = steps->has_report ? &steps->report : NULL,
+    };
+
+    QLIST_FOREACH(other, &steps_of_all, next) {
+        if (other != steps) {
+            const uint64_t plugged = virtio_mem_plugged_size(other->vmem);
+
+            now.others += plugged;
+            now.others_asked += MAX(plugged, other->vmem->asked_size);
+        }
+    }
+    return now;
 }
 
 /* With the report, if one came: what comes next. */
 static void steps_advance(VirtIOMEMSteps *steps)
 {
     const bool news = steps->has_report;
-    const VirtIOMEMPlanNow now = {
-        .ms = steps_clock_ms() - steps->late_ms,
-        .plugged = virtio_mem_plugged_size(steps->vmem),
-        .report = news ? &steps->report : NULL,
-    };
+    const VirtIOMEMPlanNow now = steps_look(steps);
     const VirtIOMEMPlanAdvice advice = virtio_mem_plan_next(&steps->plan,
                                                             &now);
     const char *reason = "";
 
     steps->has_report = false;
-    if (news) {
+    if (news && !steps_is_stuck(steps)) {
         steps->poll_at_ms = steps_clock_ms() + advice.poll_ms;
     }
     if (advice.reason != VIRTIO_MEM_PLAN_NO_REASON) {
@@ -287,8 +304,9 @@ static void steps_go_on(VirtIOMEMSteps *steps)
         steps_poll(steps);
     }
     timer_mod(steps->timer, steps->poll_at_ms);
-    /* It waits for the guest to have more, which may be long. */
-    if (steps->plan.advice.verdict == VIRTIO_MEM_PLAN_HOLD) {
+    /* It waits for the guest, which may be long. */
+    if (steps->plan.advice.verdict == VIRTIO_MEM_PLAN_HOLD ||
+        steps_is_stuck(steps)) {
         virtio_mem_turn_pass(&steps->turn, false);
     }
 }

@@ -34,6 +34,7 @@
 #include "virtio-mem-resize.h"
 #include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
+#include "virtio-mem-steps.h"
 #include "virtio-mem-system-reset.h"
 #include "virtio-mem-unit.h"
 #include "virtio-mem-vmstate.h"
@@ -323,6 +324,9 @@ static void virtio_mem_unplug_request_check(VirtIOMEM *vmem, Error **errp)
     } else if (virtio_mem_job_id(vmem)) {
         error_setg(errp, "virtio-mem device cannot get unplugged while it is"
                    " resized by job '%s'", virtio_mem_job_id(vmem));
+    } else {
+        /* What still watches the guest might ask it to plug again. */
+        virtio_mem_steps_stop(vmem);
     }
 }
 

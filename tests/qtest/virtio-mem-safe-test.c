@@ -292,6 +292,56 @@ static void test_turns(VirtioMemGuest *vm)
     virtio_mem_guest_stop(other);
 }
 
+/* A step that the guest does not take ends the turn, too. */
+static void test_turn_of_stuck(VirtioMemGuest *vm)
+{
+    VirtioMemGuest *other = virtio_mem_guest_attach(vm, "vm1",
+                                                    QPCI_DEVFN(5, 0));
+    VirtioMemSafe *safe = virtio_mem_safe_begin(vm, 2 * GiB, 2 * GiB, 2 * GiB);
+    VirtioMemSafe second = { .vm = other, .balloon = safe->balloon };
+
+    virtio_mem_safe_set_mode(other, "plain");
+    virtio_mem_set_requested(other, GiB);
+    virtio_mem_safe_move(&second, GiB);
+    safe->boot += GiB;
+    virtio_mem_safe_set_mode(other, "safe");
+    virtio_mem_safe_wish(safe, 0);
+    virtio_mem_safe_wish(&second, 0);
+    virtio_mem_safe_report(safe, 0);
+    for (int s = 0; s < 80; s++) {
+        virtio_mem_safe_report(safe, 1000);
+    }
+    for (int i = 0; i < 3; i++) {
+        virtio_mem_safe_report(safe, 4000);
+    }
+    virtio_mem_safe_assert(safe, GiB, "stalled", "guest-memory-in-use");
+    virtio_mem_safe_assert(&second, 0, "working", NULL);
+    virtio_mem_safe_set_mode(other, "plain");
+    virtio_mem_take_config_irq(other);
+    virtio_mem_safe_end(safe);
+    virtio_mem_guest_stop(other);
+}
+
+/* It is only watched any more, and that ends when it leaves. */
+static void test_removal_while_watched(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_safe_begin(vm, 128 * MiB, GiB, MiB);
+
+    virtio_mem_safe_wish(safe, 0);
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, 0, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'device_del',"
+                             " 'arguments': { 'id': 'vm0' } }");
+    safe->said.oom_kills++;
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert_no_poll(safe);
+    qtest_clock_step(vm->qts, 5 * SECOND);
+    virtio_mem_safe_assert_no_poll(safe);
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, 0);
+    virtio_mem_safe_end(safe);
+}
+
 static const VirtioMemTest tests[] = {
     { "", "safe/without-balloon-is-refused", test_without_balloon,
       .once = true },
@@ -319,6 +369,10 @@ static const VirtioMemTest tests[] = {
       .no_guest = true },
     { "", "safe/devices-take-turns", test_turns, &two_devices,
       .once = true },
+    { "", "safe/turn-of-a-device-that-is-stuck", test_turn_of_stuck,
+      &two_devices, .once = true },
+    { "", "safe/removal-while-watched", test_removal_while_watched,
+      &with_balloon, .once = true },
 };
 
 int main(int argc, char **argv)

@@ -285,9 +285,35 @@ static void test_growth_limit_of_all(void)
     PlanGuest guest;
 
     plan_guest_begin(&guest, 3 * GiB + 128 * MiB, 0, 64 * GiB, 0);
-    guest.goal.others = 3 * GiB;
-    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    guest.others = 3 * GiB;
     assert_end(plan_guest_report(&guest, 3), GROWTH_LIMIT, 0);
+}
+
+/* Two that grow at once: what the other one has by now is not left. */
+static void test_growth_limit_moves(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 128 * MiB, 0, 64 * GiB, 0);
+    assert_wait(plan_guest_report(&guest, 3), GiB);
+    plan_guest_obey(&guest, GiB);
+    guest.others = GiB;
+    guest.boot += GiB;
+    assert_end(plan_guest_report(&guest, 250), GROWTH_LIMIT, GiB);
+}
+
+/* What another device loses meanwhile is not memory that stays unused. */
+static void test_growth_beside_shrink(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 4 * GiB, 0, 2 * GiB, GiB);
+    guest.others = 2 * GiB;
+    assert_wait(plan_guest_report(&guest, 3), GiB);
+    plan_guest_obey(&guest, GiB);
+    guest.others -= GiB;
+    guest.boot -= GiB;
+    assert_wait(plan_guest_report(&guest, 250), 2 * GiB);
 }
 
 static void test_offline(void)
@@ -339,7 +365,7 @@ static void random_begin(PlanGuest *guest)
                 random_size(max, BLOCK), random_size(max, BLOCK), 0);
     guest->used = random_size(plan_guest_total(guest), MiB);
     guest->goal.reserve = one_in(2) ? 0 : random_size(GiB, MiB);
-    guest->goal.others = one_in(2) ? 0 : random_size(4 * GiB, UNIT);
+    guest->others = one_in(2) ? 0 : random_size(4 * GiB, UNIT);
     guest->goal.stall_ms = 1000 + random_size(MS_STALL, 1);
     virtio_mem_plan_begin(&guest->plan, &guest->goal, guest->ms);
 }
@@ -413,6 +439,7 @@ static unsigned int random_run(void)
         const VirtIOMEMPlanReport report = random_report(&guest);
         const VirtIOMEMPlanNow now = {
             .ms = guest.ms, .plugged = guest.plugged,
+            .others = guest.others, .others_asked = guest.others,
             .report = one_in(3) ? NULL : &report,
         };
         VirtIOMEMPlanAdvice again;
@@ -481,6 +508,10 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/plan/growth-limit", test_growth_limit);
     g_test_add_func("/virtio-mem/plan/growth-limit-of-all",
                     test_growth_limit_of_all);
+    g_test_add_func("/virtio-mem/plan/growth-limit-moves",
+                    test_growth_limit_moves);
+    g_test_add_func("/virtio-mem/plan/growth-beside-shrink",
+                    test_growth_beside_shrink);
     g_test_add_func("/virtio-mem/plan/memory-offline", test_offline);
     g_test_add_func("/virtio-mem/plan/growth-hurts", test_growth_hurts);
     g_test_add_func("/virtio-mem/plan/random", test_random);

@@ -40,6 +40,7 @@ VirtIOMEMPlanAdvice plan_guest_next(PlanGuest *guest, bool reports)
     report.available = plan_guest_available(guest);
     return virtio_mem_plan_next(&guest->plan, &(VirtIOMEMPlanNow) {
         .ms = guest->ms, .plugged = guest->plugged,
+        .others = guest->others, .others_asked = guest->others,
         .report = reports ? &report : NULL });
 }
 

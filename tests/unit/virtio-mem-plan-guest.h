@@ -23,6 +23,7 @@ typedef struct PlanGuest {
     uint64_t plugged;
     uint64_t offline;           /* of that: not used by anybody */
     uint64_t used;
+    uint64_t others;            /* of that, other devices have plugged */
     VirtIOMEMPlanReport said;   /* the counters of reports */
 } PlanGuest;
 
