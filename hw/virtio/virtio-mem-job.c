@@ -80,13 +80,12 @@ static void job_end(VirtIOMEMResizeJob *job, VirtioMEMResizeReason reason)
     job->reason = reason;
 }
 
-/* The wish is another one's then, unless a plan ended by itself. */
+/* The wish is not the job's any more, unless it was fulfilled. */
 static void job_handle_over(void *opaque, VirtioMEMResizeReason reason)
 {
     VirtIOMEMResizeJob *job = opaque;
 
-    job->is_settled = reason == VIRTIO_MEM_RESIZE_REASON_SUPERSEDED ||
-                      reason == VIRTIO_MEM_RESIZE_REASON_MIGRATED;
+    job->is_settled = reason != VIRTIO_MEM_NO_REASON;
     if (!job->is_over) {
         job_end(job, reason);
     }
@@ -335,7 +334,7 @@ static bool job_check(const VirtIOMEM *vmem, const MemoryDeviceResize *args,
     return virtio_mem_check_stays(vmem, VIRTIO_MEM_REQUESTED_SIZE_PROP, errp) &&
            virtio_mem_check_requested_size(vmem, args->size, errp) &&
            virtio_mem_check_reserve("reserve", args->reserve, errp) &&
-           virtio_mem_resize_check_mode(args->mode, errp);
+           virtio_mem_resize_check_mode("mode", args->mode, errp);
 }
 
 void virtio_mem_job_start(VirtIOMEM *vmem, const MemoryDeviceResize *from,

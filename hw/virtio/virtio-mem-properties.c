@@ -133,7 +133,8 @@ static void properties_set_mode(Object *obj, int mode, Error **errp)
 
     if (!DEVICE(vmem)->realized) {
         vmem->resize_mode = mode;
-    } else if (virtio_mem_resize_check_mode(mode, errp)) {
+    } else if (virtio_mem_resize_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP,
+                                            mode, errp)) {
         vmem->resize_mode = mode;
         virtio_mem_resize_restart(vmem);
     }

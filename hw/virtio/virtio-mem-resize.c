@@ -35,14 +35,15 @@ static void resize_tell_over(VirtIOMEMResize *resize,
     }
 }
 
-bool virtio_mem_resize_check_mode(MemoryDeviceResizeMode mode, Error **errp)
+bool virtio_mem_resize_check_mode(const char *name, MemoryDeviceResizeMode mode,
+                                  Error **errp)
 {
     if (mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
         !qemu_balloon_has_stats_source()) {
         error_setg(errp, "'%s' is 'safe', which needs a balloon device whose"
                    " driver tells what the guest can spare, and there is none;"
                    " add one, such as virtio-balloon-pci, or set it to"
-                   " 'plain'", VIRTIO_MEM_RESIZE_MODE_PROP);
+                   " 'plain'", name);
         return false;
     }
     return true;
@@ -99,7 +100,8 @@ bool virtio_mem_resize_wish(VirtIOMEM *vmem, uint64_t size, Error **errp)
         virtio_notify_config(VIRTIO_DEVICE(vmem));
         return true;
     }
-    if (!virtio_mem_resize_check_mode(vmem->resize_mode, errp)) {
+    if (!virtio_mem_resize_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP,
+                                      vmem->resize_mode, errp)) {
         return false;
     }
     resize_tell_over(resize, VIRTIO_MEM_RESIZE_REASON_SUPERSEDED);
@@ -167,8 +169,16 @@ void virtio_mem_resize_system_reset(VirtIOMEM *vmem)
     }
 }
 
+/*
+ * An order ends with its plan.  What that asked for last holds on: it may have
+ * given a step back, for which the guest needs its time.
+ */
 static void resize_handle_end(VirtIOMEM *vmem, VirtioMEMResizeReason reason)
 {
+    if (vmem->resize->over && reason != VIRTIO_MEM_NO_REASON) {
+        vmem->requested_size = vmem->asked_size;
+        virtio_mem_status_restart(vmem);
+    }
     resize_tell_over(vmem->resize, reason);
 }
 

@@ -18,8 +18,9 @@
 void virtio_mem_resize_realize(VirtIOMEM *vmem);
 void virtio_mem_resize_unrealize(VirtIOMEM *vmem);
 
-/* Whether @mode is possible in this machine. */
-bool virtio_mem_resize_check_mode(MemoryDeviceResizeMode mode, Error **errp);
+/* Whether @mode, which the user calls @name, is possible in this machine. */
+bool virtio_mem_resize_check_mode(const char *name, MemoryDeviceResizeMode mode,
+                                  Error **errp);
 
 /*
  * The user wishes for @size bytes, which was checked.  The same size again is a

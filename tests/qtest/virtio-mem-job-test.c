@@ -195,6 +195,26 @@ static void test_safe(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
+/* The job is over, and what its plan asked for last is not taken back. */
+static void test_gives_back(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
+
+    safe->used = GiB;
+    virtio_mem_job_start(vm, 8 * GiB, ", \"mode\": \"safe\"");
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, 3 * GiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    safe->said.oom_kills++;
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_job_await_end(vm, "guest-out-of-memory");
+    g_assert_cmphex(vm_plugged_size(vm), ==, 3 * GiB);
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, 2 * GiB);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_job_assert_settled(vm, 2 * GiB);
+    virtio_mem_job_end(safe);
+}
+
 /* --- what is refused --- */
 
 static void assert_refused(VirtioMemGuest *vm, const char *id, uint64_t size,
@@ -223,7 +243,8 @@ static void test_refused(VirtioMemGuest *vm)
     assert_refused(vm, "rng0", 0, "", "'rng0' (virtio-rng-pci) cannot be");
     assert_refused(vm, "vm0", 1, "", "0x1");
     assert_refused(vm, "vm0", 128 * GiB, "", "0x2000000000");
-    assert_refused(vm, "vm0", 0, ", \"mode\": \"safe\"", "balloon");
+    assert_refused(vm, "vm0", 0, ", \"mode\": \"safe\"",
+                   "'mode' is 'safe', which needs a balloon");
     assert_refused(vm, "vm0", 0, ", \"reserve\": 1099511627776", "'reserve'");
     assert_refused(vm, "vm0", 0, ", \"deadline\": 4294967296", "deadline");
     assert_refused(vm, "vm0", 0, ", \"stall-timeout\": -1", "stall-timeout");
@@ -281,6 +302,8 @@ static const VirtioMemTest tests[] = {
     { "", "job/stays-paused", test_pause_lasts, .once = true },
     { "", "job/cancelled-while-paused", test_pause_cancelled, .once = true },
     { "", "job/safe", test_safe, &with_balloon, .once = true },
+    { "", "job/gives-the-last-step-back", test_gives_back, &with_balloon,
+      .once = true },
     { "", "job/refused", test_refused, &with_dimm, .once = true },
     { "", "job/hmp", test_hmp, &with_balloon, .once = true },
 };
