@@ -168,11 +168,15 @@ static void test_two(VirtioMemGuest *vm)
                                                     QPCI_DEVFN(5, 0));
     VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
     VirtioMemSafe second = { .vm = other };
+    g_autofree char *error = NULL;
 
     virtio_mem_set_requested(other, GiB);
     virtio_mem_safe_move(&second, GiB);
     safe->boot += 2 * GiB;
     virtio_mem_job_start(vm, 0, SAFE);
+    error = virtio_mem_job_try(vm, "vm1", 0, SAFE);
+    g_assert_nonnull(strstr(error, "Job ID 'vm0' already in use"));
+    g_assert_cmphex(virtio_mem_requested_size(other), ==, GiB);
     virtio_mem_job_start(other, 0, SAFE);
     virtio_mem_safe_report(safe, 0);
     virtio_mem_safe_assert(safe, GiB, "working", NULL);
