@@ -317,10 +317,16 @@ static VirtIOMEMPlanAdvice plan_await_use(VirtIOMEMPlan *plan, int64_t ms)
            : plan_end(plan, VIRTIO_MEM_PLAN_MEMORY_OFFLINE, ms);
 }
 
+/* A guest that had too little before waits for memory, whatever we do. */
+static bool plan_growth_hurts(const VirtIOMEMPlan *plan)
+{
+    return plan->first.available >= plan_reserve(plan) &&
+           plan_grew(plan->first.alloc_stalls, plan->last.alloc_stalls, 1);
+}
+
 static VirtIOMEMPlanAdvice plan_grow(VirtIOMEMPlan *plan, int64_t ms)
 {
-    if (plan_has_oom(plan) ||
-        plan_grew(plan->first.alloc_stalls, plan->last.alloc_stalls, 1)) {
+    if (plan_has_oom(plan) || plan_growth_hurts(plan)) {
         return plan_take_back(plan, ms);
     }
     if (plan->plugged >= plan->goal.wish) {

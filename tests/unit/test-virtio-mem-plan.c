@@ -345,6 +345,17 @@ static void test_growth_hurts(void)
     }
 }
 
+/* Memory for a guest that waits for some already is what it needs. */
+static void test_growth_helps(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 4 * GiB, 0, GiB, 4 * GiB - 16 * MiB);
+    assert_wait(plan_guest_report(&guest, 3), GiB);
+    guest.said.alloc_stalls += 1;
+    assert_wait(plan_guest_report(&guest, 250), GiB);
+}
+
 /* --- whatever happens --- */
 
 static uint64_t random_size(uint64_t max, uint64_t unit)
@@ -514,6 +525,7 @@ int main(int argc, char **argv)
                     test_growth_beside_shrink);
     g_test_add_func("/virtio-mem/plan/memory-offline", test_offline);
     g_test_add_func("/virtio-mem/plan/growth-hurts", test_growth_hurts);
+    g_test_add_func("/virtio-mem/plan/growth-helps", test_growth_helps);
     g_test_add_func("/virtio-mem/plan/random", test_random);
     return g_test_run();
 }
