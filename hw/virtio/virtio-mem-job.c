@@ -11,6 +11,7 @@
 #include "qapi/clone-visitor.h"
 #include "qapi/error.h"
 #include "qapi/qapi-visit-machine.h"
+#include "system/runstate.h"
 #include "virtio-mem-check.h"
 #include "virtio-mem-job.h"
 #include "virtio-mem-region.h"
@@ -147,7 +148,8 @@ static void job_look(VirtIOMEMResizeJob *job)
 {
     job_note_time(job);
     job_note_progress(job);
-    if (job->is_over) {
+    /* What is unplugged before a state is loaded says nothing yet. */
+    if (job->is_over || runstate_check(RUN_STATE_RESTORE_VM)) {
         return;
     }
     if (virtio_mem_resize_is_done(job->vmem)) {

@@ -83,6 +83,20 @@ static void test_loadvm(VirtioMemGuest *vm)
     virtio_mem_take_config_irq(vm);
 }
 
+/* It unplugs all at first, which is not what the job has achieved. */
+static void test_loadvm_of_shrink(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
+
+    virtio_mem_snapshot_add_disk(vm);
+    virtio_mem_snapshot_do(vm, "snapshot-save");
+    virtio_mem_job_start(vm, 0, "");
+    virtio_mem_snapshot_do(vm, "snapshot-load");
+    virtio_mem_job_await_end(vm, "superseded");
+    virtio_mem_job_assert_settled(vm, 2 * GiB);
+    virtio_mem_job_end(safe);
+}
+
 static void test_reset(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = virtio_mem_job_begin(vm);
@@ -234,6 +248,8 @@ static const VirtioMemTest tests[] = {
     { "", "job/migration-that-fails", test_migration_fails, .once = true },
     { "", "job/savevm", test_savevm, .once = true, .fresh = true },
     { "", "job/loadvm", test_loadvm, .once = true, .fresh = true },
+    { "", "job/loadvm-of-a-shrink", test_loadvm_of_shrink, .once = true,
+      .fresh = true },
     { "", "job/reset-completes-a-shrink", test_reset, .once = true },
     { "", "job/reset-lets-a-growth-go-on", test_reset_of_growth,
       .once = true },
