@@ -217,12 +217,21 @@ static void coroutine_fn job_handle_resume(Job *common)
 
 /* --- its end --- */
 
+/* The reason, and in mode safe what it was decided by. */
 static char *job_explain(const VirtIOMEMResizeJob *job)
 {
     const char *name = VirtioMEMResizeReason_str(job->reason);
     uint64_t available, reserve;
 
+    if (job->reason == VIRTIO_MEM_RESIZE_REASON_GROWTH_LIMIT) {
+        return g_strdup_printf("%s (the memory map of more would take too much"
+                               " of the rest of the guest's memory; with"
+                               " 'auto-movable' in the guest, mode 'plain'"
+                               " goes on)", name);
+    }
     if (job->args.mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
+        (job->reason == VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY ||
+         job->reason == VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_IN_USE) &&
         virtio_mem_steps_get_available(job->vmem, &available, &reserve)) {
         return g_strdup_printf("%s (the guest has %" PRIu64 " bytes available"
                                " and its reserve is %" PRIu64 ")", name,
