@@ -304,6 +304,22 @@ static void test_release(void)
     scene_free(scene);
 }
 
+/* What the kernel does not let go, it goes on to watch: until an access. */
+static void test_pause(void)
+{
+    GuardScene *scene = scene_new("anonymous");
+
+    if (!scene) {
+        return;
+    }
+    faulty_host_refuse(FAULTY_UNREGISTER, 0, 1, ENOMEM);
+    virtio_mem_guard_pause(scene->guard);
+    g_assert_cmpint(faulty_host_count(FAULTY_UNREGISTER), ==, 1);
+    assert_guarded(scene, NONE_GUARDED);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    scene_free(scene);
+}
+
 static void test_resume(void)
 {
     const char *drawing = "####.####.######";
@@ -598,6 +614,7 @@ int main(int argc, char **argv)
                          GINT_TO_POINTER(ENOMEM), test_populate);
     g_test_add_func("/virtio-mem/guard/faults/protect", test_protect);
     g_test_add_func("/virtio-mem/guard/faults/release", test_release);
+    g_test_add_func("/virtio-mem/guard/faults/pause", test_pause);
     g_test_add_func("/virtio-mem/guard/faults/resume", test_resume);
     g_test_add_func("/virtio-mem/guard/faults/resume-without-thread",
                     test_resume_without_thread);
