@@ -253,22 +253,39 @@ static const VirtioMemOptions two_devices = {
             "addr=05.0,resize-mode=safe",
 };
 
-/* They spend the same available memory, so one goes on at a time. */
-static void test_turns(VirtioMemGuest *vm)
+/* The second has 1 GiB, which counts as the first one's boot memory. */
+static VirtioMemSafe *begin_two(VirtioMemGuest *vm, VirtioMemSafe *second)
 {
     VirtioMemGuest *other = virtio_mem_guest_attach(vm, "vm1",
                                                     QPCI_DEVFN(5, 0));
     VirtioMemSafe *safe = virtio_mem_safe_begin(vm, 2 * GiB, 2 * GiB, 2 * GiB);
-    VirtioMemSafe second = { .vm = other, .balloon = safe->balloon };
 
+    *second = (VirtioMemSafe) { .vm = other, .balloon = safe->balloon };
     virtio_mem_safe_set_mode(other, "plain");
     virtio_mem_set_requested(other, GiB);
-    virtio_mem_safe_move(&second, GiB);
+    virtio_mem_safe_move(second, GiB);
     safe->boot += GiB;
     virtio_mem_safe_set_mode(other, "safe");
     virtio_mem_safe_wish(safe, 0);
-    virtio_mem_safe_wish(&second, 0);
+    virtio_mem_safe_wish(second, 0);
     virtio_mem_safe_report(safe, 0);
+    return safe;
+}
+
+static void end_two(VirtioMemSafe *safe, VirtioMemSafe *second)
+{
+    virtio_mem_safe_set_mode(second->vm, "plain");
+    virtio_mem_take_config_irq(second->vm);
+    virtio_mem_safe_end(safe);
+    virtio_mem_guest_stop(second->vm);
+}
+
+/* They spend the same available memory, so one goes on at a time. */
+static void test_turns(VirtioMemGuest *vm)
+{
+    VirtioMemSafe second;
+    VirtioMemSafe *safe = begin_two(vm, &second);
+
     virtio_mem_safe_assert(safe, GiB, "working", NULL);
     virtio_mem_safe_assert(&second, GiB, "working", NULL);
     virtio_mem_safe_report(safe, PERIOD_MS);
@@ -286,28 +303,15 @@ static void test_turns(VirtioMemGuest *vm)
     safe->used += 900 * MiB;
     virtio_mem_safe_report(safe, PERIOD_MS);
     virtio_mem_safe_assert(safe, GiB, "waiting", "guest-low-memory");
-    virtio_mem_safe_set_mode(other, "plain");
-    virtio_mem_take_config_irq(other);
-    virtio_mem_safe_end(safe);
-    virtio_mem_guest_stop(other);
+    end_two(safe, &second);
 }
 
 /* A step that the guest does not take ends the turn, too. */
 static void test_turn_of_stuck(VirtioMemGuest *vm)
 {
-    VirtioMemGuest *other = virtio_mem_guest_attach(vm, "vm1",
-                                                    QPCI_DEVFN(5, 0));
-    VirtioMemSafe *safe = virtio_mem_safe_begin(vm, 2 * GiB, 2 * GiB, 2 * GiB);
-    VirtioMemSafe second = { .vm = other, .balloon = safe->balloon };
+    VirtioMemSafe second;
+    VirtioMemSafe *safe = begin_two(vm, &second);
 
-    virtio_mem_safe_set_mode(other, "plain");
-    virtio_mem_set_requested(other, GiB);
-    virtio_mem_safe_move(&second, GiB);
-    safe->boot += GiB;
-    virtio_mem_safe_set_mode(other, "safe");
-    virtio_mem_safe_wish(safe, 0);
-    virtio_mem_safe_wish(&second, 0);
-    virtio_mem_safe_report(safe, 0);
     for (int s = 0; s < 80; s++) {
         virtio_mem_safe_report(safe, 1000);
     }
@@ -316,10 +320,7 @@ static void test_turn_of_stuck(VirtioMemGuest *vm)
     }
     virtio_mem_safe_assert(safe, GiB, "stalled", "guest-memory-in-use");
     virtio_mem_safe_assert(&second, 0, "working", NULL);
-    virtio_mem_safe_set_mode(other, "plain");
-    virtio_mem_take_config_irq(other);
-    virtio_mem_safe_end(safe);
-    virtio_mem_guest_stop(other);
+    end_two(safe, &second);
 }
 
 /* It is only watched any more, and that ends when it leaves. */
