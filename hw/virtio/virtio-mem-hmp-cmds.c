@@ -12,6 +12,7 @@
 #include "qapi/qapi-commands-machine.h"
 #include "qemu/job.h"
 #include "qobject/qdict.h"
+#include "hw/mem/memory-device.h"
 #include "hw/qdev-core.h"
 
 /* Nobody asks for the result: "info virtio-mem" shows what it came to. */
@@ -28,11 +29,12 @@ static void hmp_virtio_mem_dismiss(const char *id)
     }
 }
 
-static void hmp_virtio_mem_resize_safely(const char *id, uint64_t size,
-                                         Error **errp)
+/* The job is named like the device, or like its kind if it has no name. */
+static void hmp_virtio_mem_resize_safely(Object *obj, const char *id,
+                                         uint64_t size, Error **errp)
 {
     MemoryDeviceResize args = {
-        .job_id = (char *)id,
+        .job_id = DEVICE(obj)->id ?: (char *)"virtio-mem",
         .id = (char *)id,
         .size = size,
         .has_mode = true,
@@ -42,8 +44,27 @@ static void hmp_virtio_mem_resize_safely(const char *id, uint64_t size,
 
     qmp_memory_device_resize(&args, errp);
     if (!*errp) {
-        hmp_virtio_mem_dismiss(id);
+        hmp_virtio_mem_dismiss(args.job_id);
     }
+}
+
+/* By its ID or QOM path. */
+static Object *hmp_virtio_mem_find(const char *id, Error **errp)
+{
+    Object *obj = object_resolve_path_at(machine_get_container("peripheral"),
+                                         id);
+
+    if (!obj) {
+        error_setg(errp, "Device '%s' not found", id);
+        return NULL;
+    }
+    if (!object_dynamic_cast(obj, TYPE_MEMORY_DEVICE) ||
+        !object_property_find(obj, "requested-size")) {
+        error_setg(errp, "'%s' (%s) is no virtio-mem device", id,
+                   object_get_typename(obj));
+        return NULL;
+    }
+    return obj;
 }
 
 /* The device whose job goes on is not busy: another size supersedes it. */
@@ -51,18 +72,12 @@ void hmp_virtio_mem(Monitor *mon, const QDict *qdict)
 {
     const char *id = qdict_get_str(qdict, "id");
     const int64_t size = qdict_get_int(qdict, "size");
-    Object *obj = object_resolve_path_at(machine_get_container("peripheral"),
-                                         id);
     Error *err = NULL;
+    Object *obj = hmp_virtio_mem_find(id, &err);
 
-    if (!obj) {
-        error_setg(&err, "Device '%s' not found", id);
-    } else if (!object_property_find(obj, "requested-size")) {
-        error_setg(&err, "'%s' (%s) is no virtio-mem device", id,
-                   object_get_typename(obj));
-    } else if (qdict_get_try_bool(qdict, "safe", false)) {
-        hmp_virtio_mem_resize_safely(id, size, &err);
-    } else {
+    if (obj && qdict_get_try_bool(qdict, "safe", false)) {
+        hmp_virtio_mem_resize_safely(obj, id, size, &err);
+    } else if (obj) {
         object_property_set_uint(obj, "requested-size", size, &err);
     }
     hmp_handle_error(mon, err);
@@ -121,28 +136,31 @@ static void hmp_print_virtio_mem(Monitor *mon, const VirtioMEMDeviceInfo *info)
     }
 }
 
-void hmp_info_virtio_mem(Monitor *mon, const QDict *qdict)
+static void hmp_print_virtio_mems(Monitor *mon, Error **errp)
 {
-    g_autoptr(MemoryDeviceInfoList) devices = NULL;
-    const char *id = qdict_get_try_str(qdict, "id");
-    bool found = !id;
-    Error *err = NULL;
+    g_autoptr(MemoryDeviceInfoList) all = qmp_query_memory_devices(errp);
 
-    devices = qmp_query_memory_devices(&err);
-    for (MemoryDeviceInfoList *each = devices; each; each = each->next) {
-        const VirtioMEMDeviceInfo *info;
-
-        if (each->value->type != MEMORY_DEVICE_INFO_KIND_VIRTIO_MEM) {
-            continue;
-        }
-        info = each->value->u.virtio_mem.data;
-        if (!id || !g_strcmp0(info->id, id)) {
-            hmp_print_virtio_mem(mon, info);
-            found = true;
+    for (MemoryDeviceInfoList *each = all; each; each = each->next) {
+        if (each->value->type == MEMORY_DEVICE_INFO_KIND_VIRTIO_MEM) {
+            hmp_print_virtio_mem(mon, each->value->u.virtio_mem.data);
         }
     }
-    if (!found && !err) {
-        error_setg(&err, "'%s' is no virtio-mem device", id);
+}
+
+void hmp_info_virtio_mem(Monitor *mon, const QDict *qdict)
+{
+    const char *id = qdict_get_try_str(qdict, "id");
+    g_autoptr(MemoryDeviceInfo) info = NULL;
+    Error *err = NULL;
+    Object *obj = id ? hmp_virtio_mem_find(id, &err) : NULL;
+
+    if (obj) {
+        info = g_new0(MemoryDeviceInfo, 1);
+        MEMORY_DEVICE_GET_CLASS(obj)->fill_device_info(MEMORY_DEVICE(obj),
+                                                       info);
+        hmp_print_virtio_mem(mon, info->u.virtio_mem.data);
+    } else if (!err) {
+        hmp_print_virtio_mems(mon, &err);
     }
     hmp_handle_error(mon, err);
 }

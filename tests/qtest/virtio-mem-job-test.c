@@ -258,6 +258,14 @@ static void test_refused(VirtioMemGuest *vm)
 
 /* --- HMP --- */
 
+#define NAMELESS "/machine/peripheral-anon/device[0]"
+
+static const VirtioMemOptions nameless = {
+    .args = VM_BALLOON_ARGS
+            " -object memory-backend-ram,id=mem1,size=1G,reserve=off"
+            " -device virtio-mem-pci,memdev=mem1,addr=05.0",
+};
+
 static void assert_hmp(VirtioMemGuest *vm, const char *command,
                        const char *words)
 {
@@ -276,7 +284,10 @@ static void test_hmp(VirtioMemGuest *vm)
 
     assert_hmp(vm, "virtio-mem nobody 1G", "'nobody' not found");
     assert_hmp(vm, "virtio-mem balloon0 1G", "is no virtio-mem device");
-    assert_hmp(vm, "info virtio-mem nobody", "is no virtio-mem device");
+    assert_hmp(vm, "info virtio-mem nobody", "'nobody' not found");
+    assert_hmp(vm, "info virtio-mem balloon0", "is no virtio-mem device");
+    assert_hmp(vm, "virtio-mem -s /machine/peripheral/vm0/virtio-backend 1G",
+               "is no virtio-mem device");
     assert_hmp(vm, "virtio-mem vm0 1G", "");
     assert_hmp(vm, "info virtio-mem vm0", "  requested-size: 1073741824\r\n");
     virtio_mem_safe_obey(safe);
@@ -287,6 +298,28 @@ static void test_hmp(VirtioMemGuest *vm)
     vm_wait_until(!virtio_mem_find_job(vm, vm->id));
     assert_hmp(vm, "info virtio-mem vm0", "  last resize: to 536870912, safe,"
                " stopped at 1073741824 after 0 s: superseded\r\n");
+    virtio_mem_job_end(safe);
+}
+
+/* It may have no ID, and then only a path names it. */
+static void test_hmp_path(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
+    QDict *job;
+
+    assert_hmp(vm, "info virtio-mem /machine/peripheral/vm0",
+               "Memory device [virtio-mem]: \"vm0\"");
+    assert_hmp(vm, "virtio-mem -s /machine/peripheral/vm0 512", "");
+    g_assert_true(virtio_mem_job_is(vm, "running"));
+    assert_hmp(vm, "virtio-mem /machine/peripheral/vm0 2G", "");
+    vm_wait_until(!virtio_mem_find_job(vm, vm->id));
+    assert_hmp(vm, "info virtio-mem " NAMELESS, "virtio-mem]: \"\"");
+    assert_hmp(vm, "virtio-mem -s " NAMELESS " 512", "");
+    job = virtio_mem_find_job(vm, "virtio-mem");
+    g_assert_nonnull(job);
+    qobject_unref(job);
+    assert_hmp(vm, "virtio-mem " NAMELESS " 0", "");
+    vm_wait_until(!virtio_mem_find_job(vm, "virtio-mem"));
     virtio_mem_job_end(safe);
 }
 
@@ -304,8 +337,12 @@ static const VirtioMemTest tests[] = {
     { "", "job/safe", test_safe, &with_balloon, .once = true },
     { "", "job/gives-the-last-step-back", test_gives_back, &with_balloon,
       .once = true },
+    { "", "job/unanswered", test_unanswered, &with_balloon, .once = true },
+    { "", "job/unanswered-growth", test_unanswered_growth, &with_balloon,
+      .once = true },
     { "", "job/refused", test_refused, &with_dimm, .once = true },
     { "", "job/hmp", test_hmp, &with_balloon, .once = true },
+    { "", "job/hmp-by-path", test_hmp_path, &nameless, .once = true },
 };
 
 int main(int argc, char **argv)
