@@ -11,6 +11,7 @@
 #include "exec/ramblock.h"
 #include "hw/boards.h"
 #include "hw/mem/memory-device.h"
+#include "system/balloon.h"
 #include "system/numa.h"
 #include "system/system.h"
 #include "virtio-mem-backing.h"
@@ -127,21 +128,20 @@ static bool check_block_size(const VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
-bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
-                                     Error **errp)
+bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, const char *name,
+                                     uint64_t size, Error **errp)
 {
     const uint64_t region_size = virtio_mem_region_size(vmem);
 
     if (!QEMU_IS_ALIGNED(size, vmem->block_size)) {
         error_setg(errp, "'%s' has to be multiples of '%s' (0x%" PRIx64
-                   "), 0x%" PRIx64 " is not", VIRTIO_MEM_REQUESTED_SIZE_PROP,
+                   "), 0x%" PRIx64 " is not", name,
                    VIRTIO_MEM_BLOCK_SIZE_PROP, vmem->block_size, size);
         return false;
     }
     if (size > region_size) {
         error_setg(errp, "'%s' cannot exceed the memory backend size(0x%"
-                   PRIx64 "), 0x%" PRIx64 " does",
-                   VIRTIO_MEM_REQUESTED_SIZE_PROP, region_size, size);
+                   PRIx64 "), 0x%" PRIx64 " does", name, region_size, size);
         return false;
     }
     return true;
@@ -177,6 +177,28 @@ bool virtio_mem_check_reserve(const char *name, uint64_t reserve,
     return true;
 }
 
+bool virtio_mem_check_mode(const char *name, MemoryDeviceResizeMode mode,
+                           Error **errp)
+{
+    if (mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
+        !qemu_balloon_has_stats_source()) {
+        error_setg(errp, "'%s' is 'safe', which needs a balloon device whose"
+                   " driver tells what the guest can spare, and there is none;"
+                   " add one, such as virtio-balloon-pci, or set it to"
+                   " 'plain'", name);
+        return false;
+    }
+    return true;
+}
+
+/* At the start of QEMU, the balloon device may come later than this one. */
+static bool check_mode_at_start(const VirtIOMEM *vmem, Error **errp)
+{
+    return !phase_check(PHASE_MACHINE_READY) ||
+           virtio_mem_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP,
+                                 vmem->resize_mode, errp);
+}
+
 static bool check_sizes(const VirtIOMEM *vmem, Error **errp)
 {
     const uint64_t region_size = virtio_mem_region_size(vmem);
@@ -190,7 +212,8 @@ static bool check_sizes(const VirtIOMEM *vmem, Error **errp)
                    VIRTIO_MEM_BLOCK_SIZE_PROP, vmem->block_size);
         return false;
     }
-    if (!virtio_mem_check_requested_size(vmem, vmem->requested_size, errp)) {
+    if (!virtio_mem_check_requested_size(vmem, VIRTIO_MEM_REQUESTED_SIZE_PROP,
+                                         vmem->requested_size, errp)) {
         return false;
     }
     if (region_size / vmem->block_size > VIRTIO_MEM_BLOCKS_MAX) {
@@ -310,7 +333,7 @@ bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp)
     check_settle(vmem);
     if (!check_node(vmem, errp) || !check_mlock(errp) ||
         !check_inaccessible(vmem, errp) || !check_block_size(vmem, errp) ||
-        !check_sizes(vmem, errp)) {
+        !check_sizes(vmem, errp) || !check_mode_at_start(vmem, errp)) {
         return false;
     }
     check_usable(vmem);

@@ -18,9 +18,12 @@
  */
 bool virtio_mem_check_properties(VirtIOMEM *vmem, Error **errp);
 
-/* Whether the guest may be asked for @size bytes. */
-bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, uint64_t size,
-                                     Error **errp);
+/*
+ * Whether the guest may be asked for @size bytes; @name is that of the property
+ * or argument.
+ */
+bool virtio_mem_check_requested_size(const VirtIOMEM *vmem, const char *name,
+                                     uint64_t size, Error **errp);
 
 /*
  * Whether the device stays: one that is being removed takes no other @name, the
@@ -35,5 +38,12 @@ bool virtio_mem_check_stays(const VirtIOMEM *vmem, const char *name,
  */
 bool virtio_mem_check_reserve(const char *name, uint64_t reserve,
                               Error **errp);
+
+/*
+ * Whether @mode is possible in this machine as it is now; @name is that of the
+ * property or argument.
+ */
+bool virtio_mem_check_mode(const char *name, MemoryDeviceResizeMode mode,
+                           Error **errp);
 
 #endif

@@ -342,10 +342,10 @@ static bool job_check(const VirtIOMEM *vmem, const MemoryDeviceResize *args,
                    running);
         return false;
     }
-    return virtio_mem_check_stays(vmem, VIRTIO_MEM_REQUESTED_SIZE_PROP, errp) &&
-           virtio_mem_check_requested_size(vmem, args->size, errp) &&
+    return virtio_mem_check_stays(vmem, "size", errp) &&
+           virtio_mem_check_requested_size(vmem, "size", args->size, errp) &&
            virtio_mem_check_reserve("reserve", args->reserve, errp) &&
-           virtio_mem_resize_check_mode("mode", args->mode, errp);
+           virtio_mem_check_mode("mode", args->mode, errp);
 }
 
 void virtio_mem_job_start(VirtIOMEM *vmem, const MemoryDeviceResize *from,

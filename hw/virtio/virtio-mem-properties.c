@@ -63,7 +63,7 @@ static void properties_write_requested_size(VirtIOMEM *vmem, const char *name,
     if (!DEVICE(vmem)->realized) {
         vmem->requested_size = value;
     } else if (virtio_mem_check_stays(vmem, name, errp) &&
-               virtio_mem_check_requested_size(vmem, value, errp)) {
+               virtio_mem_check_requested_size(vmem, name, value, errp)) {
         virtio_mem_resize_wish(vmem, value, errp);
     }
 }
@@ -133,8 +133,7 @@ static void properties_set_mode(Object *obj, int mode, Error **errp)
 
     if (!DEVICE(vmem)->realized) {
         vmem->resize_mode = mode;
-    } else if (virtio_mem_resize_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP,
-                                            mode, errp)) {
+    } else if (virtio_mem_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP, mode, errp)) {
         vmem->resize_mode = mode;
         virtio_mem_resize_restart(vmem);
     }

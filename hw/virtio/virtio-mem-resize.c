@@ -6,7 +6,9 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "system/balloon.h"
+#include "qemu/error-report.h"
+#include "system/system.h"
+#include "virtio-mem-check.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-resize.h"
 #include "virtio-mem-status.h"
@@ -19,6 +21,7 @@ struct VirtIOMEMResize {
     uint64_t reserve;                   /* the same */
     VirtIOMEMResizeOver *over;          /* of an order, or NULL */
     void *over_opaque;
+    Notifier machine_done;
 };
 
 typedef struct VirtIOMEMResize VirtIOMEMResize;
@@ -33,20 +36,6 @@ static void resize_tell_over(VirtIOMEMResize *resize,
     if (over) {
         over(resize->over_opaque, reason);
     }
-}
-
-bool virtio_mem_resize_check_mode(const char *name, MemoryDeviceResizeMode mode,
-                                  Error **errp)
-{
-    if (mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
-        !qemu_balloon_has_stats_source()) {
-        error_setg(errp, "'%s' is 'safe', which needs a balloon device whose"
-                   " driver tells what the guest can spare, and there is none;"
-                   " add one, such as virtio-balloon-pci, or set it to"
-                   " 'plain'", name);
-        return false;
-    }
-    return true;
 }
 
 /* Anew, with the same wish. */
@@ -100,8 +89,8 @@ bool virtio_mem_resize_wish(VirtIOMEM *vmem, uint64_t size, Error **errp)
         virtio_notify_config(VIRTIO_DEVICE(vmem));
         return true;
     }
-    if (!virtio_mem_resize_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP,
-                                      vmem->resize_mode, errp)) {
+    if (!virtio_mem_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP,
+                               vmem->resize_mode, errp)) {
         return false;
     }
     resize_tell_over(resize, VIRTIO_MEM_RESIZE_REASON_SUPERSEDED);
@@ -182,6 +171,20 @@ static void resize_handle_end(VirtIOMEM *vmem, VirtioMEMResizeReason reason)
     resize_tell_over(vmem->resize, reason);
 }
 
+/* All devices of the command line are there.  A balloon may still be added. */
+static void resize_handle_machine_done(Notifier *notifier, void *data)
+{
+    const VirtIOMEMResize *resize = container_of(notifier, VirtIOMEMResize,
+                                                 machine_done);
+    Error *err = NULL;
+
+    if (!virtio_mem_check_mode(VIRTIO_MEM_RESIZE_MODE_PROP,
+                               resize->vmem->resize_mode, &err)) {
+        warn_reportf_err(err, "virtio-mem '%s': ",
+                         virtio_mem_name(resize->vmem));
+    }
+}
+
 void virtio_mem_resize_realize(VirtIOMEM *vmem)
 {
     VirtIOMEMResize *resize = g_new0(VirtIOMEMResize, 1);
@@ -189,6 +192,8 @@ void virtio_mem_resize_realize(VirtIOMEM *vmem)
     vmem->resize = resize;
     resize->vmem = vmem;
     resize_take_properties(resize);
+    resize->machine_done.notify = resize_handle_machine_done;
+    qemu_add_machine_init_done_notifier(&resize->machine_done);
     virtio_mem_steps_realize(vmem, resize_handle_end);
     if (vmem->asked_size != vmem->requested_size) {
         virtio_mem_steps_begin(vmem, resize->reserve);
@@ -198,5 +203,6 @@ void virtio_mem_resize_realize(VirtIOMEM *vmem)
 void virtio_mem_resize_unrealize(VirtIOMEM *vmem)
 {
     virtio_mem_steps_unrealize(vmem);
+    qemu_remove_machine_init_done_notifier(&vmem->resize->machine_done);
     g_clear_pointer(&vmem->resize, g_free);
 }

@@ -18,10 +18,6 @@
 void virtio_mem_resize_realize(VirtIOMEM *vmem);
 void virtio_mem_resize_unrealize(VirtIOMEM *vmem);
 
-/* Whether @mode, which the user calls @name, is possible in this machine. */
-bool virtio_mem_resize_check_mode(const char *name, MemoryDeviceResizeMode mode,
-                                  Error **errp);
-
 /*
  * The user wishes for @size bytes, which was checked.  The same size again is a
  * reminder of the guest.  False with an error if the mode is not possible.

@@ -241,8 +241,10 @@ static void test_refused(VirtioMemGuest *vm)
     assert_refused(vm, "nobody", 0, "", "'nobody' not found");
     assert_refused(vm, "dimm0", 0, "", "'dimm0' (pc-dimm) cannot be resized");
     assert_refused(vm, "rng0", 0, "", "'rng0' (virtio-rng-pci) cannot be");
-    assert_refused(vm, "vm0", 1, "", "0x1");
-    assert_refused(vm, "vm0", 128 * GiB, "", "0x2000000000");
+    assert_refused(vm, "vm0", 1, "", "'size' has to be multiples of"
+                   " 'block-size' (0x200000), 0x1 is not");
+    assert_refused(vm, "vm0", 128 * GiB, "", "'size' cannot exceed the memory"
+                   " backend size(0x1000000000), 0x2000000000 does");
     assert_refused(vm, "vm0", 0, ", \"mode\": \"safe\"",
                    "'mode' is 'safe', which needs a balloon");
     assert_refused(vm, "vm0", 0, ", \"reserve\": 1099511627776", "'reserve'");

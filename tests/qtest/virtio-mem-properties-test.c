@@ -144,6 +144,44 @@ static void test_units(VirtioMemGuest *unused)
     check_units(8 * GiB + 64 * MiB, "64M", "Linux can use 0x0 of 0x4000000");
 }
 
+/* --- what is warned of at the start --- */
+
+static void check_start(const VirtioMemOptions *opts, const char *warning)
+{
+    g_autofree char *log = virtio_mem_temp_path("start.log");
+    g_autofree char *args = g_strdup_printf("%s 2> %s", opts->args ?: "", log);
+    VirtioMemOptions logged = *opts;
+    VirtioMemGuest *vm;
+
+    logged.args = args;
+    vm = virtio_mem_guest_start(&logged);
+    check_said(log, warning);
+    virtio_mem_guest_stop(vm);
+}
+
+/* 256 MiB of boot memory: the memory map of all devices does not fit. */
+static void test_far(VirtioMemGuest *unused)
+{
+    check_start(&(VirtioMemOptions) { .region_size = 16 * GiB }, NULL);
+    check_start(&(VirtioMemOptions) {
+        .region_size = 16 * GiB,
+        .args = "-object memory-backend-ram,id=mem1,size=2M,reserve=off"
+                " -device virtio-mem-pci,id=vm1,memdev=mem1,addr=05.0",
+    }, "more than 64 times the boot memory (0x10000000)");
+}
+
+/* The balloon may be the last of the command line. */
+static void test_safe(VirtioMemGuest *unused)
+{
+    check_start(&(VirtioMemOptions) {
+        .region_size = GiB, .device = "resize-mode=safe",
+        .args = "-device virtio-balloon-pci",
+    }, NULL);
+    check_start(&(VirtioMemOptions) {
+        .region_size = GiB, .device = "resize-mode=safe",
+    }, "virtio-mem 'vmem0': 'resize-mode' is 'safe', which needs a balloon");
+}
+
 static const VirtioMemTest tests[] = {
     { "", "properties/block-size-stays", test_block_size, .once = true },
     { "", "properties/plugged-size-is-summed-up", test_plugged_size,
@@ -152,6 +190,10 @@ static const VirtioMemTest tests[] = {
     { "", "properties/usable-size-by-boot-memory", test_usable, &large,
       .once = true },
     { "", "properties/inaccessible", test_inaccessible, .once = true,
+      .no_guest = true },
+    { "", "properties/more-than-fits", test_far, .once = true,
+      .no_guest = true },
+    { "", "properties/safe-without-balloon", test_safe, .once = true,
       .no_guest = true },
     { "", "properties/units-of-linux", test_units, .once = true,
       .no_guest = true },

@@ -56,7 +56,10 @@ static void test_without_balloon(VirtioMemGuest *vm)
 }
 
 /* The balloon may come after the device, so that is said when it counts. */
-static const VirtioMemOptions safe_alone = { .device = "resize-mode=safe" };
+static const VirtioMemOptions safe_alone = {
+    .device = "resize-mode=safe",
+    .args = "-object memory-backend-ram,id=mem1,size=1G,reserve=off",
+};
 
 static void test_started_without_balloon(VirtioMemGuest *vm)
 {
@@ -67,6 +70,16 @@ static void test_started_without_balloon(VirtioMemGuest *vm)
     g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, 0);
     virtio_mem_safe_set_mode(vm, "plain");
     virtio_mem_set_requested(vm, VM_REQUESTED);
+}
+
+/* One that is added later has to find it. */
+static void test_added_without_balloon(VirtioMemGuest *vm)
+{
+    g_autofree char *error = virtio_mem_device_add_error(vm->qts,
+        "{ 'driver': 'virtio-mem-pci', 'id': 'vm1', 'memdev': 'mem1',"
+        " 'resize-mode': 'safe' }");
+
+    g_assert_nonnull(strstr(error, "'resize-mode' is 'safe', which needs a"));
 }
 
 static void test_bad_values(VirtioMemGuest *vm)
@@ -347,6 +360,8 @@ static const VirtioMemTest tests[] = {
     { "", "safe/without-balloon-is-refused", test_without_balloon,
       .once = true },
     { "", "safe/started-without-balloon", test_started_without_balloon,
+      &safe_alone, .once = true },
+    { "", "safe/added-without-balloon", test_added_without_balloon,
       &safe_alone, .once = true },
     { "", "safe/bad-values-change-nothing", test_bad_values, &with_balloon,
       .once = true },
