@@ -35,6 +35,32 @@ uint64_t virtio_mem_plan_reserve(uint64_t total)
     return MAX(PLAN_LEAST_RESERVE, total / PLAN_RESERVE_PART);
 }
 
+/* --- between two reports --- */
+
+/* A guest that does not count them has had none. */
+static bool plan_grew(uint64_t first, uint64_t last, uint64_t by)
+{
+    return first != UINT64_MAX && last != UINT64_MAX && last > first &&
+           last - first >= by;
+}
+
+VirtIOMEMPlanReason virtio_mem_plan_harm(const VirtIOMEMPlanReport *first,
+                                         const VirtIOMEMPlanReport *last)
+{
+    if (plan_grew(first->oom_kills, last->oom_kills, 1)) {
+        return VIRTIO_MEM_PLAN_OUT_OF_MEMORY;
+    }
+    return plan_grew(first->swap_out, last->swap_out, PLAN_SWAP)
+           ? VIRTIO_MEM_PLAN_SWAPPING : VIRTIO_MEM_PLAN_NO_REASON;
+}
+
+/* Three quarters are enough to tell: the memory map is not part of it. */
+bool virtio_mem_plan_is_online(uint64_t first, uint64_t last, uint64_t grown)
+{
+    return first == UINT64_MAX || last == UINT64_MAX ||
+           last >= first + grown / 4 * 3;
+}
+
 /* --- what is known --- */
 
 static bool plan_shrinks(const VirtIOMEMPlan *plan)
@@ -47,16 +73,14 @@ static uint64_t plan_reserve(const VirtIOMEMPlan *plan)
     return plan->goal.reserve ?: virtio_mem_plan_reserve(plan->last.total);
 }
 
-/* A guest that does not count them has had none. */
-static bool plan_grew(uint64_t first, uint64_t last, uint64_t by)
+static VirtIOMEMPlanReason plan_harm(const VirtIOMEMPlan *plan)
 {
-    return first != UINT64_MAX && last != UINT64_MAX && last > first &&
-           last - first >= by;
+    return virtio_mem_plan_harm(&plan->first, &plan->last);
 }
 
 static bool plan_has_oom(const VirtIOMEMPlan *plan)
 {
-    return plan_grew(plan->first.oom_kills, plan->last.oom_kills, 1);
+    return plan_harm(plan) == VIRTIO_MEM_PLAN_OUT_OF_MEMORY;
 }
 
 static bool plan_is_late(const VirtIOMEMPlan *plan, int64_t ms)
@@ -221,7 +245,7 @@ static VirtIOMEMPlanAdvice plan_decide_down(VirtIOMEMPlan *plan, int64_t ms)
     uint64_t step;
 
     assert(plan->plugged <= plan->ask);
-    if (plan_grew(plan->first.swap_out, plan->last.swap_out, PLAN_SWAP)) {
+    if (plan_harm(plan) == VIRTIO_MEM_PLAN_SWAPPING) {
         return plan_end(plan, VIRTIO_MEM_PLAN_SWAPPING, ms);
     }
     if (plan->plugged <= plan->goal.wish) {
@@ -270,10 +294,7 @@ static uint64_t plan_growth_limit(const VirtIOMEMPlan *plan)
     return MIN(goal->wish, ROUND_DOWN(limit, goal->unit));
 }
 
-/*
- * Three quarters are enough to tell: the memory map is not part of it.  Other
- * devices may shrink meanwhile.
- */
+/* Other devices may shrink meanwhile. */
 static bool plan_is_used(const VirtIOMEMPlan *plan)
 {
     const uint64_t grown = plan->plugged - MIN(plan->plugged,
@@ -281,7 +302,8 @@ static bool plan_is_used(const VirtIOMEMPlan *plan)
     const uint64_t gone = plan->first_others - MIN(plan->first_others,
                                                    plan->others);
 
-    return plan->last.total + gone >= plan->first.total + grown / 4 * 3;
+    return virtio_mem_plan_is_online(plan->first.total,
+                                     plan->last.total + gone, grown);
 }
 
 /* What came last was too much. */

@@ -108,6 +108,16 @@ void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
 VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
                                          const VirtIOMEMPlanNow *now);
 
+/*
+ * Whether a guest whose total memory was @first and is @last uses the @grown
+ * bytes that it plugged in between.
+ */
+bool virtio_mem_plan_is_online(uint64_t first, uint64_t last, uint64_t grown);
+
+/* What went wrong in the guest between two reports, or no reason. */
+VirtIOMEMPlanReason virtio_mem_plan_harm(const VirtIOMEMPlanReport *first,
+                                         const VirtIOMEMPlanReport *last);
+
 /* What the last report called available, and the reserve; false without one. */
 bool virtio_mem_plan_get_available(const VirtIOMEMPlan *plan,
                                    uint64_t *available, uint64_t *reserve);

@@ -11,6 +11,7 @@
 #include "virtio-mem-check.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-resize.h"
+#include "virtio-mem-silence.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-steps.h"
 #include "virtio-mem-work.h"
@@ -44,6 +45,7 @@ static void resize_restart(VirtIOMEMResize *resize)
     VirtIOMEM *vmem = resize->vmem;
 
     virtio_mem_steps_stop(vmem);
+    virtio_mem_silence_prepare(vmem, resize->reserve);
     if (resize->mode == MEMORY_DEVICE_RESIZE_MODE_PLAIN ||
         virtio_mem_plugged_size(vmem) == vmem->requested_size) {
         virtio_mem_steps_ask(vmem, vmem->requested_size);

@@ -8,14 +8,12 @@
 #include "qemu/main-loop.h"
 #include "qemu/timer.h"
 #include "qapi/qapi-events-machine.h"
-#include "system/balloon.h"
 #include "system/runstate.h"
 #include "trace.h"
 #include "virtio-mem-flight.h"
-#include "virtio-mem-plan.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-silence.h"
 #include "virtio-mem-status.h"
-#include "virtio-mem-unit.h"
 #include "virtio-mem-wake.h"
 
 /* A driver that works on a resize sends its next request sooner than that. */
@@ -37,14 +35,11 @@ struct VirtIOMEMStatus {
     bool features_refused;
     VirtIOMEMOutcome outcome;           /* of the last request */
     int64_t heard_ms;                   /* when it came, or could have */
-    uint64_t available;                 /* to the guest; UINT64_MAX: unknown */
-    uint64_t total;                     /* the same */
     QEMUTimer *silence_timer;           /* guest time: stands still with it */
     QEMUBH *bh;
     Notifier size_notifier;
     Notifier suspend_notifier;
     Notifier wakeup_notifier;
-    Notifier report_notifier;
 };
 
 /* Judge from the main loop, when all that changes has settled. */
@@ -138,50 +133,6 @@ static VirtioMEMResizeReason status_obstacle(const VirtIOMEMStatus *status)
     return status_why_not_outcome(status->outcome);
 }
 
-/* --- why a guest is silent --- */
-
-static bool status_shrinks(const VirtIOMEM *vmem)
-{
-    return virtio_mem_plugged_size(vmem) > vmem->asked_size;
-}
-
-/*
- * A guest that should shrink is low on memory if it cannot spare what Linux
- * takes away at a time, and has memory in use that cannot be moved otherwise.
- */
-static VirtioMEMResizeReason status_why_silent(const VirtIOMEMStatus *status)
-{
-    const uint64_t reserve = status->vmem->resize_reserve ?:
-                             virtio_mem_plan_reserve(status->total);
-
-    if (!status_shrinks(status->vmem) || status->available == UINT64_MAX) {
-        return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
-    }
-    return status->available < reserve + virtio_mem_unit_of_guest()
-           ? VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY
-           : VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_IN_USE;
-}
-
-static void status_forget_report(VirtIOMEMStatus *status)
-{
-    status->available = UINT64_MAX;
-    status->total = UINT64_MAX;
-}
-
-/* The balloon driver reports: because it was asked to, or by itself. */
-static void status_take_report(Notifier *notifier, void *data)
-{
-    VirtIOMEMStatus *status = container_of(notifier, VirtIOMEMStatus,
-                                           report_notifier);
-    const BalloonGuestStats *stats = data;
-
-    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED)) {
-        status->available = stats->available;
-        status->total = stats->total;
-        status_schedule(status);
-    }
-}
-
 /* --- the status --- */
 
 /* The guest has what it is asked for, which may be a step on the way. */
@@ -214,7 +165,7 @@ static VirtIOMEMSituation status_judge(const VirtIOMEMStatus *status)
                                       VIRTIO_MEM_NO_REASON };
     }
     return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_STALLED,
-                                  status_why_silent(status) };
+                                  virtio_mem_silence_reason(vmem) };
 }
 
 static void status_tell(const VirtIOMEMStatus *status)
@@ -247,15 +198,6 @@ static void status_watch_silence(VirtIOMEMStatus *status)
     }
 }
 
-/* The guest is silent: its balloon driver may say why it does not shrink. */
-static void status_ask_for_report(VirtIOMEMStatus *status)
-{
-    status_forget_report(status);
-    if (status_shrinks(status->vmem)) {
-        qemu_balloon_request_stats();
-    }
-}
-
 /* Even if that does not change the status: the end of a plan waits for it. */
 static void status_tell_obstacle(VirtIOMEMStatus *status)
 {
@@ -271,13 +213,14 @@ static void status_tell_obstacle(VirtIOMEMStatus *status)
 static void status_refresh(VirtIOMEMStatus *status)
 {
     const VirtIOMEMSituation before = status->told;
+    const bool was_stalled = before.status == VIRTIO_MEM_RESIZE_STATUS_STALLED;
 
     if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_DONE) ||
         status_is(status, VIRTIO_MEM_RESIZE_STATUS_WAITING)) {
         status->heard_ms = status_now_ms();
     }
-    if (!status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED)) {
-        status_forget_report(status);
+    if (!was_stalled) {
+        virtio_mem_silence_end(status->vmem);
     }
     status->told = status_judge(status);
     status_watch_silence(status);
@@ -287,9 +230,8 @@ static void status_refresh(VirtIOMEMStatus *status)
         return;
     }
     status_tell(status);
-    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED) &&
-        before.status != VIRTIO_MEM_RESIZE_STATUS_STALLED) {
-        status_ask_for_report(status);
+    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED) && !was_stalled) {
+        virtio_mem_silence_begin(status->vmem);
     }
 }
 
@@ -454,8 +396,6 @@ static void status_listen(VirtIOMEMStatus *status)
     qemu_register_suspend_notifier(&status->suspend_notifier);
     status->wakeup_notifier.notify = status_handle_wakeup;
     qemu_register_wakeup_notifier(&status->wakeup_notifier);
-    status->report_notifier.notify = status_take_report;
-    qemu_balloon_add_stats_notifier(&status->report_notifier);
 }
 
 void virtio_mem_status_realize(VirtIOMEM *vmem)
@@ -467,10 +407,10 @@ void virtio_mem_status_realize(VirtIOMEM *vmem)
     status->told = (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_DONE,
                                           VIRTIO_MEM_NO_REASON };
     status->held = VIRTIO_MEM_NO_REASON;
-    status_forget_report(status);
     status->silence_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, status_handle,
                                          status);
     status->bh = virtio_bh_new_guarded(DEVICE(vmem), status_handle, status);
+    virtio_mem_silence_realize(vmem, status->bh);
     status_listen(status);
     /* The device may be created with a size that its guest is asked for. */
     status_schedule(status);
@@ -480,10 +420,10 @@ void virtio_mem_status_unrealize(VirtIOMEM *vmem)
 {
     VirtIOMEMStatus *status = vmem->status;
 
-    notifier_remove(&status->report_notifier);
     notifier_remove(&status->wakeup_notifier);
     notifier_remove(&status->suspend_notifier);
     notifier_remove(&status->size_notifier);
+    virtio_mem_silence_unrealize(vmem);
     qemu_bh_delete(status->bh);
     timer_free(status->silence_timer);
     g_clear_pointer(&vmem->status, g_free);

@@ -2,8 +2,8 @@
  * How far a virtio-mem device is from the size it was asked for, and why.
  *
  * The guest says only what it plugs and unplugs; why it does not, the device
- * can tell as far as it is the cause or sees it.  When a guest that should
- * shrink falls silent, its balloon driver is asked what it can spare.
+ * can tell as far as it is the cause or sees it.  When the guest falls silent,
+ * its balloon driver may know why (virtio-mem-silence.h).
  *
  * Nothing is decided here, and nothing is asked of the guest.
  *

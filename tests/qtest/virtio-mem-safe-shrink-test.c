@@ -232,6 +232,7 @@ static void test_unasked_report(VirtioMemGuest *vm)
     virtio_mem_safe_end(safe);
 }
 
+/* In mode plain one report, for what is compared with if the guest stalls. */
 static void test_nothing_is_polled(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin(vm);
@@ -244,6 +245,7 @@ static void test_nothing_is_polled(VirtioMemGuest *vm)
     virtio_mem_safe_set_mode(vm, "plain");
     virtio_mem_safe_wish(safe, 2 * GiB);
     virtio_mem_safe_assert(safe, 2 * GiB, "working", NULL);
+    virtio_mem_safe_report(safe, 0);
     qtest_clock_step(vm->qts, 19 * SECOND);
     virtio_mem_safe_assert_no_poll(safe);
     virtio_mem_safe_end(safe);

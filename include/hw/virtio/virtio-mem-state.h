@@ -113,6 +113,7 @@ struct VirtIOMEM {
     struct VirtIOMEMMemslots *memslots;
     struct VirtIOMEMWake *wake;
     struct VirtIOMEMStatus *status;
+    struct VirtIOMEMSilence *silence;
     struct VirtIOMEMResize *resize;
     struct VirtIOMEMSteps *steps;
     struct VirtIOMEMJobs *jobs;

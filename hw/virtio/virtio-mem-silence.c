@@ -1,0 +1,175 @@
+/*
+ * Why the guest of a virtio-mem device does not change its size.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "system/balloon.h"
+#include "virtio-mem-plan.h"
+#include "virtio-mem-region.h"
+#include "virtio-mem-silence.h"
+#include "virtio-mem-unit.h"
+
+typedef struct VirtIOMEMSilence VirtIOMEMSilence;
+
+/* Of a report that is asked for, or came. */
+typedef enum VirtIOMEMSilenceReport {
+    SILENCE_REPORT_NONE,
+    SILENCE_REPORT_AWAITED,
+    SILENCE_REPORT_THERE,
+} VirtIOMEMSilenceReport;
+
+struct VirtIOMEMSilence {
+    VirtIOMEM *vmem;
+    QEMUBH *bh;
+    uint64_t reserve;               /* 0: by the size of the guest */
+    VirtIOMEMSilenceReport has_first;
+    VirtIOMEMPlanReport first;
+    uint64_t first_plugged;         /* when it came */
+    VirtIOMEMSilenceReport has_last;
+    VirtIOMEMPlanReport last;
+    Notifier report_notifier;
+};
+
+static bool silence_shrinks(const VirtIOMEM *vmem)
+{
+    return virtio_mem_plugged_size(vmem) > vmem->asked_size;
+}
+
+/* --- what it says --- */
+
+/* Because it was asked to, or by itself: it knows best in both cases. */
+static void silence_take_report(Notifier *notifier, void *data)
+{
+    VirtIOMEMSilence *silence = container_of(notifier, VirtIOMEMSilence,
+                                             report_notifier);
+    const BalloonGuestStats *stats = data;
+    const VirtIOMEMPlanReport report = {
+        .total = stats->total,
+        .available = stats->available,
+        .swap_out = stats->swap_out,
+        .oom_kills = stats->oom_kills,
+        .alloc_stalls = stats->alloc_stalls,
+    };
+
+    if (silence->has_first == SILENCE_REPORT_AWAITED) {
+        silence->has_first = SILENCE_REPORT_THERE;
+        silence->first = report;
+        silence->first_plugged = virtio_mem_plugged_size(silence->vmem);
+    }
+    if (silence->has_last != SILENCE_REPORT_NONE) {
+        silence->has_last = SILENCE_REPORT_THERE;
+        silence->last = report;
+        qemu_bh_schedule(silence->bh);
+    }
+}
+
+static void silence_ask(VirtIOMEMSilenceReport *has)
+{
+    *has = SILENCE_REPORT_AWAITED;
+    qemu_balloon_request_stats();
+}
+
+void virtio_mem_silence_prepare(VirtIOMEM *vmem, uint64_t reserve)
+{
+    VirtIOMEMSilence *silence = vmem->silence;
+
+    assert(bql_locked());
+    silence->reserve = reserve;
+    if (virtio_mem_plugged_size(vmem) == vmem->requested_size) {
+        silence->has_first = SILENCE_REPORT_NONE;
+    } else {
+        silence_ask(&silence->has_first);
+    }
+}
+
+void virtio_mem_silence_begin(VirtIOMEM *vmem)
+{
+    assert(bql_locked());
+    silence_ask(&vmem->silence->has_last);
+}
+
+void virtio_mem_silence_end(VirtIOMEM *vmem)
+{
+    assert(bql_locked());
+    vmem->silence->has_last = SILENCE_REPORT_NONE;
+}
+
+/* --- what it means --- */
+
+/*
+ * A guest that should shrink is low on memory if it cannot spare what Linux
+ * takes away at a time, and has memory in use that cannot be moved otherwise.
+ */
+static VirtioMEMResizeReason silence_of_shrink(const VirtIOMEMSilence *silence)
+{
+    const uint64_t reserve = silence->reserve ?:
+                             virtio_mem_plan_reserve(silence->last.total);
+
+    if (silence->last.available == UINT64_MAX) {
+        return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
+    }
+    return silence->last.available < reserve + virtio_mem_unit_of_guest()
+           ? VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY
+           : VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_IN_USE;
+}
+
+/* Linux stops when 1 GiB waits to be brought online, and says nothing. */
+static VirtioMEMResizeReason silence_of_growth(const VirtIOMEMSilence *silence)
+{
+    const VirtIOMEMPlanReport *first = &silence->first;
+    const VirtIOMEMPlanReport *last = &silence->last;
+    const uint64_t plugged = virtio_mem_plugged_size(silence->vmem);
+
+    if (silence->has_first != SILENCE_REPORT_THERE ||
+        plugged <= silence->first_plugged) {
+        return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
+    }
+    return virtio_mem_plan_is_online(first->total, last->total,
+                                     plugged - silence->first_plugged)
+           ? VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT
+           : VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_OFFLINE;
+}
+
+VirtioMEMResizeReason virtio_mem_silence_reason(const VirtIOMEM *vmem)
+{
+    const VirtIOMEMSilence *silence = vmem->silence;
+
+    assert(bql_locked());
+    if (silence->has_last != SILENCE_REPORT_THERE) {
+        return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
+    }
+    if (silence->has_first == SILENCE_REPORT_THERE) {
+        switch (virtio_mem_plan_harm(&silence->first, &silence->last)) {
+        case VIRTIO_MEM_PLAN_OUT_OF_MEMORY:
+            return VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY;
+        case VIRTIO_MEM_PLAN_SWAPPING:
+            return VIRTIO_MEM_RESIZE_REASON_GUEST_SWAPPING;
+        default:
+            break;
+        }
+    }
+    return silence_shrinks(vmem) ? silence_of_shrink(silence)
+                                 : silence_of_growth(silence);
+}
+
+/* --- life --- */
+
+void virtio_mem_silence_realize(VirtIOMEM *vmem, QEMUBH *bh)
+{
+    VirtIOMEMSilence *silence = g_new0(VirtIOMEMSilence, 1);
+
+    vmem->silence = silence;
+    silence->vmem = vmem;
+    silence->bh = bh;
+    silence->report_notifier.notify = silence_take_report;
+    qemu_balloon_add_stats_notifier(&silence->report_notifier);
+}
+
+void virtio_mem_silence_unrealize(VirtIOMEM *vmem)
+{
+    notifier_remove(&vmem->silence->report_notifier);
+    g_clear_pointer(&vmem->silence, g_free);
+}
