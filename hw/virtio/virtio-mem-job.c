@@ -32,7 +32,7 @@ typedef struct VirtIOMEMResizeJob {
     uint64_t best;                  /* the largest way from there so far */
     int64_t seen_ms;                /* when it looked last */
     int64_t elapsed_ms;             /* guest time in which it could go on */
-    int64_t idle_ms;                /* the same, since it came closer */
+    int64_t idle_ms;                /* of its turns, since it came closer */
     bool is_over;
     VirtioMEMResizeReason reason;   /* why it failed; or VIRTIO_MEM_NO_REASON */
     bool is_settled;                /* the wish is not the job's any more */
@@ -116,7 +116,7 @@ static void job_note_time(VirtIOMEMResizeJob *job)
 
     if (!job_stands_still(job)) {
         job->elapsed_ms += passed_ms;
-        job->idle_ms += passed_ms;
+        job->idle_ms += virtio_mem_steps_await_turn(job->vmem) ? 0 : passed_ms;
     }
     job->seen_ms = now_ms;
 }
@@ -139,6 +139,17 @@ static void job_note_progress(VirtIOMEMResizeJob *job)
     }
 }
 
+/* The guest's balloon driver has not told anything since the begin. */
+static bool job_is_unanswered(const VirtIOMEMResizeJob *job)
+{
+    uint64_t available, reserve;
+
+    return job->args.mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
+           virtio_mem_status_reason(job->vmem) ==
+           VIRTIO_MEM_RESIZE_REASON_NO_STATISTICS &&
+           !virtio_mem_steps_get_available(job->vmem, &available, &reserve);
+}
+
 static bool job_is_past(int64_t ms, uint32_t limit_s)
 {
     return limit_s && ms >= (int64_t)limit_s * 1000;
@@ -154,6 +165,8 @@ static void job_look(VirtIOMEMResizeJob *job)
     }
     if (virtio_mem_resize_is_done(job->vmem)) {
         job_end(job, VIRTIO_MEM_NO_REASON);
+    } else if (job_is_unanswered(job)) {
+        job_end(job, VIRTIO_MEM_RESIZE_REASON_NO_STATISTICS);
     } else if (job_is_past(job->elapsed_ms, job->args.deadline)) {
         job_end(job, VIRTIO_MEM_RESIZE_REASON_DEADLINE);
     } else if (job_is_past(job->idle_ms, job->args.stall_timeout)) {
@@ -228,6 +241,11 @@ static char *job_explain(const VirtIOMEMResizeJob *job)
                                " of the rest of the guest's memory; with"
                                " 'auto-movable' in the guest, mode 'plain'"
                                " goes on)", name);
+    }
+    if (job->reason == VIRTIO_MEM_RESIZE_REASON_NO_STATISTICS) {
+        return g_strdup_printf("%s (the guest's balloon driver does not tell"
+                               " what it can spare; load it, or use mode"
+                               " 'plain')", name);
     }
     if (job->args.mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
         (job->reason == VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY ||

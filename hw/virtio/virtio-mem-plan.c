@@ -122,6 +122,7 @@ static void plan_note_report(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
     if (!plan->has_first) {
         plan->has_first = true;
         plan->first = *report;
+        plan->first_plugged = now->plugged;
         plan->first_others = now->others;
     }
     plan->last = *report;
@@ -285,8 +286,10 @@ static VirtIOMEMPlanAdvice plan_shrink(VirtIOMEMPlan *plan, int64_t ms)
 static uint64_t plan_growth_limit(const VirtIOMEMPlan *plan)
 {
     const VirtIOMEMPlanGoal *goal = &plan->goal;
-    const uint64_t ours = goal->start + plan->first_others;
-    const uint64_t rest = plan->first.total - MIN(plan->first.total, ours);
+    const uint64_t ours = plan->first_plugged + plan->first_others;
+    const uint64_t rest = plan->has_first
+                          ? plan->first.total - MIN(plan->first.total, ours)
+                          : goal->boot;
     const uint64_t all = rest > UINT64_MAX / PLAN_GROWTH_LIMIT
                          ? UINT64_MAX : rest * PLAN_GROWTH_LIMIT;
     const uint64_t limit = all - MIN(all, plan->others_asked);
@@ -298,7 +301,7 @@ static uint64_t plan_growth_limit(const VirtIOMEMPlan *plan)
 static bool plan_is_used(const VirtIOMEMPlan *plan)
 {
     const uint64_t grown = plan->plugged - MIN(plan->plugged,
-                                               plan->goal.start);
+                                               plan->first_plugged);
     const uint64_t gone = plan->first_others - MIN(plan->first_others,
                                                    plan->others);
 
@@ -365,11 +368,25 @@ static VirtIOMEMPlanAdvice plan_grow(VirtIOMEMPlan *plan, int64_t ms)
                                      : plan_step_up(plan, ms);
 }
 
+/* The guest has no balloon driver, or not yet: the limit holds all the same. */
+static VirtIOMEMPlanAdvice plan_grow_unseen(VirtIOMEMPlan *plan, int64_t ms)
+{
+    if (plan->plugged >= plan->goal.wish) {
+        return plan_advise(plan, VIRTIO_MEM_PLAN_DONE,
+                           VIRTIO_MEM_PLAN_NO_REASON);
+    }
+    return plan->plugged < plan->ask ? plan_wait(plan)
+                                     : plan_step_up(plan, ms);
+}
+
 /* --- both --- */
 
 /* What is not known cannot be judged; at the goal, it need not be. */
 static VirtIOMEMPlanAdvice plan_fall_silent(VirtIOMEMPlan *plan, int64_t ms)
 {
+    if (!plan->has_first && !plan_shrinks(plan)) {
+        return plan_grow_unseen(plan, ms);
+    }
     plan_set_ask(plan, plan_settled(plan), ms);
     return plan->ask == plan->goal.wish
            ? plan_advise(plan, VIRTIO_MEM_PLAN_DONE, VIRTIO_MEM_PLAN_NO_REASON)

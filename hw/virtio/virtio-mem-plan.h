@@ -10,7 +10,8 @@
  * each step follows from a report that is younger than the last change, and
  * takes half of what is above the reserve.  A growth goes by arithmetic, since
  * no statistic tells of the kernel's zone: the memory map of all virtio-mem
- * memory may take a quarter of the other memory.
+ * memory may take a quarter of the other memory.  So it does without reports if
+ * there never was one.
  *
  * All sizes are in bytes, all times in milliseconds of one clock.
  *
@@ -52,6 +53,7 @@ typedef struct VirtIOMEMPlanGoal {
     uint64_t wish;
     uint64_t unit;          /* in which Linux adds and removes memory */
     uint64_t reserve;       /* to stay available; 0: by the guest's size */
+    uint64_t boot;          /* what the machine has beside such devices */
     int64_t stall_ms;       /* end without progress for so long; 0: never */
 } VirtIOMEMPlanGoal;
 
@@ -82,6 +84,7 @@ typedef struct VirtIOMEMPlan {
     uint64_t first_others;  /* at the first report */
     uint64_t best;          /* the closest to the wish so far */
     bool has_first;
+    uint64_t first_plugged; /* at the first report */
     VirtIOMEMPlanReport first;
     VirtIOMEMPlanReport last;
     bool news;              /* last came with this call */

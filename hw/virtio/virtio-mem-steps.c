@@ -9,6 +9,8 @@
 #include "qemu/queue.h"
 #include "qemu/timer.h"
 #include "system/balloon.h"
+#include "hw/boards.h"
+#include "hw/mem/memory-device.h"
 #include "trace.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-plan.h"
@@ -163,16 +165,32 @@ void virtio_mem_steps_stop(VirtIOMEM *vmem)
     virtio_mem_turn_pass(&steps->turn, false);
 }
 
+/* All that the machine has and no device of this kind. */
+static uint64_t steps_other_memory(void)
+{
+    uint64_t size = MACHINE(qdev_get_machine())->ram_size +
+                    get_plugged_memory_size();
+    const VirtIOMEMSteps *each;
+
+    QLIST_FOREACH(each, &steps_of_all, next) {
+        size -= virtio_mem_plugged_size(each->vmem);
+    }
+    return size;
+}
+
 void virtio_mem_steps_begin(VirtIOMEM *vmem, uint64_t reserve)
 {
     VirtIOMEMSteps *steps = vmem->steps;
-    const VirtIOMEMPlanGoal goal = {
-        .start = virtio_mem_plugged_size(vmem),
+    VirtIOMEMPlanGoal goal = {
         .wish = vmem->requested_size,
         .unit = MAX(virtio_mem_unit_of_guest(), vmem->block_size),
         .reserve = reserve,
+        .boot = steps_other_memory(),
     };
 
+    /* Nothing may come on top of what is asked for then. */
+    virtio_mem_drain(vmem);
+    goal.start = virtio_mem_plugged_size(vmem);
     trace_virtio_mem_resize_begin(goal.start, goal.wish, goal.reserve);
     virtio_mem_plan_begin(&steps->plan, &goal, steps_clock_ms());
     steps->active = true;
@@ -241,12 +259,22 @@ static void steps_follow(VirtIOMEMSteps *steps,
     steps_remind(steps);
 }
 
+/* How long to wait for a report, before it is asked for again. */
+static int64_t steps_repoll_ms(const VirtIOMEMSteps *steps)
+{
+    const VirtIOMEMPlanAdvice *advice = &steps->plan.advice;
+
+    if (steps_is_stuck(steps)) {
+        return STEPS_STUCK_POLL_MS;
+    }
+    return advice->verdict == VIRTIO_MEM_PLAN_HOLD ? advice->poll_ms
+                                                   : STEPS_REPOLL_MS;
+}
+
 static void steps_poll(VirtIOMEMSteps *steps)
 {
     steps->should_poll = false;
-    steps->poll_at_ms = steps_clock_ms() + (steps_is_stuck(steps)
-                                            ? STEPS_STUCK_POLL_MS
-                                            : STEPS_REPOLL_MS);
+    steps->poll_at_ms = steps_clock_ms() + steps_repoll_ms(steps);
     steps->is_asked = qemu_balloon_request_stats();
     trace_virtio_mem_resize_poll(steps->is_asked);
 }
@@ -272,15 +300,26 @@ static VirtIOMEMPlanNow steps_look(const VirtIOMEMSteps *steps)
 }
 
 /* With the report, if one came: what comes next. */
+static VirtIOMEMPlanAdvice steps_plan(VirtIOMEMSteps *steps)
+{
+    const VirtIOMEMPlanNow now = steps_look(steps);
+
+    steps->has_report = false;
+    return virtio_mem_plan_next(&steps->plan, &now);
+}
+
 static void steps_advance(VirtIOMEMSteps *steps)
 {
     const bool news = steps->has_report;
-    const VirtIOMEMPlanNow now = steps_look(steps);
-    const VirtIOMEMPlanAdvice advice = virtio_mem_plan_next(&steps->plan,
-                                                            &now);
+    VirtIOMEMPlanAdvice advice = steps_plan(steps);
     const char *reason = "";
 
-    steps->has_report = false;
+    /* What is being plugged counts, or the guest would unplug it at once. */
+    if (advice.verdict == VIRTIO_MEM_PLAN_HOLD &&
+        advice.ask < steps->vmem->asked_size) {
+        virtio_mem_drain(steps->vmem);
+        advice = steps_plan(steps);
+    }
     if (news && !steps_is_stuck(steps)) {
         steps->poll_at_ms = steps_clock_ms() + advice.poll_ms;
     }
@@ -379,6 +418,11 @@ static void steps_take_report(Notifier *notifier, void *data)
 bool virtio_mem_steps_are_active(const VirtIOMEM *vmem)
 {
     return vmem->steps->active;
+}
+
+bool virtio_mem_steps_await_turn(const VirtIOMEM *vmem)
+{
+    return virtio_mem_turn_is_awaited(&vmem->steps->turn);
 }
 
 bool virtio_mem_steps_get_available(const VirtIOMEM *vmem,

@@ -51,6 +51,11 @@ bool virtio_mem_turn_take(VirtIOMEMTurn *turn)
     return true;
 }
 
+bool virtio_mem_turn_is_awaited(const VirtIOMEMTurn *turn)
+{
+    return turn->is_wanted && turn_now != turn;
+}
+
 void virtio_mem_turn_pass(VirtIOMEMTurn *turn, bool is_wanted)
 {
     VirtIOMEMTurn *other;

@@ -26,6 +26,9 @@ void virtio_mem_turn_leave(VirtIOMEMTurn *turn);
 /* True if it is @turn's now, and until that is passed. */
 bool virtio_mem_turn_take(VirtIOMEMTurn *turn);
 
+/* Whether @turn was not free when it was taken last, and is waited for. */
+bool virtio_mem_turn_is_awaited(const VirtIOMEMTurn *turn);
+
 /*
  * The turn, if it is @turn's, goes to the first that wants it; those that only
  * want to look do not.  @is_wanted: also @turn wants it, after the others.

@@ -18,10 +18,15 @@ static VirtioMemHeld flight_begin(VirtioMemGuest *vm, uint16_t type,
     return virtio_mem_hold_skip_to(call);
 }
 
+VirtioMemHeld virtio_mem_flight_plug_asked(VirtioMemGuest *vm)
+{
+    return flight_begin(vm, VIRTIO_MEM_REQ_PLUG, VM_HOST_POPULATE);
+}
+
 VirtioMemHeld virtio_mem_flight_plug(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    return flight_begin(vm, VIRTIO_MEM_REQ_PLUG, VM_HOST_POPULATE);
+    return virtio_mem_flight_plug_asked(vm);
 }
 
 VirtioMemHeld virtio_mem_flight_unplug(VirtioMemGuest *vm, uint16_t type)

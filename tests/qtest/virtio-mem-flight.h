@@ -21,6 +21,8 @@
  * blocks plugged, with a pattern of seed 1.
  */
 VirtioMemHeld virtio_mem_flight_plug(VirtioMemGuest *vm);
+/* The same for a guest that is asked for enough already. */
+VirtioMemHeld virtio_mem_flight_plug_asked(VirtioMemGuest *vm);
 VirtioMemHeld virtio_mem_flight_unplug(VirtioMemGuest *vm, uint16_t type);
 
 /* Wait for the answer. */

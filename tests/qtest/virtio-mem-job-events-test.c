@@ -56,6 +56,29 @@ static void test_migration_fails(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
+/* The guest runs on, and works on the resize when it is over. */
+static void test_background_snapshot(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe;
+
+    if (!virtio_mem_migrate_can(vm, "background-snapshot")) {
+        return;
+    }
+    safe = virtio_mem_job_begin(vm);
+    virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
+    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    qtest_qmp_eventwait(vm->qts, "RESUME");
+    virtio_mem_assert_resize(vm, "waiting", "migration");
+    qtest_clock_step(vm->qts, 6 * SECOND);
+    g_assert_true(virtio_mem_job_is(vm, "running"));
+    migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);
+    virtio_mem_migrate_wait(vm, "completed");
+    virtio_mem_safe_move(safe, 0);
+    virtio_mem_job_await_end(vm, "");
+    virtio_mem_job_assert_settled(vm, 0);
+    virtio_mem_job_end(safe);
+}
+
 static void test_savevm(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = virtio_mem_job_begin(vm);
@@ -144,6 +167,13 @@ static void test_driver_goes_away(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
+static char *remove_device(VirtioMemGuest *vm)
+{
+    return virtio_mem_take_error(
+        qtest_qmp(vm->qts, "{ 'execute': 'device_del', 'arguments': {"
+                  " 'id': 'vm0' } }"));
+}
+
 static void test_removal(VirtioMemGuest *vm)
 {
     g_autofree char *error = NULL;
@@ -152,14 +182,24 @@ static void test_removal(VirtioMemGuest *vm)
     virtio_mem_job_await_end(vm, "");
     virtio_mem_job_start(vm, 128 * MiB, "");
     virtio_mem_job_pause(vm);
-    error = virtio_mem_take_error(
-        qtest_qmp(vm->qts, "{ 'execute': 'device_del', 'arguments': {"
-                  " 'id': 'vm0' } }"));
+    error = remove_device(vm);
     g_assert_nonnull(error);
     g_assert_nonnull(strstr(error, "resized by job 'vm0'"));
     virtio_mem_job_do(vm, "job-cancel");
     virtio_mem_job_await_end(vm, "cancelled");
     virtio_mem_take_config_irq(vm);
+}
+
+static void test_start_after_removal(VirtioMemGuest *vm)
+{
+    g_autofree char *error = NULL;
+
+    g_assert_null(remove_device(vm));
+    error = virtio_mem_job_try(vm, vm->id, 128 * MiB, "");
+    g_assert_nonnull(error);
+    g_assert_nonnull(strstr(error, "'size' cannot be changed if the device is"
+                            " in the process of unplug"));
+    g_assert_null(virtio_mem_find_job(vm, vm->id));
 }
 
 /* A guest may eject the device unasked. */
@@ -215,6 +255,40 @@ static void test_two(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
+/* While it waits for its turn, a job is not idle. */
+static void test_waits_for_turn(VirtioMemGuest *vm)
+{
+    VirtioMemGuest *other = virtio_mem_guest_attach(vm, "vm1",
+                                                    QPCI_DEVFN(5, 0));
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
+    VirtioMemSafe second = { .vm = other };
+
+    virtio_mem_set_requested(other, GiB);
+    virtio_mem_safe_move(&second, GiB);
+    safe->boot += 2 * GiB;
+    virtio_mem_job_start(vm, 0, SAFE ", \"stall-timeout\": 0");
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, GiB, "working", NULL);
+    virtio_mem_job_start(other, 0, SAFE ", \"stall-timeout\": 10");
+    for (int s = 0; s < 15; s++) {
+        virtio_mem_safe_report(safe, 1000);
+    }
+    g_assert_true(virtio_mem_job_is(other, "running"));
+    virtio_mem_safe_obey(safe);
+    for (int s = 0; s < 9; s++) {
+        virtio_mem_safe_report(safe, 1000);
+    }
+    virtio_mem_safe_assert(&second, 128 * MiB, "working", NULL);
+    g_assert_true(virtio_mem_job_is(other, "running"));
+    virtio_mem_safe_report(safe, 1000);
+    virtio_mem_safe_report(safe, 1000);
+    virtio_mem_job_await_end(other, "guest-silent");
+    virtio_mem_job_do(vm, "job-cancel");
+    virtio_mem_job_await_end(vm, "cancelled");
+    virtio_mem_guest_stop(other);
+    virtio_mem_job_end(safe);
+}
+
 /* Elsewhere, nothing is asked but what was asked here; the job ends here. */
 static void test_migrated(VirtioMemGuest *unused)
 {
@@ -232,6 +306,41 @@ static void test_migrated(VirtioMemGuest *unused)
     virtio_mem_guest_stop(from);
 }
 
+/* The same as soon as the guest runs there, whatever becomes of the rest. */
+static void test_postcopy(VirtioMemGuest *unused)
+{
+    const VirtioMemOptions ours = { .region_size = VM_MIGRATE_REGION };
+    VirtioMemGuest *from = virtio_mem_guest_start(&ours);
+    VirtioMemGuest *to = virtio_mem_target_with(NULL, &ours);
+    g_autofree char *path = virtio_mem_temp_path("job.sock");
+    g_autofree char *uri = g_strdup_printf("unix:%s", path);
+
+    if (virtio_mem_migrate_can(to, "postcopy-ram") &&
+        virtio_mem_migrate_can(from, "postcopy-ram")) {
+        migrate_set_parameter_int(from->qts, "max-postcopy-bandwidth",
+                                  64 * KiB);
+        virtio_mem_job_start(from, 128 * MiB, "");
+        virtio_mem_take_config_irq(from);
+        virtio_mem_migrate_listen(to, uri);
+        virtio_mem_migrate_hold(from, uri);
+        g_assert_true(virtio_mem_job_is(from, "running"));
+        qtest_qmp_assert_success(from->qts,
+                                 "{ 'execute': 'migrate-start-postcopy' }");
+        qtest_qmp_eventwait(to->qts, "RESUME");
+        virtio_mem_job_await_end(from, "migrated");
+        virtio_mem_take_over(to, from);
+        g_assert_cmphex(virtio_mem_qom_get(to, "requested-size"), ==,
+                        128 * MiB);
+        g_assert_null(virtio_mem_find_job(to, to->id));
+        migrate_set_parameter_int(from->qts, "max-postcopy-bandwidth", GiB);
+        virtio_mem_migrate_wait(from, "completed");
+        virtio_mem_migrate_wait(to, "completed");
+        virtio_mem_take_config_irq(to);
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
 /* QEMU ends, and does not wait for the guest. */
 static void test_quit(VirtioMemGuest *unused)
 {
@@ -244,8 +353,12 @@ static void test_quit(VirtioMemGuest *unused)
 
 static const VirtioMemTest tests[] = {
     { "", "job/two-devices", test_two, &two_devices, .once = true },
+    { "", "job/waits-for-its-turn", test_waits_for_turn, &two_devices,
+      .once = true },
     { "", "job/stands-still-with-the-vm", test_stop, .once = true },
     { "", "job/migration-that-fails", test_migration_fails, .once = true },
+    { "", "job/background-snapshot", test_background_snapshot,
+      .once = true },
     { "", "job/savevm", test_savevm, .once = true, .fresh = true },
     { "", "job/loadvm", test_loadvm, .once = true, .fresh = true },
     { "", "job/loadvm-of-a-shrink", test_loadvm_of_shrink, .once = true,
@@ -255,8 +368,10 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "", "job/driver-goes-away", test_driver_goes_away, .once = true },
     { "", "job/removal-is-refused", test_removal, .once = true },
+    { "", "job/not-after-removal", test_start_after_removal, .once = true },
     { "", "job/ejected", test_ejected, .once = true, .no_guest = true },
     { "", "job/migrated", test_migrated, .once = true, .no_guest = true },
+    { "", "job/postcopy", test_postcopy, .once = true, .no_guest = true },
     { "", "job/quit", test_quit, .once = true, .no_guest = true },
 };
 

@@ -195,6 +195,37 @@ static void test_safe(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
+/* A balloon whose driver is not there: soon said of a shrink, which ends. */
+static void test_unanswered(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
+
+    virtio_mem_job_start(vm, 0, ", \"mode\": \"safe\"");
+    for (int s = 0; s < 4; s++) {
+        qtest_clock_step(vm->qts, SECOND);
+        g_assert_true(virtio_mem_job_is(vm, "running"));
+    }
+    qtest_clock_step(vm->qts, 2 * SECOND);
+    virtio_mem_job_await_end(vm, "no-statistics (the guest's balloon driver");
+    virtio_mem_job_assert_settled(vm, 2 * GiB);
+    virtio_mem_job_assert_last(vm, 0, "no-statistics");
+    virtio_mem_job_end(safe);
+}
+
+/* A growth goes on within what the machine's memory allows. */
+static void test_unanswered_growth(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
+
+    virtio_mem_job_start(vm, 3 * GiB, ", \"mode\": \"safe\"");
+    qtest_clock_step(vm->qts, 6 * SECOND);
+    virtio_mem_safe_assert(safe, 3 * GiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_job_await_end(vm, "");
+    virtio_mem_job_assert_settled(vm, 3 * GiB);
+    virtio_mem_job_end(safe);
+}
+
 /* The job is over, and what its plan asked for last is not taken back. */
 static void test_gives_back(VirtioMemGuest *vm)
 {

@@ -6,12 +6,17 @@
 
 #include "qemu/osdep.h"
 #include "qemu/timer.h"
+#include "virtio-mem-flight.h"
 #include "virtio-mem-safe.h"
 
 #define SECOND NANOSECONDS_PER_SECOND
 #define PERIOD_MS 250
 
 static const VirtioMemOptions with_balloon = { .args = VM_BALLOON_ARGS };
+
+static const VirtioMemOptions held_host = {
+    .args = VM_BALLOON_ARGS, .device = "prealloc=on," VM_ONE_THREAD,
+};
 
 static void step(VirtioMemSafe *safe, uint64_t next)
 {
@@ -103,7 +108,7 @@ static void test_alloc_stall(VirtioMemGuest *vm)
     check_take_back(vm, offsetof(VirtioMemReport, alloc_stalls));
 }
 
-/* --- a guest that starts --- */
+/* --- a guest that starts: without a report, and with one in the end --- */
 
 static const VirtioMemOptions started_large = {
     .requested = 2 * GiB, .device = "resize-mode=safe",
@@ -116,15 +121,79 @@ static void test_at_start(VirtioMemGuest *vm)
 
     virtio_mem_safe_assert(&safe, 0, "working", NULL);
     qtest_clock_step(vm->qts, 6 * SECOND);
-    virtio_mem_safe_assert(&safe, 0, "waiting", "no-statistics");
+    virtio_mem_safe_assert(&safe, GiB, "working", NULL);
     safe.balloon = virtio_mem_balloon_start(vm);
     virtio_mem_balloon_report_nothing(safe.balloon);
     virtio_mem_safe_report(&safe, 1000);
-    virtio_mem_safe_assert(&safe, GiB, "working", NULL);
     step(&safe, 2 * GiB);
     virtio_mem_safe_obey(&safe);
     virtio_mem_safe_assert(&safe, 2 * GiB, "done", NULL);
     virtio_mem_balloon_free(safe.balloon);
+}
+
+/* Plug the next GiB; with the answer may come the wish for another one. */
+static void plug_and_be_asked(VirtioMemGuest *vm)
+{
+    virtio_mem_take_config_irq(vm);
+    virtio_mem_queue_request(vm, &(VmRequest) {
+        .type = VIRTIO_MEM_REQ_PLUG,
+        .addr = vm->addr + vm_plugged_size(vm),
+        .nb_blocks = GiB / vm->block_size });
+    virtio_mem_kick(vm);
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_ACK);
+}
+
+/* The limit is that of the machine: 256 MiB of boot memory. */
+static void test_unseen(VirtioMemGuest *vm)
+{
+    VirtioMemSafe safe = { .vm = vm };
+
+    virtio_mem_set_requested(vm, 32 * GiB);
+    qtest_clock_step(vm->qts, 6 * SECOND);
+    for (int i = 1; i <= 4; i++) {
+        virtio_mem_safe_assert(&safe, i * GiB, "working", NULL);
+        plug_and_be_asked(vm);
+    }
+    virtio_mem_safe_assert(&safe, 4 * GiB, "waiting", "growth-limit");
+    virtio_mem_safe_set_mode(vm, "plain");
+    virtio_mem_take_config_irq(vm);
+}
+
+/* --- while the host populates memory --- */
+
+static void assert_called_off(VirtioMemGuest *vm)
+{
+    virtio_mem_hold_drained();
+    virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_BUSY);
+    g_assert_cmphex(vm_plugged_size(vm), ==, 0);
+    g_assert_cmphex(virtio_mem_requested_size(vm), ==, 0);
+}
+
+/* A plan begins with what is plugged, and not with what soon will be. */
+static void test_begin_in_flight(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&held_host);
+
+    virtio_mem_hold_until_drain(virtio_mem_flight_plug(vm));
+    virtio_mem_safe_set_mode(vm, "safe");
+    assert_called_off(vm);
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_hold_in_flight(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_hold_start(&held_host);
+    VirtioMemSafe *safe = virtio_mem_safe_begin(vm, 0, 2 * GiB, GiB);
+
+    virtio_mem_safe_wish(safe, 6 * GiB);
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, GiB, "working", NULL);
+    virtio_mem_hold_until_drain(virtio_mem_flight_plug_asked(vm));
+    qtest_clock_step(vm->qts, 6 * SECOND);
+    virtio_mem_safe_assert(safe, 0, "waiting", "no-statistics");
+    assert_called_off(vm);
+    virtio_mem_safe_end(safe);
+    virtio_mem_guest_stop(vm);
 }
 
 static const VirtioMemTest tests[] = {
@@ -137,8 +206,13 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "", "safe-growth/taken-back-after-a-stall", test_alloc_stall,
       &with_balloon, .once = true },
+    { "", "safe-growth/begin-in-flight", test_begin_in_flight, .once = true,
+      .no_guest = true },
+    { "", "safe-growth/hold-in-flight", test_hold_in_flight, .once = true,
+      .no_guest = true },
     { "", "safe-growth/at-start", test_at_start, &started_large,
       .once = true },
+    { "", "safe-growth/unseen", test_unseen, &started_large, .once = true },
 };
 
 int main(int argc, char **argv)

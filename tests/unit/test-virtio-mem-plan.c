@@ -265,6 +265,47 @@ static void test_checkpoints(void)
     assert_done(plan_guest_obey(&guest, 8 * GiB), 2 * GiB + 256 * MiB);
 }
 
+/* A guest without a balloon driver: by arithmetic, and in the same steps. */
+static void test_growth_unseen(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 128 * MiB, 0, 64 * GiB, 0);
+    guest.goal.boot = 128 * MiB;
+    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    guest.ms += 4999;
+    assert_wait(plan_guest_next(&guest, false), 0);
+    guest.ms++;
+    assert_wait(plan_guest_next(&guest, false), GiB);
+    assert_wait(plan_guest_next(&guest, false), GiB);
+    assert_wait(plan_guest_obey(&guest, GiB), 2 * GiB);
+    assert_end(plan_guest_obey(&guest, 2 * GiB), GROWTH_LIMIT, 2 * GiB);
+    plan_guest_begin(&guest, GiB, 0, UNIT, 0);
+    guest.goal.boot = GiB;
+    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    guest.ms += 5000;
+    assert_wait(plan_guest_next(&guest, false), UNIT);
+    assert_done(plan_guest_obey(&guest, UNIT), UNIT);
+}
+
+/* From then on what it says counts, by what is plugged then. */
+static void test_growth_seen_late(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 128 * MiB, 0, 64 * GiB, 0);
+    guest.goal.boot = 256 * MiB;
+    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
+    guest.ms += 5000;
+    assert_wait(plan_guest_next(&guest, false), GiB);
+    plan_guest_obey(&guest, GiB);
+    assert_wait(plan_guest_report(&guest, 250), 2 * GiB);
+    guest.offline = GiB;
+    plan_guest_obey(&guest, 2 * GiB);
+    guest.ms += 5000;
+    assert_end(plan_guest_next(&guest, true), MEMORY_OFFLINE, 2 * GiB);
+}
+
 static void test_growth_limit(void)
 {
     PlanGuest guest;
@@ -376,6 +417,7 @@ static void random_begin(PlanGuest *guest)
                 random_size(max, BLOCK), random_size(max, BLOCK), 0);
     guest->used = random_size(plan_guest_total(guest), MiB);
     guest->goal.reserve = one_in(2) ? 0 : random_size(GiB, MiB);
+    guest->goal.boot = guest->boot;
     guest->others = one_in(2) ? 0 : random_size(4 * GiB, UNIT);
     guest->goal.stall_ms = 1000 + random_size(MS_STALL, 1);
     virtio_mem_plan_begin(&guest->plan, &guest->goal, guest->ms);
@@ -487,10 +529,9 @@ static unsigned int random_run(void)
 
 static void test_random(void)
 {
-    const unsigned int nb_steps = g_test_slow() ? 1000000 : 50000;
     unsigned int nb = 0;
 
-    while (nb < nb_steps) {
+    while (nb < 1000000) {
         nb += random_run();
     }
     g_test_message("%u steps", nb);
@@ -517,6 +558,9 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/plan/late-report", test_late);
     g_test_add_func("/virtio-mem/plan/checkpoints", test_checkpoints);
     g_test_add_func("/virtio-mem/plan/growth-limit", test_growth_limit);
+    g_test_add_func("/virtio-mem/plan/growth-unseen", test_growth_unseen);
+    g_test_add_func("/virtio-mem/plan/growth-seen-late",
+                    test_growth_seen_late);
     g_test_add_func("/virtio-mem/plan/growth-limit-of-all",
                     test_growth_limit_of_all);
     g_test_add_func("/virtio-mem/plan/growth-limit-moves",
