@@ -44,6 +44,10 @@ coverage: tree              ## count what tests reach; ALL=1: also in Linux
 	tools/bootstrap --coverage $(if $(ALL),--tests)
 	tools/coverage $(if $(ALL),--linux) $(T)
 
+mutate: tree                ## faults in the device: COUNT= SEED= FILES= ALL=1
+	tools/mutate $(if $(COUNT),--count $(COUNT)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(ALL),--all) $(FILES)
+
 docs: tree                  ## build QEMU's manual with our pages
 	tools/bootstrap --docs
 	tools/docs
@@ -107,5 +111,5 @@ endif
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-compile coverage docs stock \
-	series series-check bench clean distclean help tree guest old-guest lint \
-	unit qtest series-style guest-arm64
+	mutate series series-check bench clean distclean help tree guest \
+	old-guest lint unit qtest series-style guest-arm64
