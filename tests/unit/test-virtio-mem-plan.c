@@ -57,6 +57,16 @@ static void test_empty_report(void)
         NO_STATISTICS, 4 * GiB);
 }
 
+/* A 16th of the guest's memory; of a small or silent guest's, 256 MiB. */
+static void test_reserve(void)
+{
+    g_assert_cmphex(virtio_mem_plan_reserve(64 * GiB), ==, 4 * GiB);
+    g_assert_cmphex(virtio_mem_plan_reserve(4 * GiB + 16), ==, 256 * MiB + 1);
+    g_assert_cmphex(virtio_mem_plan_reserve(4 * GiB - 16), ==, 256 * MiB);
+    g_assert_cmphex(virtio_mem_plan_reserve(0), ==, 256 * MiB);
+    g_assert_cmphex(virtio_mem_plan_reserve(UINT64_MAX), ==, 256 * MiB);
+}
+
 /* Half of what is above the reserve, in units, and a GiB at most. */
 static void test_step(void)
 {
@@ -543,6 +553,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/plan/no-report-no-step",
                     test_no_report_no_step);
     g_test_add_func("/virtio-mem/plan/report-says-nothing", test_empty_report);
+    g_test_add_func("/virtio-mem/plan/reserve", test_reserve);
     g_test_add_func("/virtio-mem/plan/half-of-the-surplus", test_step);
     g_test_add_func("/virtio-mem/plan/one-step-one-verdict", test_one_verdict);
     g_test_add_func("/virtio-mem/plan/last-unit", test_last_unit);
