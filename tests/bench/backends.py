@@ -21,6 +21,18 @@ class Backend:
     is_pool: bool = False
     is_small: bool = False
 
+    @property
+    def is_shared(self):
+        """Whether a file holds it."""
+        return self.option.startswith(SHARED)
+
+    @property
+    def kind(self):
+        """What bare-threads calls it."""
+        if self.is_pool:
+            return 'hugetlb'
+        return 'memfd' if self.is_shared else 'anonymous'
+
     def prepared(self, size):
         """Return a context in which QEMU can be started with it."""
         if self.is_pool:

@@ -15,6 +15,7 @@ import gc
 import json
 import os
 from pathlib import Path
+import re
 import select
 import socket
 import subprocess
@@ -107,6 +108,13 @@ def resident(pid):
     """
     fields = Path(f'/proc/{pid}/statm').read_text(encoding='ascii').split()
     return int(fields[1]) * os.sysconf('SC_PAGE_SIZE')
+
+
+def pool_memory(pid):
+    """How many huge pages of a pool a process has, in bytes."""
+    status = Path(f'/proc/{pid}/status').read_text(encoding='ascii')
+    (found,) = re.findall(r'^HugetlbPages:\s+(\d+) kB$', status, re.MULTILINE)
+    return int(found) << 10
 
 
 def _sample(monitor, pid):

@@ -13,7 +13,7 @@ import tempfile
 import time
 
 import virtio_mem_parts as parts
-from monitor import Monitor, resident
+from monitor import Monitor, pool_memory, resident
 
 MiB = 1 << 20
 GiB = 1 << 30
@@ -106,8 +106,9 @@ class TinyGuest:
         return args
 
     def rss(self):
-        """Return how much host memory QEMU has."""
-        return resident(self.vm.get_pid())
+        """Return how much host memory QEMU has, huge pages of a pool, too."""
+        pid = self.vm.get_pid()
+        return resident(pid) + pool_memory(pid)
 
     # qtest
 
@@ -276,19 +277,21 @@ class TinyGuest:
         self.write('w', SCRATCH, 0)
         self.read_bytes(SCRATCH, RESPONSE_SIZE)
 
-    def request(self, kind, first=0, nb_blocks=0, timeout=300, usual=0):
+    def request(self, kind, first=0, nb_blocks=0, timeout=300, usual=0,
+                polls=False):
         """Send a request; return the seconds from doorbell to answer.
 
         A long wait must not cost the host a CPU, a short one is exact.  A
         real guest does not ask at all: nor does this one, for most of what
-        such a request usually takes.
+        such a request usually takes.  Unless it @polls: then it asks all the
+        time.
         """
         self.send(kind, first, nb_blocks)
-        taken = self._ring(timeout, usual)
+        taken = self._ring(timeout, usual, polls)
         self._check_answers([(kind, first, nb_blocks)])
         return taken
 
-    def _ring(self, timeout=300, usual=0):
+    def _ring(self, timeout=300, usual=0, polls=False):
         """Ring the doorbell, wait until the device has nothing to do."""
         start = time.monotonic()
         self.kick()
@@ -298,7 +301,7 @@ class TinyGuest:
             waited = time.monotonic() - start
             if waited > timeout:
                 raise TinyGuestError(f'no answer in {timeout} s')
-            if waited > 0.001:
+            if waited > 0.001 and not polls:
                 time.sleep(0.0002)
         return time.monotonic() - start
 
@@ -311,7 +314,7 @@ class TinyGuest:
             self._ring()
             self._check_answers(some)
 
-    def plug_up_to(self, size, start=0, at_once=128 * MiB):
+    def plug_up_to(self, size, start=0, at_once=128 * MiB, polls=False):
         """Plug the first blocks, by default as many at once as Linux does.
 
         Return the seconds that the device took.
@@ -320,8 +323,9 @@ class TinyGuest:
         step = max(at_once // self.block_size, 1)
         end = size // self.block_size
         for first in range(start, end, step):
+            usual = 0 if polls else min(taken, default=0)
             taken.append(self.request(PLUG, first, min(step, end - first),
-                                      usual=min(taken, default=0)))
+                                      usual=usual, polls=polls))
         self.expect_plugged(size)
         return sum(taken)
 

@@ -5,8 +5,13 @@ And that its groups fit together, without running any of them.
 """
 
 import json
+from pathlib import Path
+import subprocess
+import tempfile
 import unittest
 
+import backends
+import bare_threads
 import bench
 import host
 import measure
@@ -159,6 +164,26 @@ class Waits(unittest.TestCase):
                '[S +3.000500] OK 0x0000000000000000\n')
         self.assertEqual([round(wait, 3)
                           for wait in p14_longest_wait.waits(log)], [12, 0.5])
+
+
+class BareThreads(unittest.TestCase):
+
+    def speeds(self, backend, nb_threads=2):
+        """Measure a little memory."""
+        with tempfile.TemporaryDirectory() as directory:
+            run = bench.Run('ours', Path(directory))
+            return bare_threads.measure(run, backend, 8 * measure.MiB,
+                                        nb_threads)
+
+    def test_they_populate_and_give_back(self):
+        for backend in (backends.ANONYMOUS, backends.MEMFD):
+            populate, discard = self.speeds(backend)
+            self.assertGreater(populate, 0, backend)
+            self.assertGreater(discard, 0, backend)
+
+    def test_what_fails_has_no_speed(self):
+        with self.assertRaises(subprocess.CalledProcessError):
+            self.speeds(backends.MEMFD, nb_threads=0)
 
 
 class Groups(unittest.TestCase):
