@@ -39,6 +39,8 @@ SWAP_RATE = 1 * MiB
 STALL_S = 10
 AFTER_STALL_S = 60
 AFTER_STALLS_S = 600
+# What was said so long ago says nothing of now.
+LATE_S = 10
 # Linux describes memory in memory that it has: a 64th, and not all it has.
 MOST_OF_OTHER = 16
 HOUR_S = 3600
@@ -122,7 +124,7 @@ class Law:
         self.limits = limits
         self._sizes = None
         self._memory = None
-        self._other = 0                 # memory that is not the device's
+        self._other = None              # memory that is not the device's
         self._changed = None            # when sizes did last
         self._asked = None              # when the wish did last
         self._growths = deque()         # of the last seconds
@@ -134,10 +136,15 @@ class Law:
         self._stalled = None            # when a shrink last did
         self._stall_pause = AFTER_STALL_S
         self._judged = False
+        self._at_work = False           # a shrink is not over, say others
         self._peaks = deque()           # largest use, by minute
 
-    def decide(self, sizes, report, host_is_low, now):
-        """Say what to ask the guest for next."""
+    def decide(self, sizes, report, host_is_low, now, is_at_work=False):
+        """Say what to ask the guest for next.
+
+        A guest that has its size may still be at work: it is watched then.
+        """
+        self._at_work = is_at_work
         self._look(sizes, now)
         self._take(report, now)
         if sizes.wish < sizes.plugged:
@@ -147,6 +154,8 @@ class Law:
             return Decision('hold', sizes.wish, 'the guest works on it')
         if not report or report.made < self._changed:
             return Decision('hold', sizes.wish, 'waits for a report')
+        if self._is_late(report.made, now):
+            return Decision('hold', sizes.wish, 'its reports are late')
         return self._decide_settled(sizes, host_is_low, now)
 
     def carried_out(self, decision, now):
@@ -160,11 +169,14 @@ class Law:
             self._grown = now
         elif decision.verb == 'shrink':
             self._shrunk = now
+        elif decision.verb == 'settle':
+            self._note_stall(now)
 
     def is_busy(self, now):
         """Whether a report that comes soon is worth more than others."""
         return self._within(self._grown, GROWTHS_S, now) or (
-            self._memory and self._memory.available < self._memory.in_hand)
+            self._memory and self._memory.available < self._memory.in_hand and
+            self._sizes.plugged < self._most())
 
     def is_moving(self, now):
         """Whether the guest may still be at what it was asked for."""
@@ -205,7 +217,8 @@ class Law:
             return
         before = self._memory and self._memory.report
         self._memory = Memory(report, before)
-        self._other = max(self._other, report.total - self._sizes.plugged)
+        if self._other is None or report.made >= self._changed:
+            self._other = max(0, report.total - self._sizes.plugged)
         self._note_pressure(now)
         self._note_peak(now)
 
@@ -227,6 +240,10 @@ class Law:
             self._peaks.popleft()
 
     @staticmethod
+    def _is_late(then, now):
+        return now - then > LATE_S
+
+    @staticmethod
     def _within(then, seconds, now):
         return then is not None and now - then < seconds
 
@@ -240,24 +257,25 @@ class Law:
                 return self._grow(sizes, now)
             if memory.killed:
                 return self._settle(sizes, 'a process was killed')
+        if report and self._is_late(max(report.made, self._asked), now):
+            return self._settle(sizes, 'its reports are late')
         if self._within(self._changed, STALL_S, now):
             return Decision('hold', sizes.wish, 'the guest works on it')
-        return self._give_up(sizes, now)
-
-    def _give_up(self, sizes, now):
-        """What the guest cannot do now must not happen at any time later."""
-        self._note_stall(now)
+        # What the guest cannot do now must not happen at any time later.
         return self._settle(sizes, 'the guest gets no further')
 
-    def _settle(self, sizes, why):
-        """Ask for what there is."""
-        wish = self._bound(sizes.plugged)
-        return Decision('hold' if wish == sizes.wish else 'settle', wish, why)
+    @staticmethod
+    def _settle(sizes, why):
+        """Ask for what there is, whatever the limits are."""
+        return Decision('hold' if sizes.wish == sizes.plugged else 'settle',
+                        sizes.plugged, why)
 
     def _decide_settled(self, sizes, host_is_low, now):
         self._judged = True
-        if not self.limits.least <= sizes.plugged <= self._most():
-            return self._obey(sizes)
+        if sizes.plugged < self._least():
+            return self._obey_minimum(sizes)
+        if sizes.plugged > self.limits.most:
+            return self._obey_maximum(sizes, now)
         if self._memory.low or self._swapping:
             return self._grow(sizes, now)
         why_not = self._why_no_shrink(now)
@@ -268,25 +286,28 @@ class Law:
     def _most(self):
         """The limit, or what the guest's kernel can describe."""
         described = MOST_OF_OTHER * self._other // self.limits.unit
-        return max(self.limits.least,
-                   min(self.limits.most, described * self.limits.unit))
+        return min(self.limits.most, described * self.limits.unit)
 
-    def _bound(self, wish):
-        return max(self.limits.least, min(self.limits.most, wish))
+    def _least(self):
+        return min(self.limits.least, self._most())
 
-    def _obey(self, sizes):
-        """Less than a limit is added at once, more is taken with care."""
-        if sizes.plugged < self.limits.least:
-            verb = 'grow' if sizes.wish < self.limits.least else 'hold'
-            return Decision(verb, self.limits.least, 'below its minimum')
-        most = self._most()
-        if self._memory.available < self._memory.in_hand:
-            return Decision('hold', sizes.wish, 'above its maximum, in use')
-        step = up((self._memory.available - self._memory.in_hand) // 2,
-                  self.limits.unit)
-        return Decision('shrink', max(most, sizes.plugged - step),
-                        'above its maximum', 'safe',
-                        self._memory.in_hand // 2)
+    def _obey_minimum(self, sizes):
+        """What is missing is added at once."""
+        wish = max(sizes.wish, self._least())
+        return Decision('grow' if wish > sizes.wish else 'hold', wish,
+                        'below its minimum')
+
+    def _obey_maximum(self, sizes, now):
+        """What is too much is taken with care."""
+        in_hand, unit = self._memory.in_hand, self.limits.unit
+        surplus = self._memory.available - in_hand
+        why_not = 'in use' if surplus < unit else self._why_no_shrink(now)
+        if why_not:
+            return Decision('hold', sizes.wish,
+                            f'above its maximum, {why_not}')
+        step = max(surplus // 2 // unit * unit, unit)
+        return Decision('shrink', max(self.limits.most, sizes.plugged - step),
+                        'above its maximum', 'safe', in_hand // 2)
 
     def _grow(self, sizes, now):
         memory, reason = self._memory, self._why_grow()
@@ -318,6 +339,8 @@ class Law:
         return max(used for _, used in self._peaks)
 
     def _why_no_shrink(self, now):
+        if self._at_work:
+            return 'is still watched after the last shrink'
         if self._within(self._grown, AFTER_GROWTH_S, now):
             return 'grew a moment ago'
         if self._within(self._pressed, AFTER_PRESSURE_S, now):

@@ -9,8 +9,10 @@ Sizes are bytes.  A step is half a second.
 from law import GiB, MiB, Report, Sizes
 
 STEP_S = 0.5
-# What a byte plugged is to the guest: the rest describes memory.
-WORTH = 0.95
+# Of what is plugged, that part of other memory describes it.
+DESCRIBES = 0.05
+# A job watches the guest for so long after it has its size.
+WATCH_S = 2
 
 
 class SimulatedVM:
@@ -28,27 +30,40 @@ class SimulatedVM:
         self.target = self.used         # of the load
         self.rate = 0                   # at which it gets there, a step
         self.unmovable = 0              # of what is plugged
+        self.pace = 512 * MiB           # of a shrink, a step
         self.killed = 0
+        self.swap = 0                   # that is left
         self.swapped = 0
+        self.stalls = 0
         self.now = 0.0
         self.late = 0.02                # part of the reports
+        self.mute = 0                   # part of the minutes without any
+        self.false = 0                  # part of the reports
+        self.seen_late = 0              # part that is seen a step later
         self.report = None
         self._due = 0.0
+        self._next = None               # report
+        self._stalls_at = None          # (plugged, since) of a job
+        self._reached = None            # when a job did
 
     @property
     def total(self):
         """Memory that the guest's kernel manages."""
-        return int(self.boot * 0.95 + self.plugged * WORTH)
+        return int(self.boot * 0.95) + self.plugged
 
     @property
     def free(self):
         """Memory that holds nothing."""
-        return self.total - self.used - self.caches
+        return self._usable - self.used - self.caches
+
+    @property
+    def _usable(self):
+        return self.total - int(DESCRIBES * self.plugged)
 
     @property
     def available(self):
         """What processes can have."""
-        return max(0, self.total - self.used - 32 * MiB)
+        return max(0, self._usable - self.used - 32 * MiB)
 
     @property
     def sizes(self):
@@ -61,11 +76,46 @@ class SimulatedVM:
         self.rate = max(abs(used - self.used) / max(seconds, STEP_S) * STEP_S,
                         1 * MiB)
 
+    # Jobs, in mode safe
+
+    @property
+    def has_job(self):
+        """Whether a job is not over."""
+        return self._stalls_at is not None
+
+    def start_job(self, wish):
+        """Shrink, and watch."""
+        assert not self.has_job
+        self.wish = wish
+        self._stalls_at, self._reached = (self.plugged, self.now), None
+
+    def end_job(self):
+        """Keep what it has reached."""
+        if self.has_job:
+            self._stalls_at, self.wish = None, self.plugged
+
+    def _follow_job(self):
+        if not self.has_job:
+            return
+        if self.plugged != self._stalls_at[0]:
+            self._stalls_at = self.plugged, self.now
+        if self.plugged > self.wish:
+            if self.now - self._stalls_at[1] >= 8:
+                self.end_job()
+        elif self._reached is None:
+            self._reached = self.now
+        elif self.now - self._reached >= WATCH_S:
+            self.end_job()
+
+    # Time
+
     def step(self):
         """Let half a second pass."""
         self.now += STEP_S
         self._use()
         self._resize()
+        self._follow_job()
+        self.report, self._next = self._next or self.report, None
         if self.now >= self._due:
             self._tell()
 
@@ -73,16 +123,25 @@ class SimulatedVM:
         way = self.target - self.used
         if way:
             self.used += int(max(-self.rate, min(self.rate, way)))
-        short = self.used + 32 * MiB - self.total
+        short = self.used + 32 * MiB - self._usable
         if short > 0:
-            # The kernel kills, and the load starts anew some time.
-            self.killed += 1
-            self.used -= short + 64 * MiB
-            self.target = self.used
+            self._run_short(short)
         # Caches take what they can get, slowly, and go first.
-        room = self.total - self.used
+        room = self._usable - self.used
+        self.stalls += room < 64 * MiB
         self.caches = max(0, min(self.caches + 2 * MiB, room - 64 * MiB,
                                  2 * GiB))
+
+    def _run_short(self, short):
+        """The kernel swaps, or kills; then the load starts anew some time."""
+        if self.swap >= short:
+            self.swap -= short
+            self.swapped += short
+            self.used -= short
+        else:
+            self.killed += 1
+            self.used -= short + 64 * MiB
+        self.target = self.used
 
     def _resize(self):
         way = self.wish - self.plugged
@@ -90,15 +149,29 @@ class SimulatedVM:
             self.plugged += min(way, 1 * GiB)
         elif way < 0:
             movable = max(0, self.plugged - self.unmovable)
-            can = min(-way, 512 * MiB, movable,
+            can = min(-way, self.pace, movable,
                       max(0, self.available - 16 * MiB))
             self.plugged -= can // self.block * self.block
 
     def _tell(self):
         """The balloon's driver reports each second, sometimes late."""
         late = self.random.random() < self.late
-        self._due = self.now + (5 if late else 1)
-        self.report = Report(
+        mute = self.mute and self.random.random() < self.mute / 60
+        self._due = self.now + (60 if mute else 5 if late else 1)
+        report = Report(
             made=self.now, total=self.total, available=self.available,
             caches=self.caches, free=max(0, self.free),
-            swap_out=self.swapped, oom_kills=self.killed, alloc_stalls=0)
+            swap_out=self.swapped, oom_kills=self.killed,
+            alloc_stalls=self.stalls)
+        if self.false and self.random.random() < self.false:
+            report = self._lie(report)
+        if self.seen_late and self.random.random() < self.seen_late:
+            self._next = report
+        else:
+            self.report = report
+
+    def _lie(self, report):
+        """Say anything that the protocol allows."""
+        return Report(report.made, *(
+            self.random.choice((0, self.random.randrange(1 << 32),
+                                (1 << 64) - 2)) for _ in report[1:]))
