@@ -31,7 +31,7 @@ check: all guest old-guest  ## run all tests; a part: make check T=PATTERN
 	tools/check $(T)
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
-check-all: stock guest-arm64 check ## and what takes too long for every day
+check-all: stock guest-arm64 check fuzz ## and what takes too long for every day
 
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
 	tools/check --suite asan $(T)
@@ -43,6 +43,10 @@ coverage: $(if $(ALL),guest old-guest)
 coverage: tree              ## count what tests reach; ALL=1: also in Linux
 	tools/bootstrap --coverage $(if $(ALL),--tests)
 	tools/coverage $(if $(ALL),--linux) $(T)
+
+fuzz: tree                  ## parts of the device under libFuzzer, by clang
+	tools/bootstrap --fuzz
+	tools/check --suite fuzz $(T)
 
 mutate: tree                ## faults in the device: COUNT= SEED= FILES= ALL=1
 	tools/mutate $(if $(COUNT),--count $(COUNT)) \
@@ -111,5 +115,5 @@ endif
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-compile coverage docs stock \
-	mutate series series-check bench clean distclean help tree guest \
+	fuzz mutate series series-check bench clean distclean help tree guest \
 	old-guest lint unit qtest series-style guest-arm64
