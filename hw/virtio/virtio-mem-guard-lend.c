@@ -100,6 +100,7 @@ static void guard_ring_take_back(VirtIOMEMGuardRing *ring,
     assert(i < slot->nb_pages);
     assert(QEMU_IS_ALIGNED(page.offset, size));
     slot->nb_pages--;
+    ring->nb_lent--;
     memmove(&slot->pages[i], &slot->pages[i + 1],
             (slot->nb_pages - i) * sizeof(slot->pages[0]));
     if (size != area->page_size) {
@@ -307,6 +308,7 @@ int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
     assert(slot->nb_pages < VIRTIO_MEM_GUARD_SLOT_PAGES);
     if (!ret) {
         slot->pages[slot->nb_pages++] = (VirtIOMEMGuardPage) { map, page };
+        ring->peak_lent = MAX(ring->peak_lent, ++ring->nb_lent);
     } else if (ret == -EEXIST) {
         /* A page that came from elsewhere leaves it to us to wake. */
         uffd_wakeup(ring->uffd, host, page_size);
@@ -317,6 +319,7 @@ int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
 
 bool virtio_mem_guard_ring_check(const VirtIOMEMGuardRing *ring)
 {
+    unsigned int nb_lent = 0;
     unsigned int i, j;
 
     for (i = 0; i < ring->nb_slots; i++) {
@@ -325,6 +328,7 @@ bool virtio_mem_guard_ring_check(const VirtIOMEMGuardRing *ring)
         if (slot->nb_pages > VIRTIO_MEM_GUARD_SLOT_PAGES) {
             return false;
         }
+        nb_lent += slot->nb_pages;
         for (j = 0; j < slot->nb_pages; j++) {
             const VirtIOMEMGuardPage *page = &slot->pages[j];
 
@@ -341,7 +345,7 @@ bool virtio_mem_guard_ring_check(const VirtIOMEMGuardRing *ring)
             }
         }
     }
-    return true;
+    return nb_lent == ring->nb_lent && nb_lent <= ring->peak_lent;
 }
 
 /* --- life --- */

@@ -37,6 +37,8 @@ typedef struct VirtIOMEMGuardRing {
     int uffd;
     unsigned int nb_slots;
     int64_t turn;               /* how long a thread keeps its slot at least */
+    unsigned int nb_lent;       /* pages, now ... */
+    unsigned int peak_lent;     /* ... and at most */
     VirtIOMEMGuardSlot slots[VIRTIO_MEM_GUARD_MAX_SLOTS];
 } VirtIOMEMGuardRing;
 

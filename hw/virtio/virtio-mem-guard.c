@@ -191,6 +191,17 @@ bool virtio_mem_guard_fetch(VirtIOMEMGuard *guard,
     return accessed;
 }
 
+void virtio_mem_guard_query_lent(VirtIOMEMGuardLent *lent)
+{
+    *lent = (VirtIOMEMGuardLent) { 0 };
+    virtio_mem_guard_lock();
+    for (int i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        lent->nb += guard_shared->desks[i].ring.nb_lent;
+        lent->peak += guard_shared->desks[i].ring.peak_lent;
+    }
+    virtio_mem_guard_unlock();
+}
+
 void virtio_mem_guard_query_mappings(VirtIOMEMGuardMappings *mappings)
 {
     virtio_mem_guard_lock();

@@ -107,6 +107,14 @@ bool virtio_mem_guard_is_active(VirtIOMEMGuard *guard);
 bool virtio_mem_guard_fetch(VirtIOMEMGuard *guard,
                             VirtIOMEMGuardAccess *access);
 
+/* How many pages are lent now, and were at most at a time; by all guards. */
+typedef struct VirtIOMEMGuardLent {
+    unsigned int nb;
+    unsigned int peak;
+} VirtIOMEMGuardLent;
+
+void virtio_mem_guard_query_lent(VirtIOMEMGuardLent *lent);
+
 /* How many mappings protection costs, and whether it needs more. */
 void virtio_mem_guard_query_mappings(VirtIOMEMGuardMappings *mappings);
 

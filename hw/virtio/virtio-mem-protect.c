@@ -171,6 +171,12 @@ static bool virtio_mem_protect_fetch(VirtIOMEM *vmem,
     return true;
 }
 
+uint64_t virtio_mem_protect_nb_accesses(const VirtIOMEM *vmem)
+{
+    assert(bql_locked());
+    return vmem->protection->access.count;
+}
+
 /* At most one event each second; what comes in between is in the next one. */
 static void virtio_mem_protect_send_event(void *opaque)
 {

@@ -44,4 +44,7 @@ bool virtio_mem_protect_resume(VirtIOMEM *vmem, VirtIOMEMPause why);
 void virtio_mem_protect_on_loss(VirtIOMEM *vmem, QEMUTimer *timer);
 bool virtio_mem_protect_retry(VirtIOMEM *vmem);
 
+/* How often unplugged memory was accessed, as far as that was noticed. */
+uint64_t virtio_mem_protect_nb_accesses(const VirtIOMEM *vmem);
+
 #endif

@@ -132,7 +132,9 @@ request_change(VirtIOMEM *vmem, const VirtIOMEMRequest *req)
     start = get_clock();
     verdict = request_judge(plug ? virtio_mem_plug_range(vmem, range)
                                  : virtio_mem_unplug_range(vmem, range));
-    virtio_mem_stats_note_latency(vmem, plug, get_clock() - start);
+    virtio_mem_stats_note_time(vmem, plug ? VIRTIO_MEM_PLUG_LATENCY
+                                          : VIRTIO_MEM_UNPLUG_LATENCY,
+                               get_clock() - start);
     if (verdict == VIRTIO_MEM_OK) {
         virtio_mem_stats_add(vmem, plug ? VIRTIO_MEM_PLUGGED_BYTES
                                         : VIRTIO_MEM_UNPLUGGED_BYTES,

@@ -12,6 +12,7 @@
 #include "virtio-mem-region.h"
 #include "virtio-mem-resize.h"
 #include "virtio-mem-silence.h"
+#include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-steps.h"
 #include "virtio-mem-work.h"
@@ -22,6 +23,8 @@ struct VirtIOMEMResize {
     uint64_t reserve;                   /* the same */
     VirtIOMEMResizeOver *over;          /* of an order, or NULL */
     void *over_opaque;
+    int64_t begin_ms;                   /* of the wish; -1: it was fulfilled */
+    Notifier size_notifier;
     Notifier machine_done;
 };
 
@@ -69,6 +72,47 @@ void virtio_mem_resize_restart(VirtIOMEM *vmem)
     }
 }
 
+/* --- how long it takes: guest time --- */
+
+static int64_t resize_clock_ms(void)
+{
+    return qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL);
+}
+
+static void resize_count_end(VirtIOMEMResize *resize)
+{
+    if (resize->begin_ms >= 0) {
+        virtio_mem_stats_add(resize->vmem, VIRTIO_MEM_RESIZES_FAILED, 1);
+        resize->begin_ms = -1;
+    }
+}
+
+static void resize_count_begin(VirtIOMEMResize *resize)
+{
+    VirtIOMEM *vmem = resize->vmem;
+
+    resize_count_end(resize);
+    virtio_mem_stats_add(vmem, VIRTIO_MEM_RESIZES, 1);
+    if (virtio_mem_plugged_size(vmem) != vmem->requested_size) {
+        resize->begin_ms = resize_clock_ms();
+    }
+}
+
+static void resize_handle_size(Notifier *notifier, void *data)
+{
+    VirtIOMEMResize *resize = container_of(notifier, VirtIOMEMResize,
+                                           size_notifier);
+    const uint64_t *size = data;
+
+    if (resize->begin_ms >= 0 && *size == resize->vmem->requested_size) {
+        virtio_mem_stats_note_time(resize->vmem, VIRTIO_MEM_RESIZE_TIME,
+                                   resize_clock_ms() - resize->begin_ms);
+        resize->begin_ms = -1;
+    }
+}
+
+/* --- wishes --- */
+
 /* The guest is reminded, even if it is asked for the same. */
 static void resize_wish(VirtIOMEMResize *resize, uint64_t size)
 {
@@ -76,6 +120,7 @@ static void resize_wish(VirtIOMEMResize *resize, uint64_t size)
     const uint64_t before = vmem->asked_size;
 
     vmem->requested_size = size;
+    resize_count_begin(resize);
     resize_restart(resize);
     if (vmem->asked_size == before) {
         virtio_notify_config(VIRTIO_DEVICE(vmem));
@@ -131,6 +176,7 @@ void virtio_mem_resize_settle(VirtIOMEM *vmem)
 {
     virtio_mem_steps_stop(vmem);
     virtio_mem_drain(vmem);
+    resize_count_end(vmem->resize);
     vmem->requested_size = virtio_mem_plugged_size(vmem);
     virtio_mem_steps_ask(vmem, vmem->requested_size);
     virtio_mem_status_restart(vmem);
@@ -139,12 +185,14 @@ void virtio_mem_resize_settle(VirtIOMEM *vmem)
 void virtio_mem_resize_load(VirtIOMEM *vmem)
 {
     virtio_mem_steps_stop(vmem);
+    resize_count_end(vmem->resize);
     resize_tell_over(vmem->resize, VIRTIO_MEM_RESIZE_REASON_SUPERSEDED);
 }
 
 void virtio_mem_resize_leave(VirtIOMEM *vmem)
 {
     virtio_mem_steps_stop(vmem);
+    resize_count_end(vmem->resize);
     vmem->requested_size = vmem->asked_size;
     resize_tell_over(vmem->resize, VIRTIO_MEM_RESIZE_REASON_MIGRATED);
     virtio_mem_status_update(vmem);
@@ -166,6 +214,9 @@ void virtio_mem_resize_system_reset(VirtIOMEM *vmem)
  */
 static void resize_handle_end(VirtIOMEM *vmem, VirtioMEMResizeReason reason)
 {
+    if (reason != VIRTIO_MEM_NO_REASON) {
+        resize_count_end(vmem->resize);
+    }
     if (vmem->resize->over && reason != VIRTIO_MEM_NO_REASON) {
         vmem->requested_size = vmem->asked_size;
         virtio_mem_status_restart(vmem);
@@ -194,6 +245,9 @@ void virtio_mem_resize_realize(VirtIOMEM *vmem)
     vmem->resize = resize;
     resize->vmem = vmem;
     resize_take_properties(resize);
+    resize->begin_ms = -1;
+    resize->size_notifier.notify = resize_handle_size;
+    notifier_list_add(&vmem->size_change_notifiers, &resize->size_notifier);
     resize->machine_done.notify = resize_handle_machine_done;
     qemu_add_machine_init_done_notifier(&resize->machine_done);
     virtio_mem_steps_realize(vmem, resize_handle_end);
@@ -205,6 +259,7 @@ void virtio_mem_resize_realize(VirtIOMEM *vmem)
 void virtio_mem_resize_unrealize(VirtIOMEM *vmem)
 {
     virtio_mem_steps_unrealize(vmem);
+    notifier_remove(&vmem->resize->size_notifier);
     qemu_remove_machine_init_done_notifier(&vmem->resize->machine_done);
     g_clear_pointer(&vmem->resize, g_free);
 }

@@ -56,14 +56,14 @@ void virtio_mem_stats_note_answer(VirtIOMEM *vmem, uint16_t type,
     virtio_mem_stats_add(vmem, stats_counter(type, response), 1);
 }
 
-void virtio_mem_stats_note_latency(VirtIOMEM *vmem, bool plug, int64_t ns)
+void virtio_mem_stats_note_time(VirtIOMEM *vmem, VirtIOMEMHistogram histogram,
+                                int64_t time)
 {
-    uint64_t *histogram = plug ? vmem->stats->plug_latency
-                               : vmem->stats->unplug_latency;
-    const int bucket = ns > 0 ? 64 - clz64(ns) : 0;
+    const int bucket = time > 0 ? 64 - clz64(time) : 0;
 
     assert(bql_locked());
-    histogram[MIN(bucket, VIRTIO_MEM_LATENCY_BUCKETS - 1)]++;
+    vmem->stats->histograms[histogram][MIN(bucket,
+                                           VIRTIO_MEM_LATENCY_BUCKETS - 1)]++;
 }
 
 void virtio_mem_stats_realize(VirtIOMEM *vmem)

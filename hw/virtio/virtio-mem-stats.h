@@ -34,6 +34,18 @@ typedef enum VirtIOMEMCounter {
     VIRTIO_MEM_BUSY_HOST_MEMORY,
     VIRTIO_MEM_BUSY_REFUSED,
     VIRTIO_MEM_BUSY_DRAINED,
+    /* The host's share, in nanoseconds and bytes. */
+    VIRTIO_MEM_POPULATE_TIME,
+    VIRTIO_MEM_POPULATED_BYTES,
+    VIRTIO_MEM_DISCARD_TIME,
+    VIRTIO_MEM_DISCARDED_BYTES,
+    /* Resizes. */
+    VIRTIO_MEM_RESIZES,             /* sizes that were requested */
+    VIRTIO_MEM_RESIZES_FAILED,      /* and given up or replaced before */
+    VIRTIO_MEM_STEPS,               /* of plans */
+    VIRTIO_MEM_GIVEN_BACK_BYTES,    /* by plans that went too far */
+    VIRTIO_MEM_REMINDERS,           /* of a silent driver, by plans */
+    VIRTIO_MEM_WAKES,               /* of a driver that heard BUSY */
     VIRTIO_MEM_COUNTER__MAX,
 } VirtIOMEMCounter;
 
@@ -44,10 +56,16 @@ typedef enum VirtIOMEMCounter {
  */
 #define VIRTIO_MEM_LATENCY_BUCKETS 41
 
+typedef enum VirtIOMEMHistogram {
+    VIRTIO_MEM_PLUG_LATENCY,        /* in nanoseconds */
+    VIRTIO_MEM_UNPLUG_LATENCY,
+    VIRTIO_MEM_RESIZE_TIME,         /* of those that were done; milliseconds */
+    VIRTIO_MEM_HISTOGRAM__MAX,
+} VirtIOMEMHistogram;
+
 typedef struct VirtIOMEMStats {
     uint64_t counters[VIRTIO_MEM_COUNTER__MAX];
-    uint64_t plug_latency[VIRTIO_MEM_LATENCY_BUCKETS];
-    uint64_t unplug_latency[VIRTIO_MEM_LATENCY_BUCKETS];
+    uint64_t histograms[VIRTIO_MEM_HISTOGRAM__MAX][VIRTIO_MEM_LATENCY_BUCKETS];
 } VirtIOMEMStats;
 
 /* While the device is realized.  All functions are called with the BQL. */
@@ -64,7 +82,8 @@ void virtio_mem_stats_add(VirtIOMEM *vmem, VirtIOMEMCounter counter,
 void virtio_mem_stats_note_answer(VirtIOMEM *vmem, uint16_t type,
                                   uint16_t response);
 
-/* A PLUG, else UNPLUG, that was not refused beforehand took @ns. */
-void virtio_mem_stats_note_latency(VirtIOMEM *vmem, bool plug, int64_t ns);
+/* Something took so long, in the unit of @histogram. */
+void virtio_mem_stats_note_time(VirtIOMEM *vmem, VirtIOMEMHistogram histogram,
+                                int64_t time);
 
 #endif

@@ -15,6 +15,7 @@
 #include "virtio-mem-config.h"
 #include "virtio-mem-plan.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-steps.h"
 #include "virtio-mem-turn.h"
@@ -240,8 +241,27 @@ static void steps_remind(VirtIOMEMSteps *steps)
                silence_ms >= STEPS_FIRST_REMINDER_MS <<
                              steps->nb_reminders) {
         steps->nb_reminders++;
+        virtio_mem_stats_add(vmem, VIRTIO_MEM_REMINDERS, 1);
         trace_virtio_mem_resize_remind(silence_ms);
         virtio_notify_config(VIRTIO_DEVICE(vmem));
+    }
+}
+
+/* A step towards the wish, or back: the latter counts from what is plugged. */
+static void steps_count(const VirtIOMEMSteps *steps, uint64_t ask)
+{
+    VirtIOMEM *vmem = steps->vmem;
+    const uint64_t plugged = virtio_mem_plugged_size(vmem);
+
+    if (ask == vmem->asked_size) {
+        return;
+    }
+    if (ask > plugged && steps_shrinks(steps)) {
+        virtio_mem_stats_add(vmem, VIRTIO_MEM_GIVEN_BACK_BYTES, ask - plugged);
+    } else if (ask < plugged && !steps_shrinks(steps)) {
+        virtio_mem_stats_add(vmem, VIRTIO_MEM_GIVEN_BACK_BYTES, plugged - ask);
+    } else if (ask != plugged) {
+        virtio_mem_stats_add(vmem, VIRTIO_MEM_STEPS, 1);
     }
 }
 
@@ -250,6 +270,7 @@ static void steps_follow(VirtIOMEMSteps *steps,
 {
     VirtIOMEM *vmem = steps->vmem;
 
+    steps_count(steps, advice->ask);
     if (advice->verdict > VIRTIO_MEM_PLAN_HOLD) {
         steps_end(steps, advice);
         return;

@@ -18,6 +18,7 @@
 #include "migration/misc.h"
 #include "system/runstate.h"
 #include "trace.h"
+#include "virtio-mem-stats.h"
 #include "virtio-mem-wake.h"
 
 #define VIRTIO_MEM_FIRST_RETRY_MS 1000
@@ -48,6 +49,7 @@ void virtio_mem_wake_if_due(VirtIOMEM *vmem)
         return;
     }
     vmem->wake->pending = false;
+    virtio_mem_stats_add(vmem, VIRTIO_MEM_WAKES, 1);
     trace_virtio_mem_wake();
     virtio_notify_config(VIRTIO_DEVICE(vmem));
 }

@@ -15,6 +15,7 @@
 #include "virtio-mem-flight.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-threads.h"
+#include "virtio-mem-stats.h"
 #include "virtio-mem-work.h"
 
 /*
@@ -385,7 +386,7 @@ static bool work_may_yield(const VirtIOMEMWork *work)
            (work->can_cancel || virtio_mem_is_in_flight(work->vmem));
 }
 
-static void coroutine_mixed_fn work_do(VirtIOMEMWork *work)
+static void coroutine_mixed_fn work_do_somewhere(VirtIOMEMWork *work)
 {
     const bool may_yield = work_may_yield(work);
 
@@ -410,6 +411,17 @@ static void coroutine_mixed_fn work_do(VirtIOMEMWork *work)
     trace_virtio_mem_work_end(work->ret);
 }
 
+static void coroutine_mixed_fn work_do(VirtIOMEMWork *work,
+                                       VirtIOMEMCounter time,
+                                       VirtIOMEMCounter bytes)
+{
+    const int64_t start = get_clock();
+
+    work_do_somewhere(work);
+    virtio_mem_stats_add(work->vmem, time, get_clock() - start);
+    virtio_mem_stats_add(work->vmem, bytes, work->ret ? 0 : work->size);
+}
+
 int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
                                                 VirtIOMEMRuns runs,
                                                 Error **errp)
@@ -420,7 +432,7 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
     work->can_cancel = true;
     work->min_slice = ROUND_UP(VIRTIO_MEM_POPULATE_SLICE,
                                host_memory_backend_pagesize(vmem->memdev));
-    work_do(work);
+    work_do(work, VIRTIO_MEM_POPULATE_TIME, VIRTIO_MEM_POPULATED_BYTES);
     ret = work->ret;
     error_propagate(errp, g_steal_pointer(&work->err));
     virtio_mem_job_release(&work->job);
@@ -453,7 +465,7 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
         MAX(work->size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1), unit);
     work->max_slice = ROUND_UP(work->size / VIRTIO_MEM_DISCARD_SLICES_MIN,
                                unit);
-    work_do(work);
+    work_do(work, VIRTIO_MEM_DISCARD_TIME, VIRTIO_MEM_DISCARDED_BYTES);
     ret = work->ret;
     virtio_mem_job_release(&work->job);
     return ret;

@@ -211,6 +211,7 @@ static const struct {
     void (*end)(VirtIOMEM *vmem);
 } virtio_mem_steps[] = {
     { .try = virtio_mem_check_properties },
+    { .begin = virtio_mem_stats_realize, .end = virtio_mem_stats_unrealize },
     { .try = virtio_mem_work_realize, .end = virtio_mem_work_unrealize },
     { .try = virtio_mem_protect_realize, .end = virtio_mem_protect_unrealize },
     { .begin = virtio_mem_begin_blocks, .end = virtio_mem_end_blocks },
@@ -219,7 +220,6 @@ static const struct {
     { .begin = virtio_mem_begin_backing, .end = virtio_mem_end_backing },
     { .begin = virtio_mem_begin_usable_region },
     { .begin = virtio_mem_begin_virtio, .end = virtio_mem_end_virtio },
-    { .begin = virtio_mem_stats_realize, .end = virtio_mem_stats_unrealize },
     { .begin = virtio_mem_queue_realize, .end = virtio_mem_queue_unrealize },
     { .begin = virtio_mem_memslots_realize,
       .end = virtio_mem_memslots_unrealize },

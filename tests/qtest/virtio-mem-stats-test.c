@@ -11,6 +11,7 @@
 #include "qobject/qnum.h"
 #include "virtio-mem-flight.h"
 #include "virtio-mem-migrate.h"
+#include "virtio-mem-safe.h"
 
 #define NOWHERE "exec:cat > /dev/null"
 
@@ -152,8 +153,10 @@ static void test_migration(VirtioMemGuest *vm)
     assert_adds(vm, "unplug-all-busies", 1, vm_assert_unplug_all(vm, BUSY));
     assert_adds(vm, "busy-migration", 1, vm_assert_plug(vm, 1, 1, BUSY));
     assert_adds(vm, "busy-refused", 0, vm_assert_plug(vm, 1, 1, BUSY));
-    virtio_mem_migrate_cancel(vm);
-    virtio_mem_wait_config_irq(vm);
+    assert_adds(vm, "wakes", 1, {
+        virtio_mem_migrate_cancel(vm);
+        virtio_mem_wait_config_irq(vm);
+    });
 }
 
 static const VirtioMemOptions prealloc = {
@@ -251,6 +254,80 @@ static void test_long_latency(VirtioMemGuest *unused)
     virtio_mem_guest_stop(vm);
 }
 
+/* --- what the host did --- */
+
+static void test_host(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, 4 * VM_BLOCK);
+    assert_adds(vm, "populated-bytes", 2 * VM_BLOCK,
+                vm_assert_plug(vm, 0, 2, ACK));
+    g_assert_cmpuint(get(vm, "populate-time"), >, 0);
+    assert_adds(vm, "discarded-bytes", VM_BLOCK,
+                vm_assert_unplug(vm, 0, 1, ACK));
+    g_assert_cmpuint(get(vm, "discard-time"), >, 0);
+    assert_adds(vm, "discarded-bytes", 0, vm_assert_unplug(vm, 0, 1, ERROR));
+}
+
+static void test_guard(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_guest_start(&(VirtioMemOptions) {
+        .region_size = GiB, .device = "protect-unplugged=on" });
+
+    g_assert_cmpuint(get(vm, "watched-mappings"), ==, 0);
+    g_assert_cmpuint(get(vm, "unplugged-accesses"), ==, 0);
+    g_assert_cmpuint(get(vm, "lent-pages-peak"), ==, 0);
+    qtest_readb(vm->qts, vm->addr);
+    vm_wait_until(get(vm, "unplugged-accesses") == 1);
+    g_assert_cmpuint(get(vm, "lent-pages"), ==, 1);
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 0, 1, ACK);
+    g_assert_cmpuint(get(vm, "watched-mappings"), >, 0);
+    g_assert_cmpuint(get(vm, "lent-pages"), ==, 0);
+    g_assert_cmpuint(get(vm, "lent-pages-peak"), ==, 1);
+    virtio_mem_guest_stop(vm);
+}
+
+/* --- resizes --- */
+
+static void test_resizes(VirtioMemGuest *vm)
+{
+    assert_adds(vm, "resizes", 1, virtio_mem_set_requested(vm, 4 * VM_BLOCK));
+    assert_adds(vm, "resize-time", 0, vm_assert_plug(vm, 0, 3, ACK));
+    assert_adds(vm, "resize-time", 1, vm_assert_plug(vm, 3, 1, ACK));
+    assert_adds(vm, "resizes-failed", 0, virtio_mem_set_requested(vm, 0));
+    assert_adds(vm, "resizes-failed", 1,
+                virtio_mem_set_requested(vm, 2 * VM_BLOCK));
+    assert_adds(vm, "resize-time", 1, vm_assert_unplug(vm, 0, 2, ACK));
+    /* By itself: nothing was requested. */
+    assert_adds(vm, "resize-time", 0, vm_assert_unplug(vm, 2, 2, ACK));
+}
+
+static const VirtioMemOptions with_balloon = { .args = VM_BALLOON_ARGS };
+
+static void test_steps(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_safe_begin(vm, 3 * GiB, GiB, 2 * GiB);
+
+    virtio_mem_safe_wish(safe, 0);
+    assert_adds(vm, "steps", 1, {
+        virtio_mem_safe_report(safe, 0);
+        virtio_mem_safe_assert(safe, 2176 * MiB, "working", NULL);
+    });
+    virtio_mem_safe_obey(safe);
+    safe->said.oom_kills++;
+    assert_adds(vm, "given-back-bytes", VM_UNIT, {
+        virtio_mem_safe_report(safe, 250);
+        virtio_mem_safe_assert(safe, 2304 * MiB, "waiting",
+                               "guest-out-of-memory");
+    });
+    g_assert_cmpuint(get(vm, "steps"), ==, 1);
+    for (int s = 2; s <= 8; s *= 2) {
+        virtio_mem_safe_report(safe, s * 1000);
+    }
+    g_assert_cmpuint(get(vm, "reminders"), ==, 1);
+    virtio_mem_safe_end(safe);
+}
+
 /* --- what stays, and what does not --- */
 
 static void test_resets(VirtioMemGuest *vm)
@@ -291,11 +368,19 @@ static void assert_described(QDict *entry)
     const char *type = qdict_get_str(entry, "type");
     const char *unit = qdict_get_try_str(entry, "unit");
 
-    if (g_str_has_suffix(name, "-latency")) {
-        g_assert_cmpstr(type, ==, "log2-histogram");
+    if (g_str_has_suffix(name, "-latency") ||
+        g_str_has_suffix(name, "-time")) {
+        const bool is_resize = g_str_equal(name, "resize-time");
+
+        g_assert_cmpstr(type, ==, is_resize || strstr(name, "latency")
+                                  ? "log2-histogram" : "cumulative");
         g_assert_cmpstr(unit, ==, "seconds");
-        g_assert_cmpint(qdict_get_int(entry, "exponent"), ==, -9);
+        g_assert_cmpint(qdict_get_int(entry, "exponent"), ==,
+                        is_resize ? -3 : -9);
         g_assert_cmpint(qdict_get_int(entry, "base"), ==, 10);
+    } else if (strstr(name, "lent-pages") || strstr(name, "mappings")) {
+        g_assert_cmpstr(type, ==, g_str_has_suffix(name, "-peak")
+                                  ? "peak" : "instant");
     } else {
         g_assert_cmpstr(type, ==, "cumulative");
         g_assert_cmpstr(unit, ==,
@@ -334,7 +419,7 @@ static void test_hmp(VirtioMemGuest *vm)
     all = qtest_hmp(vm->qts, "info stats virtio-mem");
     g_assert_nonnull(strstr(all, "provider: virtio-mem"));
     g_assert_nonnull(strstr(all, "unplug-latency (log2-histogram, ns): [1]="));
-    g_assert_null(strstr(all, "failed"));
+    g_assert_null(strstr(all, "failed to find"));
 
     one = qtest_hmp(vm->qts, "info stats virtio-mem plugged-bytes virtio-mem");
     expected = g_strdup_printf("    plugged-bytes (cumulative, B): %" PRIu64
@@ -387,6 +472,10 @@ static const VirtioMemTest tests[] = {
     { "", "stats/latencies-of-what-was-tried", test_latencies },
     { "", "stats/long-latency", test_long_latency, .once = true,
       .no_guest = true },
+    { "", "stats/host", test_host, &prealloc },
+    { "", "stats/guard", test_guard, .once = true, .no_guest = true },
+    { "", "stats/resizes", test_resizes },
+    { "", "stats/steps", test_steps, &with_balloon, .once = true },
     { "", "stats/resets-change-nothing", test_resets },
     { "", "stats/schema", test_schema, .once = true },
     { "", "stats/info-stats", test_hmp, .once = true },

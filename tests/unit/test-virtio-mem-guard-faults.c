@@ -103,13 +103,15 @@ static void test_check(void)
 {
     GuardScene *scene = scene_new("memfd");
     VirtIOMEMGuardMap *map;
+    VirtIOMEMGuardRing *ring;
     VirtIOMEMGuardSlot *slots;
 
     if (!scene) {
         return;
     }
     map = &scene->guard->map;
-    slots = virtio_mem_guard_shared.desks[0].ring.slots;
+    ring = &virtio_mem_guard_shared.desks[0].ring;
+    slots = ring->slots;
 
     virtio_mem_guard_take_back(scene->guard);
     map->nb_borders++;
@@ -117,9 +119,12 @@ static void test_check(void)
     map->nb_borders--;
     g_assert_true(virtio_mem_guard_check(scene->guard));
 
-    /* A page that is lent within reach, or twice; or too many of them. */
+    /* A page that is not counted, within reach, or twice; or too many. */
     slots[0].nb_pages = 1;
     slots[0].pages[0] = (VirtIOMEMGuardPage) { map, 0 };
+    g_assert_false(virtio_mem_guard_check(scene->guard));
+    ring->nb_lent = 1;
+    ring->peak_lent = MAX(ring->peak_lent, 2);
     g_assert_true(virtio_mem_guard_check(scene->guard));
     clear_bit(0, map->guarded);
     map->nb_borders++;
@@ -127,11 +132,15 @@ static void test_check(void)
     set_bit(0, map->guarded);
     map->nb_borders--;
     slots[1] = slots[0];
+    ring->nb_lent = 2;
     g_assert_false(virtio_mem_guard_check(scene->guard));
     slots[1].nb_pages = 0;
+    ring->nb_lent = VIRTIO_MEM_GUARD_SLOT_PAGES + 1;
+    ring->peak_lent = ring->nb_lent;
     slots[0].nb_pages = VIRTIO_MEM_GUARD_SLOT_PAGES + 1;
     g_assert_false(virtio_mem_guard_check(scene->guard));
     slots[0].nb_pages = 0;
+    ring->nb_lent = 0;
     g_assert_true(virtio_mem_guard_check(scene->guard));
     scene_free(scene);
 }

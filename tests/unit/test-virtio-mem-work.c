@@ -17,6 +17,7 @@
 #include <dlfcn.h>
 #include "hw/virtio/virtio-mem-backing.h"
 #include "hw/virtio/virtio-mem-flight.h"
+#include "hw/virtio/virtio-mem-stats.h"
 #include "hw/virtio/virtio-mem-work.h"
 
 #define WORK_BLOCK (2 * MiB)
@@ -151,6 +152,7 @@ static void fake_work_init(FakeWork *fake, unsigned int nb_threads)
     };
     qemu_mutex_init(&fake->lock);
     qemu_cond_init(&fake->changed);
+    virtio_mem_stats_realize(&fake->vmem);
     g_assert_true(virtio_mem_work_realize(&fake->vmem, &error_abort));
 }
 
@@ -168,6 +170,7 @@ static void fake_work_destroy(FakeWork *fake)
 {
     g_assert_cmpuint(fake->nb_working, ==, 0);
     virtio_mem_work_unrealize(&fake->vmem);
+    virtio_mem_stats_unrealize(&fake->vmem);
     virtio_mem_blocks_free(fake->vmem.blocks);
     qemu_cond_destroy(&fake->changed);
     qemu_mutex_destroy(&fake->lock);
