@@ -26,6 +26,7 @@
 #define VM_HOLD_REFUSED "VIRTIO_MEM_HOLD_REFUSED"
 #define VM_REFUSE_DISCARD "discard"
 #define VM_REFUSE_POPULATE "populate"
+#define VM_REFUSE_ADVICE "advice"   /* to populate: Linux before 5.14 */
 #define VM_REFUSE_THP "thp"         /* how large huge pages are */
 #define VM_REFUSE_WATCH "watch"     /* by userfaultfd, and no longer: blocks */
 

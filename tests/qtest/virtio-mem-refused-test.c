@@ -9,6 +9,7 @@
 
 #include "qemu/osdep.h"
 #include "virtio-mem-hold.h"
+#include "virtio-mem-host-memory.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 #include "virtio-mem-snapshots.h"
@@ -112,6 +113,24 @@ static void test_unplug(VirtioMemGuest *unused)
     refused_check_unplug("memory-backend-memfd,id=vmem0,size=4G,reserve=off");
     refused_check_unplug("memory-backend-memfd,id=vmem0,size=4G,reserve=off,"
                          "share=off");
+}
+
+/* Then each page is touched. */
+static void test_advice(VirtioMemGuest *unused)
+{
+    const VirtioMemOptions opts = { .device = "prealloc=on" };
+    VirtioMemGuest *vm = virtio_mem_hold_start(&opts);
+    uint64_t before;
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    virtio_mem_hold_refuse(VM_REFUSE_ADVICE);
+    before = virtio_mem_host_memory(vm);
+    vm_assert_plug(vm, 0, 32, ACK);
+    g_assert_cmphex(virtio_mem_host_memory(vm), >=,
+                    before + 32 * vm->block_size);
+    virtio_mem_hold_refuse(NULL);
+    virtio_mem_check_invariants(vm);
+    virtio_mem_guest_stop(vm);
 }
 
 /* The driver that finds blocks plugged after a reset asks to unplug all. */
@@ -235,6 +254,8 @@ static const VirtioMemTest tests[] = {
     { "", "refused/huge-pages-unknown", test_huge_pages_unknown,
       .once = true, .no_guest = true },
     { "", "refused/unplug-is-busy", test_unplug, .once = true,
+      .no_guest = true },
+    { "", "refused/advice-to-populate", test_advice, .once = true,
       .no_guest = true },
     { "", "refused/system-reset-keeps-blocks", test_system_reset,
       .once = true, .no_guest = true },

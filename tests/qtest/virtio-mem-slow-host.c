@@ -124,7 +124,8 @@ int madvise(void *addr, size_t size, int advice)
     int verdict = 0;
 
     if (advice == MADV_POPULATE_WRITE) {
-        verdict = slow_host_ask(VM_HOST_POPULATE, size);
+        verdict = slow_host_refuses(VM_REFUSE_ADVICE)
+                  ? EINVAL : slow_host_ask(VM_HOST_POPULATE, size);
     } else if (advice == MADV_DONTNEED || advice == MADV_REMOVE) {
         verdict = slow_host_ask(VM_HOST_DISCARD, size);
     }
