@@ -143,6 +143,35 @@ static void test_small_blocks(void)
     guard_scene_free(scene);
 }
 
+/* R7: and what is in use of a table stays, on either side of what goes. */
+static void test_small_neighbours(void)
+{
+    GuardScene *scene = guard_scene_new_unguarded(&guard_kinds[0], 8 * MiB);
+    uint64_t block;
+
+    scene->area.block_size = 1 * MiB;
+    if (!guard_scene_start(scene, false)) {
+        guard_scene_free(scene);
+        return;
+    }
+    /* Two tables: one has the lower block in use, one the upper block. */
+    for (block = 2; block <= 5; block += 3) {
+        guard_scene_plug(scene, block, 1);
+        guard_scene_write(scene, block * MiB, block);
+        guard_scene_write(scene, (block + 1) * MiB - 8, ~block);
+    }
+    g_assert_cmpuint(guard_scene_read(scene, 3 * MiB), ==, 0);
+    g_assert_cmpuint(guard_scene_read(scene, 4 * MiB), ==, 0);
+    g_assert_cmpuint(guard_scene_count(scene), ==, 2);
+    virtio_mem_guard_take_back(scene->guard);
+    for (block = 2; block <= 5; block += 3) {
+        g_assert_cmphex(guard_scene_read(scene, block * MiB), ==, block);
+        g_assert_cmphex(guard_scene_read(scene, (block + 1) * MiB - 8), ==,
+                        ~block);
+    }
+    guard_scene_free(scene);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t max_page_size;
@@ -156,6 +185,8 @@ int main(int argc, char **argv)
                           max_page_size, test_hostile_threads);
     g_test_add_func("/virtio-mem/guard/small-blocks-leave-no-tables",
                     test_small_blocks);
+    g_test_add_func("/virtio-mem/guard/small-blocks-keep-their-neighbours",
+                    test_small_neighbours);
     g_test_add_func("/virtio-mem/guard/free-leaves-nobody-waiting",
                     test_free_leaves_no_thread_waiting);
 
