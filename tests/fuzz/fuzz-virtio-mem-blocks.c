@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/bitmap.h"
 #include "../unit/virtio-mem-blocks-pair.h"
-#include "virtio-mem-fuzz.h"
+#include "../unit/virtio-mem-fuzz.h"
 
 static VirtIOMEMRange take_range(FuzzInput *input, uint64_t nb_blocks)
 {

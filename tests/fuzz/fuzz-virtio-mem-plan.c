@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/units.h"
 #include "../../hw/virtio/virtio-mem-plan.h"
-#include "virtio-mem-fuzz.h"
+#include "../unit/virtio-mem-fuzz.h"
 
 /* Small ones, or any: a guest may say what it likes. */
 static uint64_t take_size(FuzzInput *input)

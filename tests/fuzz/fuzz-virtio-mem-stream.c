@@ -8,7 +8,7 @@
 #define main test_virtio_mem_stream_main
 #include "../unit/test-virtio-mem-stream.c"
 #undef main
-#include "virtio-mem-fuzz.h"
+#include "../unit/virtio-mem-fuzz.h"
 
 /* A device for each format. */
 static FakeHost hosts[2];

@@ -6,7 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "../../hw/virtio/virtio-mem-wire.h"
-#include "virtio-mem-fuzz.h"
+#include "../unit/virtio-mem-fuzz.h"
 
 #define NB_IOV 8
 
