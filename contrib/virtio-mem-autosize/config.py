@@ -3,11 +3,15 @@
 
 import argparse
 import configparser
+import os
 import re
+import urllib.parse
 from typing import NamedTuple, Optional
 
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
 KEYS = ('min', 'max', 'share', 'device', 'unit')
+# Hosts whose memory is the one that /proc/meminfo shows.
+HERE = re.compile(r'localhost|127\.[0-9.]+|::1', re.IGNORECASE)
 
 
 class ConfigError(Exception):
@@ -25,6 +29,7 @@ class GuestConfig(NamedTuple):
     unit: int = 128 << 20
     share: int = 1
     reporting: bool = True
+    dry_run: bool = False
 
 
 class Config(NamedTuple):
@@ -38,37 +43,64 @@ class Config(NamedTuple):
 
 def parse_size(text, key='size'):
     """Read a size as QEMU's options take it: 512M, 4G, bytes."""
-    match = re.fullmatch(r'(\d+)([KMGT]?)', text.strip().upper())
+    match = re.fullmatch(r'([0-9]+)([KMGT]?)', text.strip().upper())
     if not match:
         raise ConfigError(f"{key}={text}: a size is a number, of bytes or with "
                           "K, M, G or T")
     return int(match[1]) * UNITS[match[2]]
 
 
-def guest_config(name, address, uri, reporting, values):
+def parse_port(address):
+    """Return (host, port) of HOST:PORT; None: it is the path of a socket."""
+    match = re.fullmatch(r'\[?([^/\]]+)\]?:([0-9]+)', address)
+    return (match[1], int(match[2])) if match else None
+
+
+def check_address(name, address, uri):
+    """Refuse what cannot be there, and guests of other hosts."""
+    if not name or not address:
+        raise ConfigError('a guest needs a name, and a monitor or a domain')
+    if uri:
+        host, port = urllib.parse.urlsplit(uri).hostname, 0
+    else:
+        host, port = parse_port(address) or (None, 0)
+    if port > 65535:
+        raise ConfigError(f'{address}: a port is 65535 or less')
+    if host and not HERE.fullmatch(host):
+        raise ConfigError(f'{uri or address} is on another host, whose memory '
+                          'is not seen from here; run this program there')
+
+
+def parse_limits(name, values):
+    """Return minimum, maximum and unit, which do not contradict each other."""
+    least, most, unit = (
+        parse_size(values[key], f'{name}: {key}') if key in values else default
+        for key, default in (('min', 0), ('max', None), ('unit', 128 << 20)))
+    if most is not None and least > most:
+        raise ConfigError(f'{name}: min={values["min"]} is more than '
+                          f'max={values["max"]}')
+    if unit & (unit - 1) or unit < 1 << 20:
+        raise ConfigError(f'{name}: unit={values["unit"]}: a unit is a power '
+                          'of two, at least 1M')
+    return least, most, unit
+
+
+def guest_config(name, address, uri, args, values):
     """Make sense of what is said of a guest: {key: text}."""
+    check_address(name, address, uri)
     unknown = sorted(set(values) - set(KEYS))
     if unknown:
         raise ConfigError(f'{name}: {unknown[0]} is unknown; there are: '
                           f'{", ".join(KEYS)}')
     share = values.get('share', '1')
-    if not share.isdigit() or not int(share):
+    if not re.fullmatch('[0-9]+', share) or not int(share):
         raise ConfigError(f'{name}: share={share}: a share is 1 or more')
-    least = parse_size(values.get('min', '0'), f'{name}: min')
-    most = parse_size(values['max'], f'{name}: max') if 'max' in values \
-        else None
-    if most is not None and least > most:
-        raise ConfigError(f'{name}: min={values["min"]} is more than '
-                          f'max={values["max"]}')
-    unit = parse_size(values.get('unit', '128M'), f'{name}: unit')
-    if unit & (unit - 1) or unit < 1 << 20:
-        raise ConfigError(f'{name}: unit={values["unit"]}: a unit is a power '
-                          'of two, at least 1M')
-    return GuestConfig(name, address, uri, values.get('device'), least, most,
-                       unit, int(share), reporting)
+    return GuestConfig(name, address, uri, values.get('device'),
+                       *parse_limits(name, values), int(share),
+                       not args.without_reporting, args.dry_run)
 
 
-def guest_of_argument(text, uri, reporting):
+def guest_of_argument(text, args):
     """Make sense of GUEST[,KEY=VALUE...]."""
     address, *options = text.split(',')
     values = {}
@@ -76,11 +108,13 @@ def guest_of_argument(text, uri, reporting):
         key, equals, value = option.partition('=')
         if not equals:
             raise ConfigError(f'{address}: "{option}" is no KEY=VALUE')
+        if key in values:
+            raise ConfigError(f'{address}: {key} is there twice')
         values[key] = value
-    return guest_config(address, address, uri, reporting, values)
+    return guest_config(address, address, args.connect, args, values)
 
 
-def guest_of_section(parser, section, uri, reporting):
+def guest_of_section(parser, section, uri, args):
     """Make sense of [guest NAME]."""
     name = section.partition(' ')[2]
     values = dict(parser[section])
@@ -91,7 +125,7 @@ def guest_of_section(parser, section, uri, reporting):
     if domain and not uri:
         uri = 'qemu:///system'
     return guest_config(name, monitor or domain, uri if domain else None,
-                        reporting, values)
+                        args, values)
 
 
 def parse_arguments(arguments):
@@ -142,6 +176,20 @@ def host_section(parser):
     return values
 
 
+def check_twice(what, names):
+    """Refuse guests of which there are two."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f'{what} is named twice: {", ".join(twice)}')
+
+
+def same(guest):
+    """Return what guests that are the same have in common."""
+    if guest.uri or parse_port(guest.address):
+        return f'{guest.uri or ""} {guest.address}'.strip()
+    return os.path.realpath(guest.address)
+
+
 def configure(arguments):
     """Make sense of the command line, and of the file that it names."""
     args = parse_arguments(arguments)
@@ -149,18 +197,15 @@ def configure(arguments):
         else configparser.ConfigParser()
     host = host_section(parser)
     uri = args.connect or host.get('connect')
-    reporting = not args.without_reporting
-    guests = [guest_of_argument(text, args.connect, reporting)
-              for text in args.guests]
-    guests += [guest_of_section(parser, section, uri, reporting)
+    guests = [guest_of_argument(text, args) for text in args.guests]
+    guests += [guest_of_section(parser, section, uri, args)
                for section in parser.sections() if section != 'host']
     if not guests:
         raise ConfigError('no guest is named, on the command line or by '
                           '--config FILE')
-    names = [guest.name for guest in guests]
-    if len(set(names)) < len(names):
-        raise ConfigError('a guest is named twice: ' + ', '.join(
-            sorted({name for name in names if names.count(name) > 1})))
-    free = args.host_free or host.get('free')
-    return Config(guests, parse_size(free, 'host-free') if free else None,
+    check_twice('a guest', [guest.name for guest in guests])
+    check_twice('the monitor or domain of a guest', list(map(same, guests)))
+    free = host.get('free') if args.host_free is None else args.host_free
+    return Config(guests,
+                  None if free is None else parse_size(free, 'host-free'),
                   args.dry_run, args.once, args.verbose)

@@ -5,7 +5,7 @@ import tempfile
 import unittest
 
 import virtio_mem_tap
-from config import ConfigError, configure
+from config import ConfigError, configure, parse_port
 
 MiB, GiB = 1 << 20, 1 << 30
 
@@ -90,6 +90,40 @@ class Configuration(unittest.TestCase):
         self.assert_refused('needs either monitor=SOCKET or domain=NAME',
                             self.file('[guest a]\nmax=1G\n'))
         self.assert_refused('no section headers', self.file('max=1G\n'))
+
+    def test_numbers_are_of_ascii(self):
+        self.assert_refused('share=\u00b2: a share is', '/run/a,share=\u00b2')
+        self.assert_refused('min=\u0661G: a size is', '/run/a,min=\u0661G')
+        # That is the name of a socket.
+        self.assertIsNone(parse_port('host:\u00b2'))
+
+    def test_ports(self):
+        self.assertEqual(parse_port('localhost:4444'), ('localhost', 4444))
+        self.assertEqual(parse_port('[::1]:4444'), ('::1', 4444))
+        self.assertIsNone(parse_port('/run/a:4444'))
+        self.assert_refused('a port is 65535 or less', 'localhost:65536')
+
+    def test_guests_of_other_hosts(self):
+        for argument in 'web.example.com:4444', '192.0.2.1:4444':
+            self.assert_refused(f'{argument} is on another host', argument)
+        self.assert_refused('is on another host, whose memory is not seen',
+                            '--connect', 'qemu+ssh://root@web/system', 'a')
+        for uri in 'qemu:///session', 'qemu+tcp://localhost/system':
+            configure(['--connect', uri, 'a'])
+
+    def test_what_is_there_twice(self):
+        self.assert_refused('min is there twice', '/run/a,min=1G,min=2G')
+        self.assert_refused('the monitor or domain of a guest is named twice',
+                            self.file('[guest a]\nmonitor=/run/x\ndevice=a\n'
+                                      '[guest b]\nmonitor=/run/../run/x\n'))
+
+    def test_what_is_empty(self):
+        self.assert_refused('a guest needs a name', ',min=1G')
+        self.assert_refused('a guest needs a name',
+                            self.file('[guest ]\nmonitor=/run/a\n'))
+        self.assert_refused('host-free=: a size is', '--host-free=', '/run/a')
+        self.assert_refused('host-free=: a size is', '/run/a',
+                            self.file('[host]\nfree=\n'))
 
 
 if __name__ == '__main__':
