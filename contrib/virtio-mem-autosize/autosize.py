@@ -10,6 +10,8 @@ from managed import Managed
 # Seconds between looks, and while a guest is short of memory.
 INTERVAL = 1
 SHORT_INTERVAL = 0.25
+# How long a turn waits for guests that it reads.
+LOOK_S = 0.5
 # How long --once may take.
 ONCE_S = 60
 
@@ -36,8 +38,8 @@ class Autosize:
                          for guest in config.guests]
         self._host = host
         self._clock = clock
-        self._looks = {}                # tasks, by name
-        self._acted = {}                # what was read then, by name
+        self._tasks = {}                # that look or ask, by name
+        self._acted = set()             # names, for --once
         self._stop = asyncio.Event()
 
     def stop(self):
@@ -45,15 +47,19 @@ class Autosize:
         self._stop.set()
 
     async def run(self):
-        """Go on until stop(), or for one decision each; then settle all."""
+        """Go on until stop(), or for one decision each; then settle all.
+
+        Return whether there is nothing to complain about.
+        """
         deadline = self._clock() + ONCE_S
         try:
             while not self._stop.is_set():
                 await self._turn()
-                if self._config.once and (self._all_acted() or
+                if self._config.once and (self._is_done() or
                                           self._clock() > deadline):
                     break
                 await self._pause()
+            return not self._config.once or self._all_acted()
         finally:
             await self._end()
 
@@ -68,58 +74,94 @@ class Autosize:
 
     async def _end(self):
         """One that hangs must not keep the others from their end."""
-        for look in self._looks.values():
-            look.cancel()
-        await asyncio.gather(*self._looks.values(), return_exceptions=True)
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         settle, now = not self._config.dry_run, self._clock()
-        await asyncio.gather(*(one.end(now, settle) for one in self._managed))
+        ends = await asyncio.gather(
+            *(one.end(now, settle) for one in self._managed),
+            return_exceptions=True)
+        for one, error in zip(self._managed, ends):
+            if error:
+                one.say(f'not settled: {error!r}')
 
     # A turn
 
     async def _look(self):
-        """Read all guests; one that takes long is read by a later turn."""
+        """Read all guests; return those that were.
+
+        One that takes long to read, or to do what it is asked for, has its
+        turn later.
+        """
         now = self._clock()
-        for one in self._managed:
-            if one.name not in self._looks:
-                self._looks[one.name] = asyncio.create_task(one.look(now))
-        await asyncio.wait(self._looks.values(), timeout=INTERVAL)
-        done = {name for name, look in self._looks.items() if look.done()}
-        for name in done:
-            self._looks.pop(name).result()
-        return [one for one in self._managed
-                if one.name in done and one.law]
+        late = [one for one in self._managed if self._has_read(one, now)]
+        new = {one.name: asyncio.create_task(one.look(now))
+               for one in self._managed
+               if one.name not in self._tasks and one not in late}
+        self._tasks |= new
+        if new:
+            await asyncio.wait(new.values(), timeout=LOOK_S)
+        return late + [one for one in self._managed
+                       if one.name in new and self._has_read(one, now)]
+
+    def _has_read(self, one, now):
+        task = self._tasks.get(one.name)
+        if not task or not task.done():
+            return False
+        del self._tasks[one.name]
+        error = task.exception()
+        if error:
+            # What a guest, or libvirt, never says is no reason to end.
+            self._tasks[one.name] = asyncio.create_task(
+                one.drop(repr(error), now))
+        return not error and task.result() and one.law
 
     async def _turn(self):
         present = await self._look()
-        known = [one for one in self._managed if one.law and one.reading]
-        claims = {one.name: one.claim for one in known}
+        claims = {one.name: one.claim(one in present) for one in self._managed}
+        claims = {name: claim for name, claim in claims.items() if claim}
         host = self._host(self._config.host_free)
         low, now = budget.is_low(host, claims.values()), self._clock()
         decisions = budget.limit(
-            host, claims, {one.name: one.reading.sizes for one in known},
+            host, claims, {one.name: one.reading.sizes for one in present},
             {one.name: one.decide(low, now) for one in present},
             {one.name: one.unit for one in present})
-        await asyncio.gather(*(self._act(one, decisions[one.name], now)
-                               for one in present))
+        for one in present:
+            if self._may_act(one, decisions[one.name]):
+                self._act(one, decisions[one.name], now)
 
-    async def _act(self, one, decision, now):
-        if self._config.once and one.name in self._acted and \
-                decision.verb != 'settle':
-            return
-        one.tell(decision, self._config.verbose or self._config.once)
-        if not self._config.dry_run:
-            await one.ask(decision, now)
+    def _may_act(self, one, decision):
+        """With --once, what was begun may still have to end early."""
+        sizes = one.reading.sizes
+        return not self._config.once or one.name not in self._acted or (
+            sizes.wish < sizes.plugged and decision.verb in ('grow', 'settle'))
+
+    def _act(self, one, decision, now):
+        if decision.verb == 'hold' or self._config.dry_run:
+            one.tell(decision, self._config.verbose or self._config.once)
+        else:
+            self._tasks[one.name] = asyncio.create_task(
+                one.ask(decision, now))
         if decision.verb != 'hold' or one.law.has_judged():
-            self._acted.setdefault(one.name, one.reading)
+            self._acted.add(one.name)
 
-    def _all_acted(self):
-        """Whether there is nothing left to wait for, for --once."""
-        return all(self._has_acted(one) for one in self._managed)
+    # Once
 
-    def _has_acted(self, one):
-        before = self._acted.get(one.name)
-        if not before or not one.reading or one.reading is before:
+    def _is_done(self):
+        """Whether there is nothing left to wait for."""
+        now = self._clock()
+        return all(one.name not in self._tasks and
+                   (one.has_failed(now) or self._has_acted(one, now))
+                   for one in self._managed)
+
+    def _has_acted(self, one, now):
+        if one.name not in self._acted:
             return False
         sizes = one.reading.sizes
-        return self._config.dry_run or sizes.wish == sizes.plugged or \
-            not one.law.is_moving(self._clock())
+        return self._config.dry_run or not one.law.is_moving(now) or \
+            sizes.wish == sizes.plugged and not one.reading.is_at_work
+
+    def _all_acted(self):
+        now = self._clock()
+        return all(one.name in self._acted and not one.has_failed(now)
+                   for one in self._managed)

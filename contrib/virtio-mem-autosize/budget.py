@@ -77,7 +77,8 @@ def _reduced(decision, sizes, granted, unit):
     # A shrink that is under way must not go on.
     verb = 'settle' if sizes.wish < sizes.plugged else 'hold'
     return decision._replace(verb=verb, wish=max(sizes.wish, sizes.plugged),
-                             reason=f'{decision.reason}; the host has none')
+                             reason=f'{decision.reason}; the host has none',
+                             is_denied=True)
 
 
 def limit(host, claims, sizes, decisions, units):

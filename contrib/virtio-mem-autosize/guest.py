@@ -13,6 +13,10 @@ class GuestError(Exception):
     """The guest, its monitor or libvirt is gone, or cannot do its part."""
 
 
+class Refused(GuestError):
+    """It is there, and will not do what it was asked for."""
+
+
 class Reading(NamedTuple):
     """A guest at one moment.  Sizes are bytes."""
     sizes: Sizes
@@ -20,6 +24,18 @@ class Reading(NamedTuple):
     granted: int                # boot memory, plugged, and asked to plug
     resident: Optional[int]     # of it on the host, if that is known
     ended: Optional[str] = None     # why a shrink ended by itself
+    is_at_work: bool = False    # our job is not over
+    owner: Optional[str] = None     # another's job that resizes it
+
+    def asked(self, wish):
+        """Return it as it is when the guest was asked for that.
+
+        What it was to plug before, it may have plugged meanwhile.
+        """
+        old, plugged = self.sizes
+        more = max(0, wish - max(old, plugged))
+        return self._replace(sizes=Sizes(wish, plugged),
+                             granted=self.granted + more)
 
 
 class Reports:

@@ -79,6 +79,7 @@ class Decision(NamedTuple):
     reason: str
     mode: str = 'plain'         # or safe: not at the guest's expense
     reserve: int = 0            # that a safe shrink leaves
+    is_denied: bool = False     # by the host
 
 
 def mib(size):

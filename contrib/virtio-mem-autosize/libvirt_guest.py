@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A guest by libvirt."""
 
-import asyncio
 import xml.etree.ElementTree as ET
 
 import libvirt
 
-from guest import GuestError, Reading, Reports
+from blocking import Caller
+from guest import GuestError, Reading, Refused, Reports
 from law import Report, Sizes
 
 KiB = 1 << 10
@@ -16,8 +16,12 @@ NS = '{http://libvirt.org/schemas/domain/qemu/1.0}'
 libvirt.registerErrorHandler(lambda *_: None, None)
 
 
-def size_of(element):
+def size_of(parent, name):
     """Return a size of libvirt's, which it writes in KiB."""
+    element = parent.find(name)
+    if element is None:
+        # A domain that is shut down is shown without its present sizes.
+        raise GuestError('it does not run')
     return int(element.text) * KiB
 
 
@@ -27,15 +31,18 @@ class LibvirtGuest:
     def __init__(self, config):
         self.config = config
         self.is_safe = False            # the domain asks for mode safe
+        self._libvirt = Caller('libvirt')
         self._connection = None
         self._domain = None
         self._alias = None
+        self._period = None             # of its statistics, before us
         self._reports = Reports()
+        self._is_gone = False
 
     async def _do(self, function, *arguments):
         """Call libvirt, which blocks, beside the other guests."""
         try:
-            return await asyncio.to_thread(function, *arguments)
+            return await self._libvirt.call(function, *arguments)
         except libvirt.libvirtError as error:
             raise GuestError(str(error)) from error
 
@@ -47,15 +54,38 @@ class LibvirtGuest:
         try:
             self._domain = await self._do(self._connection.lookupByName,
                                           self.config.address)
+            await self._check_runs()
             xml = await self._xml()
             self._alias = self._choose_device(xml)
             self._check_balloon(xml)
             self.is_safe = self._asks_for_safe(xml)
-            await self._do(self._domain.setMemoryStatsPeriod, 1,
-                           libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        except GuestError:
+        except BaseException:
             await self.close()
             raise
+
+    async def follow(self):
+        """Have its balloon report each second."""
+        stats = (await self._xml()).find('devices/memballoon/stats')
+        self._period = 0 if stats is None else int(stats.get('period', 0))
+        await self._set_period(1)
+
+    async def _set_period(self, seconds):
+        await self._do(self._domain.setMemoryStatsPeriod, seconds,
+                       libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+    async def _check_runs(self):
+        self._is_gone = not await self._do(self._domain.isActive)
+        if self._is_gone:
+            raise GuestError('it does not run')
+
+    def is_gone(self):
+        """Whether it has ended, as far as that can be known."""
+        return self._is_gone
+
+    @staticmethod
+    def resident():
+        """What the host has of it, libvirt says with all else."""
+        return None
 
     async def _xml(self):
         text = await self._do(self._domain.XMLDesc, 0)
@@ -100,7 +130,13 @@ class LibvirtGuest:
         return mode is not None and mode.get('value') == 'safe'
 
     async def close(self):
-        """Let go of the guest."""
+        """Let go of the guest, and leave all but its size as it was."""
+        try:
+            if self._period not in (None, 1):
+                await self._set_period(self._period)
+        except GuestError:
+            pass
+        self._period = None
         try:
             await self._do(self._connection.close)
         except GuestError:
@@ -109,29 +145,25 @@ class LibvirtGuest:
     # What is, and what should be
 
     async def _target(self):
-        memory = self._devices(await self._xml()).get(self._alias)
-        if memory is None:
+        await self._check_runs()
+        xml = await self._xml()
+        memory = self._devices(xml).get(self._alias)
+        if memory is None or memory.find('target') is None:
             raise GuestError('its virtio-mem device is gone')
-        return memory, memory.find('target')
+        return xml, memory, memory.find('target')
 
     async def largest(self):
         """Return the maximum size of the device, and its block size."""
-        _, target = await self._target()
-        return size_of(target.find('size')), size_of(target.find('block'))
+        *_, target = await self._target()
+        return size_of(target, 'size'), size_of(target, 'block')
 
     async def read(self, now):
         """Look at it."""
-        xml = await self._xml()
-        memory = self._devices(xml).get(self._alias)
-        if memory is None:
-            raise GuestError('it does not run any more')
-        target = memory.find('target')
-        sizes = Sizes(size_of(target.find('requested')),
-                      size_of(target.find('current')))
+        xml, _, target = await self._target()
+        sizes = Sizes(size_of(target, 'requested'), size_of(target, 'current'))
         stats = await self._do(self._domain.memoryStats)
         # <memory> has all of each device, plugged or not.
-        granted = size_of(xml.find('memory')) - \
-            size_of(target.find('size')) + max(sizes)
+        granted = size_of(xml, 'memory') - size_of(target, 'size') + max(sizes)
         return Reading(sizes, self._report(stats, now), granted,
                        stats['rss'] * KiB if 'rss' in stats else None)
 
@@ -148,9 +180,13 @@ class LibvirtGuest:
 
     async def ask(self, decision):
         """Ask the guest for another size, as virsh does."""
-        memory, target = await self._target()
-        target.find('requested').text = str(decision.wish // KiB)
-        target.find('requested').set('unit', 'KiB')
-        await self._do(self._domain.updateDeviceFlags,
-                       ET.tostring(memory, encoding='unicode'),
-                       libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        _, memory, target = await self._target()
+        requested = target.find('requested')
+        requested.text = str(decision.wish // KiB)
+        requested.set('unit', 'KiB')
+        try:
+            await self._libvirt.call(self._domain.updateDeviceFlags,
+                                     ET.tostring(memory, encoding='unicode'),
+                                     libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except libvirt.libvirtError as error:
+            raise Refused(str(error)) from error

@@ -2,14 +2,16 @@
 """A guest by QEMU's monitor, QMP."""
 
 import asyncio
+import errno
 import os
 import re
 import socket
 import struct
 
-from qemu.qmp import QMPClient, QMPError
+from qemu.qmp import ExecuteError, QMPClient, QMPError
 
-from guest import GuestError, PATIENCE, Reading, Reports
+from config import parse_port
+from guest import GuestError, PATIENCE, Reading, Refused, Reports
 from law import Report, STALL_S, Sizes
 
 DEVICES = ('/machine/peripheral', '/machine/peripheral-anon')
@@ -19,18 +21,18 @@ RESIZE = 'memory-device-resize'
 STALL_TIMEOUT_S = STALL_S - 2
 # For the end of a job that was cancelled.
 END_S = 5
+# What it is to connect where nothing listens, on one address or on several.
+NO_LISTENER = (errno.ECONNREFUSED, errno.ENOENT)
 # A statistic that the guest does not have.
 ABSENT = (1 << 64) - 1
 
 
-def connected_socket(address):
-    """Connect to PATH or HOST:PORT."""
-    host, _, port = address.rpartition(':')
-    if host and port.isdigit() and '/' not in address:
-        return socket.create_connection((host, int(port)), PATIENCE)
+def connected_socket(path):
+    """Connect to a Unix socket, without waiting for others to leave it."""
     sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
     try:
-        sock.connect(address)
+        sock.connect(path)
     except OSError:
         sock.close()
         raise
@@ -38,9 +40,7 @@ def connected_socket(address):
 
 
 def peer(sock):
-    """Return the process at the other end of a socket, if it is here."""
-    if sock.family != socket.AF_UNIX:
-        return None
+    """Return the process at the other end of a Unix socket, if it is here."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return struct.unpack('3i', credentials)[0] or None
 
@@ -54,6 +54,16 @@ def resident(pid):
         return None
 
 
+def started(pid):
+    """Return when a process started; None: there is none."""
+    try:
+        with open(f'/proc/{pid}/stat', encoding='utf-8',
+                  errors='replace') as stat:
+            return stat.read().rpartition(')')[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
 class QMPGuest:
     """One virtio-mem device and the balloon beside it."""
 
@@ -62,9 +72,14 @@ class QMPGuest:
         self.is_safe = False            # shrinks are jobs
         self._qmp = None
         self._pid = None
+        self._started = None            # when it did
+        self._is_refused = False        # nothing listens any more
+        self._hangs = False             # it did not answer
         self._device = None             # QOM paths
+        self._address = None            # of the device's memory
         self._job = None                # its ID
         self._has_job = False           # which there may be, of a predecessor
+        self._is_at_work = False        # it is not over
         self._has_stopped_it = False
         self._balloon = None
         self._before = []               # (path, property, value)
@@ -77,8 +92,11 @@ class QMPGuest:
             return await asyncio.wait_for(
                 self._qmp.execute(command, arguments), PATIENCE)
         except asyncio.TimeoutError:
+            self._hangs = True
             raise GuestError(f'no answer to {command} in {PATIENCE} s'
                              ) from None
+        except ExecuteError as error:
+            raise Refused(f'{command}: {error}') from error
         except (QMPError, OSError) as error:
             raise GuestError(f'{command}: {error}') from error
 
@@ -92,24 +110,45 @@ class QMPGuest:
 
     async def connect(self):
         """Connect, and find all that is needed."""
+        address = self.config.address
         try:
-            sock = connected_socket(self.config.address)
-        except OSError as error:
-            raise GuestError(f'{self.config.address}: {error.strerror or error}'
-                             ) from error
-        self._pid = peer(sock)
-        self._qmp = QMPClient(self.config.name)
-        try:
-            await asyncio.wait_for(self._qmp.connect(sock), PATIENCE)
-        except (QMPError, OSError, asyncio.TimeoutError) as error:
-            sock.close()
-            raise GuestError(f'{self.config.address}: no monitor answers: '
-                             f'{error or "it is in use"}') from error
+            await self._open(address)
+        except BlockingIOError:
+            raise GuestError(f'{address}: the monitor is in use') from None
+        except asyncio.TimeoutError:
+            raise GuestError(f'{address}: no monitor answers; is it in use?'
+                             ) from None
+        except (QMPError, OSError) as error:
+            self._is_refused = any(f'[Errno {number}]' in str(error)
+                                   for number in NO_LISTENER)
+            reason = getattr(error, 'strerror', None) or error
+            raise GuestError(f'{address}: {reason}') from error
         try:
             await self._find()
-        except GuestError:
+        except BaseException:
             await self.close()
             raise
+
+    async def _open(self, address):
+        """QMPClient closes what it could not greet."""
+        self._qmp = QMPClient(self.config.name)
+        self._hangs = self._is_refused = False
+        where = parse_port(address)
+        if not where:
+            where = connected_socket(address)
+            self._pid = peer(where)
+            self._started = started(self._pid)
+        await asyncio.wait_for(self._qmp.connect(where), PATIENCE)
+
+    def is_gone(self):
+        """Whether its QEMU has ended, as far as that can be known."""
+        if self._pid:
+            return started(self._pid) != self._started
+        return self._is_refused
+
+    def resident(self):
+        """Return what the host knows of its memory at this moment."""
+        return resident(self._pid) if self._pid else None
 
     async def _children(self):
         """List (QOM path, type, name) of all devices that users may name."""
@@ -132,6 +171,10 @@ class QMPGuest:
         self._balloon = balloons[0]
         await self._check_reporting()
         await self._find_command()
+        self._address = await self._get(self._device, 'memaddr')
+
+    async def follow(self):
+        """Have its balloon report each second."""
         interval = 'guest-stats-polling-interval'
         self._before.append((self._balloon, interval,
                              await self._get(self._balloon, interval)))
@@ -171,10 +214,7 @@ class QMPGuest:
     async def close(self):
         """Let go of the guest, and leave all but its size as it was."""
         try:
-            for path, name, value in self._before:
-                if await self._get(path, name) != value:
-                    await self._set(path, name, value)
-            await self._wait_job()
+            await self._restore()
         except GuestError:
             pass
         self._before = []
@@ -182,6 +222,14 @@ class QMPGuest:
             await asyncio.wait_for(self._qmp.disconnect(), PATIENCE)
         except (QMPError, OSError, EOFError, asyncio.TimeoutError):
             pass
+
+    async def _restore(self):
+        if self._hangs:
+            return
+        for path, name, value in self._before:
+            if await self._get(path, name) != value:
+                await self._set(path, name, value)
+        await self._wait_job()
 
     # What is, and what should be
 
@@ -192,24 +240,27 @@ class QMPGuest:
 
     async def _info(self):
         """Return query-memory-devices' view, which knows devices by memory."""
-        address = await self._get(self._device, 'memaddr')
         for device in await self._do('query-memory-devices'):
             if device['type'] == 'virtio-mem' and \
-                    device['data']['memaddr'] == address:
+                    device['data']['memaddr'] == self._address:
                 return device['data']
         raise GuestError('its virtio-mem device is gone')
 
     async def read(self, now):
         """Look at it."""
-        sizes = Sizes(await self._get(self._device, 'requested-size'),
-                      await self._get(self._device, 'size'))
+        # Nobody reads what it tells without being asked.
+        self._qmp.events.clear()
+        data = await self._info()
+        sizes = Sizes(data['requested-size'], data['size'])
+        owner = data.get('resize-job', self._job)
         ended = await self._look_at_job() if self._has_job else None
         stats = await self._get(self._balloon, 'guest-stats')
         memory = await self._do('query-memory-size-summary')
         granted = memory['base-memory'] + memory.get('plugged-memory', 0) + \
             max(0, sizes.wish - sizes.plugged)
         return Reading(sizes, self._report(stats, now), granted,
-                       resident(self._pid) if self._pid else None, ended)
+                       self.resident(), ended, self._is_at_work,
+                       None if owner == self._job else owner)
 
     def _report(self, answer, now):
         stats = {name.removeprefix('stat-'): value
@@ -248,7 +299,8 @@ class QMPGuest:
         """Forget it when it is over; return why it has failed, if it has."""
         jobs = {job['id']: job for job in await self._do('query-jobs')}
         job = jobs.get(self._job)
-        if job and job['status'] != 'concluded':
+        self._is_at_work = bool(job) and job['status'] != 'concluded'
+        if self._is_at_work or job and self.config.dry_run:
             return None
         self._has_job = False
         if not job:

@@ -8,7 +8,7 @@ With jobs=True it has memory-device-resize, else it is like stock QEMU.
 import asyncio
 import json
 
-from simulated_vm import GiB
+from simulated_vm import GiB, WATCH_S
 
 GREETING = {'QMP': {'version': {'qemu': {'major': 10, 'minor': 0, 'micro': 0},
                                 'package': ''}, 'capabilities': []}}
@@ -30,6 +30,7 @@ class FakeQEMU:
         self.resizes = []               # the arguments of all jobs
         self.jobs = {}                  # job by id, the newest runs or ran
         self._progress = None           # (plugged, since)
+        self._reached = None            # when the job did
         self._kinds = {name: 'virtio-mem-pci' for name in devices}
         if balloon:
             self._kinds['balloon0'] = 'virtio-balloon-pci'
@@ -149,9 +150,13 @@ class FakeQEMU:
 
     def do_query_memory_devices(self):
         """Show the device."""
+        self._follow()
+        job = self._running()
         return [{'type': 'virtio-mem', 'data': {
             'memaddr': GiB, 'max-size': self.vm.largest,
-            'block-size': self.vm.block}}]
+            'block-size': self.vm.block, 'requested-size': self.vm.wish,
+            'size': self.vm.plugged} | (
+                {'resize-job': job['id']} if job else {})}]
 
     def do_query_memory_size_summary(self):
         """Show all memory."""
@@ -175,7 +180,7 @@ class FakeQEMU:
         self.jobs[name] = {'id': name, 'status': 'running',
                            'type': 'memory-device-resize'}
         self.vm.wish = arguments['size']
-        self._progress = self.vm.plugged, self.vm.now
+        self._progress, self._reached = (self.vm.plugged, self.vm.now), None
 
     def do_query_jobs(self):
         """Show all jobs."""
@@ -206,12 +211,18 @@ class FakeQEMU:
         if not self._running():
             return
         if self.vm.plugged == self.vm.wish:
-            self._running()['status'] = 'concluded'
+            self._watch()
         elif self.vm.plugged != self._progress[0]:
             self._progress = self.vm.plugged, self.vm.now
         elif self.vm.now - self._progress[1] >= \
                 self.resizes[-1]['stall_timeout']:
             self._end_job('guest-low-memory')
+
+    def _watch(self):
+        if self._reached is None:
+            self._reached = self.vm.now
+        elif self.vm.now - self._reached >= WATCH_S:
+            self._running()['status'] = 'concluded'
 
     def _end_job(self, reason):
         job = self._running()

@@ -1,88 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """virtio-mem-autosize against monitors of simulated guests."""
 
-import asyncio
 import contextlib
-import random
-import tempfile
-import unittest
+import socket
 from unittest import mock
 
-import autosize
 import budget
+import qmp_guest
 import virtio_mem_tap
-from config import configure
-from fake_qemu import FakeQEMU
-from qmp_guest import QMPGuest
-from simulated_vm import GiB, MiB, SimulatedVM, STEP_S
-
-HOST = budget.Host(64 * GiB, 48 * GiB, 4 * GiB)
-LOW_HOST = budget.Host(64 * GiB, 12 * GiB, 4 * GiB)
+from simulated_vm import GiB, MiB
+from tool_case import ToolCase
 
 
-class Tool(unittest.IsolatedAsyncioTestCase):
-    """Half a second of the guests' time passes in each turn of the tool."""
-
-    def setUp(self):
-        directory = tempfile.TemporaryDirectory()
-        self.addCleanup(directory.cleanup)
-        self.directory = directory.name
-        self.log = []
-        self.vms = []
-        self.now = 0
-        for name in ('INTERVAL', 'SHORT_INTERVAL'):
-            patch = mock.patch.object(autosize, name, 0.02)
-            patch.start()
-            self.addCleanup(patch.stop)
-
-    async def asyncSetUp(self):
-        asyncio.get_running_loop().set_debug(False)
-
-    def fake(self, name='a', **options):
-        """Make a QEMU with a guest that is fond of memory."""
-        vm = SimulatedVM(random.Random(1), largest=options.pop('largest',
-                                                               4 * GiB))
-        vm.late = 0
-        vm.used = vm.target = 600 * MiB
-        self.vms.append(vm)
-        return FakeQEMU(vm, f'{self.directory}/{name}', **options)
-
-    def pass_time(self, host):
-        """Let time pass; return the host as it is then."""
-        self.now += STEP_S
-        for vm in self.vms:
-            vm.step()
-        return host
-
-    def tool(self, *arguments, host=HOST):
-        """Make the tool."""
-        return autosize.Autosize(configure(arguments), QMPGuest,
-                                 self.log.append,
-                                 lambda keep: self.pass_time(host),
-                                 lambda: self.now)
-
-    @contextlib.asynccontextmanager
-    async def running(self, *arguments, **options):
-        """Run the tool; in the end it is stopped, and must not fail."""
-        tool = self.tool(*arguments, **options)
-        task = asyncio.create_task(tool.run())
-        try:
-            yield tool
-        finally:
-            tool.stop()
-            await asyncio.wait_for(task, 30)
-
-    async def until(self, condition):
-        """Wait for what must happen."""
-        for _ in range(3000):
-            if condition():
-                return
-            await asyncio.sleep(0.01)
-        self.fail(self.log)
-
-    def said(self, words):
-        """Tell whether the log has words."""
-        return any(words in line for line in self.log)
+class Tool(ToolCase):
 
     # Growing and shrinking
 
@@ -116,83 +46,6 @@ class Tool(unittest.IsolatedAsyncioTestCase):
             self.assertEqual(qemu.vm.plugged, 512 * MiB)
             self.assertTrue(self.said('the host has none'))
 
-    # Jobs
-
-    JOB = 'virtio-mem-autosize-vm0'
-
-    async def test_shrinks_are_jobs(self):
-        async with self.fake(jobs=True) as qemu:
-            qemu.vm.wish = qemu.vm.plugged = 4 * GiB
-            async with self.running(qemu.path):
-                await self.until(lambda: qemu.vm.plugged < 3 * GiB)
-            self.assertEqual(qemu.resizes[0], {
-                'job_id': self.JOB, 'id': '/machine/peripheral/vm0',
-                'size': 4 * GiB - 384 * MiB, 'mode': 'safe',
-                'reserve': 256 * MiB, 'stall_timeout': 8})
-            self.assertNotIn('requested-size', dict(qemu.sets))
-            self.assertEqual(qemu.jobs, {})
-            self.assertTrue(self.said('shrinks in mode safe'))
-            self.assertTrue(self.said('(safe): '))
-
-    async def test_growth_supersedes_a_job(self):
-        async with self.fake(jobs=True) as qemu:
-            vm = qemu.vm
-            vm.wish = vm.plugged = vm.unmovable = 1 * GiB
-            async with self.running(qemu.path, host=LOW_HOST):
-                await self.until(lambda: vm.wish < vm.plugged)
-                vm.load(1700 * MiB, 1)
-                await self.until(lambda: vm.plugged > 1 * GiB)
-                await self.until(lambda: not qemu.jobs)
-            self.assertFalse(self.said('ended'))
-            self.assertEqual(vm.killed, 0)
-
-    async def test_job_that_gives_up_is_not_repeated_soon(self):
-        async with self.fake(jobs=True) as qemu:
-            vm = qemu.vm
-            vm.wish = vm.plugged = vm.unmovable = 4 * GiB
-            async with self.running(qemu.path, host=LOW_HOST):
-                await self.until(lambda: self.said(
-                    "ended: 'vm0' stays: guest-low-memory"))
-                ended = vm.now
-                self.assertEqual(vm.wish, 4 * GiB)
-                await self.until(lambda: len(qemu.resizes) > 1)
-                self.assertGreaterEqual(vm.now - ended, 50)
-            self.assertFalse(self.said('gets no further'))
-
-    async def test_end_cancels_a_job(self):
-        async with self.fake(jobs=True) as qemu:
-            vm = qemu.vm
-            vm.wish = vm.plugged = vm.unmovable = 4 * GiB
-            async with self.running(qemu.path, host=LOW_HOST):
-                await self.until(lambda: vm.wish < vm.plugged)
-            self.assertEqual(vm.wish, 4 * GiB)
-            self.assertEqual(qemu.jobs, {})
-            self.assertNotIn('requested-size', dict(qemu.sets))
-
-    async def test_job_of_a_predecessor_ends(self):
-        async with self.fake(jobs=True) as qemu:
-            vm = qemu.vm
-            vm.plugged = vm.unmovable = vm.wish = 1 * GiB
-            qemu.do_memory_device_resize(job_id=self.JOB, size=0,
-                                         stall_timeout=1000)
-            async with self.running(qemu.path):
-                await self.until(lambda: not qemu.jobs)
-            self.assertEqual(vm.wish, 1 * GiB)
-            self.assertTrue(self.said('settle'))
-
-    async def test_job_of_another_is_left_alone(self):
-        async with self.fake(jobs=True) as qemu:
-            vm = qemu.vm
-            vm.wish = vm.plugged = 4 * GiB
-            qemu.jobs['mine'] = {'id': 'mine', 'status': 'concluded'}
-            async with self.running(qemu.path):
-                await self.until(lambda: vm.plugged < 4 * GiB)
-                refused = LookupError("'vm0' is resized by job 'yours' already")
-                qemu.do_memory_device_resize = mock.Mock(side_effect=refused)
-                await self.until(lambda: self.said(
-                    "left alone: memory-device-resize: 'vm0' is resized by"))
-            self.assertEqual(list(qemu.jobs), ['mine'])
-
     # What is missing
 
     async def assert_left_alone(self, words, *arguments, **options):
@@ -220,6 +73,15 @@ class Tool(unittest.IsolatedAsyncioTestCase):
     async def test_several_devices(self):
         await self.assert_left_alone('device=vm0|vm1', devices=('vm0', 'vm1'))
 
+    async def test_limits_that_fit_no_block(self):
+        for limits in ('min=3M,max=3M', 'max=1M'):
+            self.log.clear()
+            await self.assert_left_alone('is a multiple of its block size',
+                                         limits)
+
+    async def test_unit_beyond_the_device(self):
+        await self.assert_left_alone('unit=8192 MiB is more than', 'unit=8G')
+
     async def test_maximum_beyond_the_device(self):
         await self.assert_left_alone(
             'max=8192 MiB is more than its device has: 4096 MiB', 'max=8G')
@@ -236,40 +98,6 @@ class Tool(unittest.IsolatedAsyncioTestCase):
                     await self.until(lambda: self.said(
                         'reports no statistics'))
             self.assertEqual(qemu.vm.wish, 0)
-
-    # Beginning and end
-
-    async def test_dry_run_changes_nothing_in_the_end(self):
-        async with self.fake() as qemu:
-            qemu.vm.wish = qemu.vm.plugged = 4 * GiB
-            async with self.running('--dry-run', qemu.path):
-                await self.until(lambda: self.said('shrink 4096 MiB -> '))
-            self.assertEqual(qemu.sets, [('guest-stats-polling-interval', 1),
-                                         ('guest-stats-polling-interval', 0)])
-
-    async def test_once_ends(self):
-        async with self.fake('a') as busy, self.fake('b') as idle:
-            busy.vm.used = busy.vm.target = 800 * MiB
-            await asyncio.wait_for(
-                self.tool('--once', busy.path, idle.path).run(), 30)
-            self.assertEqual(busy.vm.plugged, 512 * MiB)
-            self.assertEqual(idle.vm.wish, 0)
-
-    async def test_end_settles(self):
-        async with self.fake() as qemu:
-            vm = qemu.vm
-            vm.wish = vm.plugged = vm.unmovable = 4 * GiB
-            async with self.running(qemu.path, host=LOW_HOST):
-                await self.until(lambda: vm.wish < vm.plugged)
-            self.assertEqual((vm.wish, vm.plugged), (4 * GiB, 4 * GiB))
-
-    async def test_predecessor_that_was_killed(self):
-        async with self.fake() as qemu:
-            vm = qemu.vm
-            vm.plugged = vm.unmovable = 1 * GiB
-            async with self.running(qemu.path):
-                await self.until(lambda: vm.wish == 1 * GiB)
-            self.assertTrue(self.said('settle'))
 
     # Coming and going
 
@@ -293,13 +121,171 @@ class Tool(unittest.IsolatedAsyncioTestCase):
 
     async def test_monitor_that_hangs_keeps_nothing_else(self):
         async with self.fake('a') as qemu, self.fake('b') as other:
-            with mock.patch('qmp_guest.PATIENCE', 1):
+            with mock.patch('qmp_guest.PATIENCE', 0.5):
                 async with self.running(qemu.path, other.path):
                     await self.until(lambda: self.said('a: found'))
                     qemu.hangs = True
                     other.vm.load(900 * MiB, 1)
                     await self.until(lambda: other.vm.plugged)
                     await self.until(lambda: self.said('a: left alone'))
+
+    @contextlib.contextmanager
+    def listener(self, sock, address):
+        """Listen, and accept nobody, as a QEMU that hangs; the queue is full.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(sock)
+            sock.bind(address)
+            sock.listen(0)
+            for _ in range(3):
+                client = stack.enter_context(socket.socket(sock.family))
+                client.setblocking(False)
+                client.connect_ex(sock.getsockname())
+            yield sock
+
+    async def assert_serves_others(self, address, words=None):
+        """One that cannot be reached keeps others from nothing."""
+        with mock.patch('qmp_guest.PATIENCE', 3600):
+            async with self.fake('b') as other:
+                async with self.running(other.path, address):
+                    if words:
+                        await self.until(lambda: self.said(words))
+                    await self.until(lambda: self.said('b: found'))
+                    other.vm.load(900 * MiB, 1)
+                    await self.until(lambda: other.vm.plugged)
+                    self.assertEqual(self.said('left alone'), bool(words))
+
+    async def test_socket_that_is_in_use(self):
+        path = f'{self.directory}/in-use'
+        with self.listener(socket.socket(socket.AF_UNIX), path):
+            await self.assert_serves_others(path, 'the monitor is in use')
+
+    async def test_port_where_nothing_answers(self):
+        with self.listener(socket.socket(), ('127.0.0.1', 0)) as sock:
+            await self.assert_serves_others(
+                f'127.0.0.1:{sock.getsockname()[1]}')
+
+    async def test_port_where_nothing_listens(self):
+        with socket.socket() as sock:
+            sock.bind(('127.0.0.1', 0))
+            address = f'localhost:{sock.getsockname()[1]}'
+            async with self.running(address) as tool:
+                await self.until(lambda: self.said('left alone'))
+                self.assertIsNone(tool._managed[0].claim(True))
+
+    async def test_monitor_that_hangs_when_it_is_asked(self):
+        async with self.fake('a') as qemu, self.fake('b') as other:
+            answer = qemu._answer
+
+            async def hang(writer, message):
+                if message.get('arguments', {}).get(
+                        'property') != 'requested-size':
+                    await answer(writer, message)
+
+            qemu._answer = hang
+            qemu.vm.used = qemu.vm.target = 800 * MiB
+            with mock.patch('qmp_guest.PATIENCE', 3600):
+                async with self.running(qemu.path, other.path):
+                    await self.until(lambda: other.vm.now > 20)
+                    other.vm.load(900 * MiB, 1)
+                    await self.until(lambda: other.vm.plugged)
+
+    async def test_answer_that_makes_no_sense(self):
+        async with self.fake('a') as qemu, self.fake('b') as other:
+            qemu._stats = lambda: {'stats': 3}
+            async with self.running(qemu.path, other.path):
+                await self.until(lambda: self.said('a: left alone'))
+                other.vm.load(900 * MiB, 1)
+                await self.until(lambda: other.vm.plugged)
+
+    async def test_events_are_forgotten(self):
+        clients = []
+
+        class Client(qmp_guest.QMPClient):
+            """Is known to this test."""
+
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                clients.append(self)
+
+        async with self.fake() as qemu:
+            with mock.patch('qmp_guest.QMPClient', Client):
+                async with self.running(qemu.path):
+                    await self.until(lambda: self.said('found'))
+                    for writer in qemu._writers:
+                        qemu._send(writer, {
+                            'event': 'RTC_CHANGE', 'data': {'offset': 1},
+                            'timestamp': {'seconds': 1, 'microseconds': 2}})
+                    await self.until(lambda: clients[0].events.history)
+                    await self.until(clients[0].events.empty)
+                    self.assertLess(len(clients[0].events.history), 9)
+
+    async def test_guest_that_stops_reporting(self):
+        async with self.fake() as qemu:
+            async with self.running(qemu.path):
+                await self.until(lambda: qemu.vm.now > 5)
+                qemu.vm._tell = lambda: None
+                await self.until(lambda: self.said(
+                    'reports no statistics any more'))
+
+    # The host's memory is spent once
+
+    async def spend(self, host, gone):
+        """Let one guest take what there is and go; the other wants it, too.
+
+        Return what both were asked for.
+        """
+        with mock.patch('qmp_guest.resident', lambda pid: 1088 * MiB):
+            async with self.fake('a') as one, self.fake('b') as two:
+                async with self.running('--verbose', one.path, two.path,
+                                        host=host):
+                    await self.until(lambda: self.count('found') == 2)
+                    answer = one._answer
+
+                    async def answer_once(writer, message):
+                        await answer(writer, message)
+                        if one.vm.wish:
+                            one.hangs = True
+
+                    one._answer = answer_once
+                    one.vm.load(900 * MiB, 1)
+                    await self.until(lambda: one.hangs and (
+                        not gone or self.said('a: left alone')))
+                    two.vm.load(900 * MiB, 1)
+                    await self.until(lambda: two.vm.wish or
+                                     self.said('the host has no'))
+                    await self.until(lambda: two.vm.now > 60)
+                    one.hangs = False
+                    return one.vm.wish + two.vm.wish
+
+    async def test_what_one_was_asked_for_is_not_for_another(self):
+        host = budget.Host(64 * GiB, 4608 * MiB, 4 * GiB)
+        with mock.patch('qmp_guest.PATIENCE', 3):
+            self.assertEqual(await self.spend(host, False), 512 * MiB)
+
+    async def test_guest_that_hangs_keeps_what_it_has(self):
+        host = budget.Host(64 * GiB, 4608 * MiB, 4 * GiB)
+        with mock.patch('qmp_guest.PATIENCE', 0.3):
+            self.assertEqual(await self.spend(host, True), 512 * MiB)
+
+    async def test_guest_that_has_ended_keeps_nothing(self):
+        async with self.fake() as qemu:
+            async with self.running(qemu.path) as tool:
+                await self.until(lambda: self.said('found'))
+                await qemu.go_away()
+                await self.until(lambda: self.said('left alone'))
+                self.assertTrue(tool._managed[0].claim(False))
+                with mock.patch('qmp_guest.started', lambda pid: None):
+                    self.assertIsNone(tool._managed[0].claim(False))
+
+    async def test_denied_growth_is_said(self):
+        host = budget.Host(64 * GiB, 4 * GiB, 4 * GiB)
+        async with self.fake() as qemu:
+            qemu.vm.used = qemu.vm.target = 800 * MiB
+            async with self.running(qemu.path, host=host):
+                await self.until(lambda: self.said('the host has none'))
+                await self.until(lambda: qemu.vm.now > 20)
+        self.assertEqual(self.count('the host has none'), 1)
 
 
 if __name__ == '__main__':

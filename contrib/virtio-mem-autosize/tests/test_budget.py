@@ -8,6 +8,7 @@ import unittest
 import budget
 import virtio_mem_tap
 from budget import Claim, Host
+from guest import Reading
 from law import Decision, GiB, Law, Limits, MiB, Sizes
 from simulated_vm import SimulatedVM, STEP_S
 
@@ -71,6 +72,8 @@ class Simulation(unittest.TestCase):
         self.random = random.Random(SEED)
         self.vms = {name: SimulatedVM(self.random) for name in 'abcd'}
         self.laws = {name: Law(Limits(0, 4 * GiB)) for name in self.vms}
+        self.readings = {}
+        self.asked = {}             # wishes that guests have not heard yet
         self.denied = 0
 
     def host(self):
@@ -84,32 +87,55 @@ class Simulation(unittest.TestCase):
         return vm.boot + vm.plugged - max(0, vm.free) + budget.OF_QEMU
 
     def claims(self):
-        """Return what guests may have."""
-        return {name: Claim(vm.boot + max(vm.wish, vm.plugged),
-                            self.resident(vm))
-                for name, vm in self.vms.items()}
+        """Return what guests may have, by what was read of them last."""
+        return {name: Claim(reading.granted, self.resident(self.vms[name]))
+                for name, reading in self.readings.items()}
+
+    def look(self, name):
+        """Read a guest, if it has heard what it was asked for."""
+        vm = self.vms[name]
+        if name in self.asked:
+            vm.wish = self.asked.pop(name)
+        self.readings[name] = Reading(
+            vm.sizes, vm.report, vm.boot + max(vm.wish, vm.plugged), None)
 
     def step(self):
-        """Decide for all, as the tool does."""
+        """Decide for all that answer in time, as the tool does."""
+        present = [name for name in self.vms
+                   if name not in self.readings or self.random.random() < 0.8]
+        for name in present:
+            self.look(name)
         host, claims = self.host(), self.claims()
         low = budget.is_low(host, claims.values())
-        wanted = {name: self.laws[name].decide(vm.sizes, vm.report, low,
-                                               vm.now)
-                  for name, vm in self.vms.items()}
+        wanted = {name: self.decide(name, low) for name in present}
         decisions = budget.limit(
-            host, claims, {name: vm.sizes for name, vm in self.vms.items()},
+            host, claims, {name: self.readings[name].sizes
+                           for name in present},
             wanted, dict.fromkeys(self.vms, UNIT))
         for name, decision in decisions.items():
             self.denied += decision != wanted[name]
-            self.laws[name].carried_out(decision, self.vms[name].now)
-            if decision.verb != 'hold':
-                self.vms[name].wish = decision.wish
-            self.vms[name].step()
+            self.ask(name, decision)
+        for vm in self.vms.values():
+            vm.step()
+
+    def decide(self, name, low):
+        """Apply the law."""
+        reading = self.readings[name]
+        return self.laws[name].decide(reading.sizes, reading.report, low,
+                                      self.vms[name].now)
+
+    def ask(self, name, decision):
+        """Let a guest hear it, now or when it is read next."""
+        if decision.verb == 'hold':
+            return
+        self.laws[name].carried_out(decision, self.vms[name].now)
+        self.readings[name] = self.readings[name].asked(decision.wish)
+        self.asked[name] = decision.wish
 
     def assert_budget(self):
         """If all guests took all they have, the host would keep its part."""
-        most = sum(vm.boot + max(vm.wish, vm.plugged) + budget.OF_QEMU
-                   for vm in self.vms.values())
+        most = sum(vm.boot + max(vm.wish, vm.plugged, self.asked.get(name, 0))
+                   + budget.OF_QEMU for name, vm in self.vms.items())
         self.assertLessEqual(most, self.HOST - self.KEEP)
 
     def test_budget_is_kept(self):
