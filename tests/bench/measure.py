@@ -22,6 +22,7 @@ class Bar:
 
     text: str
     is_met: Callable[[float, Optional[float]], bool]
+    is_for_each: bool = False       # run; the median does not matter
 
 
 def at_most(limit):
@@ -53,6 +54,12 @@ def either(first, second):
     return Bar(f'{first.text}, or {second.text}',
                lambda ours, stock: first.is_met(ours, stock)
                or second.is_met(ours, stock))
+
+
+def in_each_run(bar):
+    """What must not happen even once."""
+    return dataclasses.replace(bar, text=f'{bar.text} in each run',
+                               is_for_each=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +152,9 @@ class Results:
         broken = any(self.has_failed(group, name) for name in self.EMULATORS)
         if broken or ours is None:
             return 'no value'
+        if row.bar.is_for_each:
+            return 'yes' if all(row.bar.is_met(value, None) for value in
+                                self.values(group, row, 'ours')) else 'NO'
         found = {row.bar.is_met(*both) for both in itertools.product(
             *(self._reach(group, row, name) for name in self.EMULATORS))}
         if len(found) > 1:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import host
 import plot
 from linux_guest import check_quiet, linux_guest
-from measure import GiB, Group, MiB, Row, at_least, at_most
+from measure import GiB, Group, MiB, Row, at_least, at_most, in_each_run
 from monitor import Poller
 from virtio_mem_autosize import Autosize, Hogs
 from virtio_mem_busy import oom_kills
@@ -60,7 +60,8 @@ def _rows():
         yield Row(_name(SAVED, name), '%',
                   at_least(30) if name == BOTH else None)
     for name, setup in SETUPS.items():
-        yield Row(_name(KILLED, name), '', at_most(0) if setup.tool else None)
+        yield Row(_name(KILLED, name), '',
+                  in_each_run(at_most(0)) if setup.tool else None)
     for phase in PHASES:
         yield Row(_name(phase, FIXED), 's')
         for name in OTHERS:

@@ -93,7 +93,7 @@ class Autosize:
 
     def nb_decisions(self):
         """Return how often it has decided to change something."""
-        return sum(bool(re.search(': (grow|shrink|settle) ', line))
+        return sum(bool(re.search(r': (grow|shrink|settle) \d', line))
                    for line in self.lines())
 
     def processor_s(self):

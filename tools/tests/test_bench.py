@@ -82,6 +82,13 @@ class Table(unittest.TestCase):
                          ['P0', 'row', 's', '2', '±200%', '4', '±0%'])
         self.assertEqual(self.line(results)[7], '0.5')
 
+    def test_what_must_not_happen_even_once(self):
+        group = measure.Group('P0', '', (Row('row', '', measure.in_each_run(
+            measure.at_most(0))),), None)
+        for ours, verdict in (([0] * 9 + [1], 'NO'), ([0] * 10, 'yes')):
+            results = results_of(group, ours, [0])
+            self.assertEqual(results.verdict(group, group.rows[0]), verdict)
+
     def test_spread_beyond_the_bar_is_noise(self):
         for ours, stock, verdict in (
                 ([1, 2, 2.9], [4], 'yes'), ([1, 2, 5.2], [4], 'noise'),
