@@ -116,7 +116,9 @@ static void test_stop(void)
     plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
     assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
     guest.plugged = 7 * GiB - 256 * MiB;
-    guest.used = plan_guest_total(&guest) - RESERVE + 1;
+    guest.used = plan_guest_total(&guest) - RESERVE;
+    assert_wait(plan_guest_report(&guest, 250), 6 * GiB);
+    guest.used++;
     assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY,
                 7 * GiB - 256 * MiB);
 }
@@ -128,7 +130,9 @@ static void test_give_back(void)
     plan_guest_begin(&guest, GiB, 7 * GiB, 0, GiB);
     assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
     plan_guest_obey(&guest, 6 * GiB);
-    guest.used = plan_guest_total(&guest) - RESERVE / 2 + 1;
+    guest.used = plan_guest_total(&guest) - RESERVE / 2;
+    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, 6 * GiB);
+    guest.used++;
     assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY,
                 6 * GiB + 256 * MiB);
     /* Nothing is taken for ten seconds, whatever the guest says. */
@@ -367,6 +371,16 @@ static void test_growth_beside_shrink(void)
     assert_wait(plan_guest_report(&guest, 250), 2 * GiB);
 }
 
+/* Three quarters of what was plugged, to the byte; or it is not known. */
+static void test_online(void)
+{
+    g_assert_true(virtio_mem_plan_is_online(GiB, 4 * GiB, 4 * GiB));
+    g_assert_false(virtio_mem_plan_is_online(GiB, 4 * GiB - 1, 4 * GiB));
+    g_assert_true(virtio_mem_plan_is_online(GiB, GiB, 0));
+    g_assert_true(virtio_mem_plan_is_online(UINT64_MAX, 0, GiB));
+    g_assert_true(virtio_mem_plan_is_online(GiB, UINT64_MAX, GiB));
+}
+
 static void test_offline(void)
 {
     PlanGuest guest;
@@ -578,6 +592,7 @@ int main(int argc, char **argv)
                     test_growth_limit_moves);
     g_test_add_func("/virtio-mem/plan/growth-beside-shrink",
                     test_growth_beside_shrink);
+    g_test_add_func("/virtio-mem/plan/memory-online", test_online);
     g_test_add_func("/virtio-mem/plan/memory-offline", test_offline);
     g_test_add_func("/virtio-mem/plan/growth-hurts", test_growth_hurts);
     g_test_add_func("/virtio-mem/plan/growth-helps", test_growth_helps);
