@@ -38,6 +38,7 @@ static void take_goal(FuzzInput *input, VirtIOMEMPlanGoal *goal)
     goal->unit = MiB << fuzz_take(input, 1) % 12;
     goal->reserve = take_size(input);
     goal->stall_ms = fuzz_take(input, 2);
+    goal->boot = take_size(input);
 }
 
 /* What the header promises of each advice. */
