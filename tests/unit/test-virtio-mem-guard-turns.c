@@ -88,7 +88,7 @@ static void check_copiers(size_t nb)
         }
     }
     for (i = 0; i < nb; i++) {
-        nb_done += actors[i].nb_done;
+        nb_done += qatomic_read(&actors[i].nb_done);
     }
     g_test_message("%zu threads: %" PRIu64 " accesses/s", nb,
                    nb_done * G_USEC_PER_SEC /
