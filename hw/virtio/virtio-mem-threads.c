@@ -13,6 +13,9 @@
 
 static GThreadPool *threads_common;
 
+/* Jobs that run; atomic. */
+static unsigned int threads_nb_running;
+
 static void threads_clear(void *opaque)
 {
     VirtIOMEMJob *job = opaque;
@@ -29,7 +32,9 @@ static void threads_run(void *data, void *unused)
 {
     VirtIOMEMJob *job = data;
 
+    qatomic_inc(&threads_nb_running);
     job->run(job);
+    qatomic_dec(&threads_nb_running);
     virtio_mem_job_release(job);
 }
 
@@ -49,6 +54,23 @@ bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job)
 bool virtio_mem_threads_are_wanted(GThreadPool *pool)
 {
     return g_thread_pool_unprocessed(pool);
+}
+
+unsigned int virtio_mem_threads_max(void)
+{
+    static gsize max;
+
+    /* To count processors means to read a file: not for each request. */
+    if (g_once_init_enter(&max)) {
+        g_once_init_leave(&max, MIN(g_get_num_processors(),
+                                    VIRTIO_MEM_THREADS_MAX));
+    }
+    return max;
+}
+
+bool virtio_mem_threads_have_room(void)
+{
+    return qatomic_read(&threads_nb_running) < virtio_mem_threads_max();
 }
 
 /* --- life --- */

@@ -53,6 +53,14 @@ bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job);
 /* Whether a job waits for a thread: one that takes long lets others pass. */
 bool virtio_mem_threads_are_wanted(GThreadPool *pool);
 
+/*
+ * How many threads can work at the same time: as many as the process had
+ * processors when this was first called, 1 to VIRTIO_MEM_THREADS_MAX.  And
+ * whether one more could now, whatever pool it is of.  In any thread.
+ */
+unsigned int virtio_mem_threads_max(void);
+bool virtio_mem_threads_have_room(void);
+
 void virtio_mem_job_release(VirtIOMEMJob *job);
 
 #endif

@@ -73,6 +73,7 @@ typedef struct VirtIOMEMWork {
     uint64_t end;
     uint64_t slice;             /* how large it is, min_slice to max_slice */
     unsigned int nb_working;    /* threads in a slice */
+    unsigned int nb_recruited;  /* that take part, nb_threads at most */
     bool is_handed_out;         /* no slice is left */
     bool is_over;               /* and none is worked on */
     int ret;                    /* the first failure ends the work */
@@ -229,44 +230,52 @@ static void work_yield(int64_t *since)
     }
 }
 
-/* Do what is left of it, and wait for what others do. */
-static void work_wait(VirtIOMEMWork *work)
+/* Have one more thread take part.  False if none will. */
+static bool work_recruit(VirtIOMEMWork *work)
+{
+    WITH_QEMU_LOCK_GUARD(&work->lock) {
+        if (work->is_handed_out || work->nb_recruited == work->nb_threads) {
+            return false;
+        }
+        work->nb_recruited++;
+    }
+    return virtio_mem_threads_push(work->threads, &work->job);
+}
+
+/*
+ * Each recruits the next one, as long as there is a processor for it: the BQL
+ * is not held while a large number is woken up, and on a busy host, one does
+ * the work.
+ */
+static void work_do_slices(VirtIOMEMWork *work, bool in_turns)
 {
     int64_t since = g_get_monotonic_time();
 
-    while (work_do_slice(work, false)) {
+    do {
+        if (virtio_mem_threads_have_room()) {
+            work_recruit(work);
+        }
         work_yield(&since);
-    }
+    } while (work_do_slice(work, in_turns));
     work_leave(work);
+}
+
+/* Do what is left of it, and wait for what others do. */
+static void work_wait(VirtIOMEMWork *work)
+{
+    work_do_slices(work, false);
     qemu_event_wait(&work->over);
 }
 
 /* In a thread that others want, too: after a slice, it is their turn. */
 static void work_run_job(VirtIOMEMJob *job)
 {
-    VirtIOMEMWork *work = container_of(job, VirtIOMEMWork, job);
-    int64_t since = g_get_monotonic_time();
-
-    while (work_do_slice(work, true)) {
-        work_yield(&since);
-    }
-    work_leave(work);
-}
-
-/* Have so many threads take part.  False if none will. */
-static bool work_recruit(VirtIOMEMWork *work, unsigned int nb_threads)
-{
-    bool any = false;
-
-    while (nb_threads--) {
-        any |= virtio_mem_threads_push(work->threads, &work->job);
-    }
-    return any;
+    work_do_slices(container_of(job, VirtIOMEMWork, job), true);
 }
 
 static void work_do_here(VirtIOMEMWork *work)
 {
-    work_recruit(work, work->nb_threads - 1);
+    work->nb_recruited = 1;     /* this thread */
     work_wait(work);
 }
 
@@ -277,7 +286,7 @@ static void coroutine_fn work_do_away(VirtIOMEMWork *work)
     const bool of_request = virtio_mem_is_own_flight(vmem);
 
     work->away = true;
-    if (!work_recruit(work, work->nb_threads)) {
+    if (!work_recruit(work)) {
         work_wait(work);
         return;
     }
@@ -336,8 +345,7 @@ static uint64_t work_size(const VirtIOMEM *vmem,
 
 static unsigned int work_max_threads(const VirtIOMEM *vmem)
 {
-    return MAX(1, MIN(vmem->prealloc_threads,
-                      MIN(g_get_num_processors(), VIRTIO_MEM_THREADS_MAX)));
+    return MAX(1, MIN(vmem->prealloc_threads, virtio_mem_threads_max()));
 }
 
 static unsigned int work_count_threads(const VirtIOMEMWork *work)

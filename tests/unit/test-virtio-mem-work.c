@@ -66,6 +66,12 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
     return qatomic_read(&no_threads) ? EAGAIN : real(thread, attr, start, arg);
 }
 
+/* In the place of GLib's: the same on each host. */
+guint g_get_num_processors(void)
+{
+    return 2;
+}
+
 size_t host_memory_backend_pagesize(HostMemoryBackend *memdev)
 {
     return fake_work_of(memdev)->page_size;
@@ -287,10 +293,6 @@ static void test_parallel(void)
 {
     FakeWork fake;
 
-    if (g_get_num_processors() < 2) {
-        g_test_skip("needs two processors");
-        return;
-    }
     fake_work_init(&fake, 2);
     fake.wait_for = 2;
     g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
@@ -398,6 +400,49 @@ static void test_coroutine_yields(void)
     g_assert_cmpuint(request.fake.max_slice, <=, 8 * MiB);
     assert_touched(&request.fake, EVERYTHING, false);
     fake_work_destroy(&request.fake);
+}
+
+static void request_hold(Request *request)
+{
+    fake_work_init(&request->fake, 2);
+    request->fake.memdev.share = true;
+    request->fake.held = true;
+    request->range = EVERYTHING;
+    request_start(request);
+}
+
+static void request_wait_working(Request *request, unsigned int nb_threads)
+{
+    WITH_QEMU_LOCK_GUARD(&request->fake.lock) {
+        while (request->fake.nb_working < nb_threads) {
+            qemu_cond_wait(&request->fake.changed, &request->fake.lock);
+        }
+    }
+}
+
+static void request_let_go(Request *request)
+{
+    WITH_QEMU_LOCK_GUARD(&request->fake.lock) {
+        request->fake.held = false;
+        qemu_cond_broadcast(&request->fake.changed);
+    }
+    AIO_WAIT_WHILE(NULL, !request->done);
+    assert_touched(&request->fake, EVERYTHING, false);
+    fake_work_destroy(&request->fake);
+}
+
+/* Two devices at once: the first one has all processors. */
+static void test_no_processor(void)
+{
+    Request first = { }, second = { };
+
+    request_hold(&first);
+    request_wait_working(&first, 2);
+    request_hold(&second);
+    request_wait_working(&second, 1);
+    request_let_go(&first);
+    g_assert_cmpuint(second.fake.max_working, ==, 1);
+    request_let_go(&second);
 }
 
 /* What a drain does. */
@@ -565,6 +610,8 @@ int main(int argc, char **argv)
                     test_huge_pages);
     g_test_add_func("/virtio-mem/work/several-threads", test_parallel);
     g_test_add_func("/virtio-mem/work/no-idle-threads", test_one_thread);
+    g_test_add_func("/virtio-mem/work/no-processor-is-left",
+                    test_no_processor);
     g_test_add_func("/virtio-mem/work/failure-ends-it", test_failure_ends_it);
     g_test_add_func("/virtio-mem/work/drain-cancels-populating-only",
                     test_drain);
