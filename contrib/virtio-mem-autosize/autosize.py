@@ -151,7 +151,7 @@ class Autosize:
         """Whether there is nothing left to wait for."""
         now = self._clock()
         return all(one.name not in self._tasks and
-                   (one.has_failed(now) or self._has_acted(one, now))
+                   (one.has_failed or self._has_acted(one, now))
                    for one in self._managed)
 
     def _has_acted(self, one, now):
@@ -162,6 +162,5 @@ class Autosize:
             sizes.wish == sizes.plugged and not one.reading.is_at_work
 
     def _all_acted(self):
-        now = self._clock()
-        return all(one.name in self._acted and not one.has_failed(now)
+        return all(one.name in self._acted and not one.has_failed
                    for one in self._managed)

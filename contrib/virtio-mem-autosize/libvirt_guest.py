@@ -44,6 +44,8 @@ class LibvirtGuest:
         try:
             return await self._libvirt.call(function, *arguments)
         except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+                self._is_gone = True
             raise GuestError(str(error)) from error
 
     # Beginning and end

@@ -32,6 +32,11 @@ class Pause:
         self._until = now + self._length
         self._length = min(2 * self._length, LONGEST_PAUSE)
 
+    @property
+    def is_needed(self):
+        """Whether it went wrong last."""
+        return self._trouble is not None
+
     def is_on(self, now):
         """Whether it is too early to try again."""
         return now < self._until
@@ -227,9 +232,10 @@ class Managed:
             self.law.carried_out(decision, now)
             self._announce(decision)
 
-    def has_failed(self, now):
+    @property
+    def has_failed(self):
         """Whether it cannot do its part, at least for now."""
-        return not self.law or self.is_mute or self._refusal.is_on(now)
+        return not self.law or self.is_mute or self._refusal.is_needed
 
     # The end
 

@@ -5,6 +5,7 @@ import re
 import threading
 
 VIR_DOMAIN_AFFECT_LIVE = 1
+VIR_ERR_NO_DOMAIN = 42
 DEVICE = '''<memory model='{model}'><target>
 <size unit='KiB'>{size}</size><node>0</node><block unit='KiB'>2048</block>
 <requested unit='KiB'>{wish}</requested>{current}</target>
@@ -19,6 +20,10 @@ SAFE = '''<override xmlns='http://libvirt.org/schemas/domain/qemu/1.0'>
 
 class libvirtError(Exception):
     """As the real one is called."""
+
+    def get_error_code(self):
+        """Tell which it is."""
+        return VIR_ERR_NO_DOMAIN if 'not found' in str(self) else 0
 
 
 def registerErrorHandler(_function, _context):
@@ -36,11 +41,13 @@ class Domain:
         self.runs = True
         self.answers = threading.Event()
         self.answers.set()
+        self.is_asked = False           # and does not answer
         self.period = 7
         self.refuses = None
 
     def isActive(self):
         """Tell whether it runs."""
+        self.is_asked = not self.answers.is_set()
         self.answers.wait()
         return self.runs
 
@@ -80,6 +87,11 @@ class Domain:
             raise libvirtError(self.refuses)
         self.vm.wish = int(re.search(r'<requested unit="KiB">(\d+)',
                                      xml)[1]) << 10
+
+
+def gone():
+    """What is called of a domain that ended and was transient."""
+    raise libvirtError('Domain not found')
 
 
 domains = {}

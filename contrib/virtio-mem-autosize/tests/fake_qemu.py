@@ -8,6 +8,7 @@ With jobs=True it has memory-device-resize, else it is like stock QEMU.
 import asyncio
 import json
 
+from config import parse_port
 from simulated_vm import GiB, WATCH_S
 
 GREETING = {'QMP': {'version': {'qemu': {'major': 10, 'minor': 0, 'micro': 0},
@@ -38,7 +39,7 @@ class FakeQEMU:
         self._writers = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        await self.come_back()
         return self
 
     async def __aexit__(self, *_):
@@ -52,8 +53,11 @@ class FakeQEMU:
         await asyncio.sleep(0)
 
     async def come_back(self):
-        """Serve again."""
-        self._server = await asyncio.start_unix_server(self._serve, self.path)
+        """Serve, on a Unix socket or on a port."""
+        where = parse_port(self.path)
+        self._server = await (
+            asyncio.start_server(self._serve, *where) if where else
+            asyncio.start_unix_server(self._serve, self.path))
 
     async def _serve(self, reader, writer):
         self._writers.add(writer)

@@ -5,9 +5,11 @@ import contextlib
 import socket
 from unittest import mock
 
+import autosize
 import budget
 import qmp_guest
 import virtio_mem_tap
+from fake_qemu import FakeQEMU
 from simulated_vm import GiB, MiB
 from tool_case import ToolCase
 
@@ -165,13 +167,42 @@ class Tool(ToolCase):
             await self.assert_serves_others(
                 f'127.0.0.1:{sock.getsockname()[1]}')
 
-    async def test_port_where_nothing_listens(self):
+    @staticmethod
+    def free_port():
+        """Return an address where nothing listens."""
         with socket.socket() as sock:
             sock.bind(('127.0.0.1', 0))
-            address = f'localhost:{sock.getsockname()[1]}'
-            async with self.running(address) as tool:
-                await self.until(lambda: self.said('left alone'))
-                self.assertIsNone(tool._managed[0].claim(True))
+            return f'127.0.0.1:{sock.getsockname()[1]}'
+
+    async def test_guest_by_port(self):
+        """It is believed what it does not use, but not more than it has."""
+        async with FakeQEMU(self.vm(), self.free_port()) as qemu:
+            vm = qemu.vm
+            async with self.running(qemu.path) as tool:
+                vm.load(900 * MiB, 1)
+                await self.until(lambda: vm.plugged and vm.now > 20)
+                claim = tool._managed[0].claim(True)
+                self.assertEqual(claim.granted, vm.boot + vm.plugged)
+                self.assertLess(claim.resident, claim.granted)
+                # What is read later may have given all of it back.
+                self.assertEqual(tool._managed[0].claim(False).resident, 0)
+                vm.report = vm.report._replace(free=1 << 50, made=vm.now)
+                vm._tell = lambda: None
+                await self.until(lambda: tool._managed[0].claim(
+                    True).resident == 0)
+
+    async def test_port_where_nothing_listens(self):
+        address = self.free_port().replace('127.0.0.1', 'localhost')
+        async with self.running(address):
+            await self.until(lambda: self.said('left alone'))
+
+    async def test_port_whose_qemu_has_ended(self):
+        async with FakeQEMU(self.vm(), self.free_port()) as qemu:
+            async with self.running(qemu.path) as tool:
+                await self.until(lambda: self.said('found'))
+                self.assertTrue(tool._managed[0].claim(True))
+                await qemu.go_away()
+                await self.until(lambda: not tool._managed[0].claim(True))
 
     async def test_monitor_that_hangs_when_it_is_asked(self):
         async with self.fake('a') as qemu, self.fake('b') as other:
@@ -277,6 +308,12 @@ class Tool(ToolCase):
                 self.assertTrue(tool._managed[0].claim(False))
                 with mock.patch('qmp_guest.started', lambda pid: None):
                     self.assertIsNone(tool._managed[0].claim(False))
+
+    def test_memory_of_this_host(self):
+        host = autosize.host_memory(None)
+        self.assertTrue(0 < host.available < host.total)
+        self.assertEqual(host.keep, host.total // 10)
+        self.assertEqual(autosize.host_memory(1).keep, 1)
 
     async def test_denied_growth_is_said(self):
         host = budget.Host(64 * GiB, 4 * GiB, 4 * GiB)

@@ -2,6 +2,7 @@
 """How virtio-mem-autosize ends, and what it leaves behind."""
 
 import asyncio
+from unittest import mock
 
 import virtio_mem_tap
 from simulated_vm import GiB, MiB
@@ -55,7 +56,8 @@ class Ends(ToolCase):
         async with self.fake(jobs=True) as qemu:
             qemu.vm.wish = qemu.vm.plugged = 4 * GiB
             qemu.do_memory_device_resize = refuse
-            self.assertFalse(await self.once(qemu.path))
+            with mock.patch('managed.FIRST_PAUSE', 0):
+                self.assertFalse(await self.once(qemu.path))
         self.assertLess(self.now, 30)
 
     async def test_once_rescues_a_guest_that_it_shrinks(self):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """virtio-mem-autosize against simulated domains of libvirt."""
 
+import asyncio
 import sys
 from unittest import mock
 
@@ -90,6 +91,28 @@ class Libvirt(ToolCase):
                 await self.until(lambda: self.said('found'))
                 domain.answers.clear()
         domain.answers.set()
+
+    async def test_libvirt_that_is_asked_when_the_end_comes(self):
+        domain = self.domain()
+        vm = domain.vm
+        vm.wish = vm.plugged = vm.unmovable = 4 * GiB
+        async with self.running('a', host=LOW_HOST) as tool:
+            await self.until(lambda: vm.wish < vm.plugged)
+            domain.answers.clear()
+            await self.until(lambda: domain.is_asked)
+            tool.stop()
+            await asyncio.sleep(0.1)
+            domain.answers.set()
+        self.assertEqual(vm.wish, 4 * GiB, self.log)
+
+    async def test_domain_that_is_not_there_any_more(self):
+        self.domain()
+        async with self.running('a') as tool:
+            await self.until(lambda: self.said('found'))
+            domain = fake_libvirt.domains.pop('a')
+            self.assertTrue(tool._managed[0].claim(True))
+            domain.isActive = fake_libvirt.gone
+            await self.until(lambda: not tool._managed[0].claim(True))
 
     async def test_refusal(self):
         domain = self.domain()
