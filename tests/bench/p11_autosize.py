@@ -14,6 +14,7 @@ import time
 from typing import NamedTuple
 
 import host
+import p11_turns
 import plot
 from linux_guest import check_quiet, linux_guest
 from measure import GiB, Group, MiB, Row, at_least, at_most, in_each_run
@@ -70,6 +71,7 @@ def _rows():
     for name in TOOLS:
         yield Row(_name(DECISIONS, name), '')
         yield Row(_name(PROCESSOR, name), 's')
+    yield from p11_turns.ROWS
 
 
 class Workload:
@@ -174,7 +176,7 @@ def _measure(run, name, values):
 
 
 def run_once(run):
-    """All set-ups, one after the other."""
+    """All set-ups, one after the other; then two guests in turn."""
     _write_disk(run.directory / 'disk')
     values = {}
     seconds = {name: _measure(run, name, values) for name in SETUPS}
@@ -186,7 +188,7 @@ def run_once(run):
         fixed = values[_name(phase, FIXED)] = seconds[FIXED][phase]
         for name in OTHERS:
             values[_name(phase, name)] = seconds[name][phase] / fixed
-    return values
+    return values | p11_turns.run_once(run)
 
 
 def draw():

@@ -11,14 +11,12 @@ import signal
 
 import virtio_mem_tap
 import virtio_mem_busy as busy
-from virtio_mem_autosize import Autosize, Hogs
+from virtio_mem_autosize import LEFT, Autosize, Hogs, take
 from virtio_mem_guest import GiB, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 
 
 BOOT_SIZE = 1 * GiB
-# Leaves a guest short of memory, and its own programs alive.
-LEFT = 208 * MiB
 
 
 class VirtioMemAutosize(GuestTest):
@@ -102,15 +100,6 @@ class VirtioMemAutosize(GuestTest):
                 self.assertEqual(tool.end(), 0)
             self.assert_settled(guest)
 
-    def take(self, is_kept, guest, hogs, is_enough):
-        """Let processes take what the guest gets, until it is enough."""
-        while not is_enough():
-            hogs.fill(LEFT)
-            hogs.wait()
-            wait_until(lambda: is_kept() and (
-                is_enough() or busy.available(guest) > 300 * MiB),
-                       lambda: f'not enough: {guest.device_info()}')
-
     @virtio_mem_tap.slow
     def test_guests_take_turns_within_a_budget(self):
         with self.started() as (first, one), self.started() as (second, two):
@@ -125,20 +114,17 @@ class VirtioMemAutosize(GuestTest):
                            for device in (first.device_info(),
                                           second.device_info())]
                 self.assertLessEqual(sum(granted), 3 * GiB)
-                return True
 
             with Autosize('--verbose', '--host-free', '1G', one, two,
                           host_size=4 * GiB, guests=(first, second)) as tool:
-                self.take(is_kept, first, hogs,
-                          lambda: size(first) >= 512 * MiB)
-                self.take(is_kept, second, others, lambda:
-                          'the host has none' in tool.last_line(two))
+                take(first, hogs, lambda: size(first) >= 512 * MiB, is_kept)
+                take(second, others, lambda:
+                     'the host has none' in tool.last_line(two), is_kept)
                 hogs.free()
-                self.take(is_kept, second, others,
-                          lambda: size(second) >= 512 * MiB)
+                take(second, others, lambda: size(second) >= 512 * MiB,
+                     is_kept)
                 others.free()
-                self.take(is_kept, first, hogs,
-                          lambda: size(first) >= 512 * MiB)
+                take(first, hogs, lambda: size(first) >= 512 * MiB, is_kept)
                 self.assertEqual(tool.end(), 0)
             for guest in (first, second):
                 self.assert_settled(guest)

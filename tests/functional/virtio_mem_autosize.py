@@ -30,6 +30,8 @@ autosize.Autosize = functools.partial(autosize.Autosize, host=host)
 runpy.run_path("{tool}", run_name="__main__")
 '''
 
+# Leaves a guest with 1 GiB short of memory, and its own programs alive.
+LEFT = 208 * MiB
 # Of the data of a hog.
 SEED_SIZE = 16 * MiB
 
@@ -170,3 +172,16 @@ class Hogs:
         self.wait()
         self._guest.ask('killall sleep')
         self._begin()
+
+
+def take(guest, hogs, is_enough, look):
+    """Let processes take what the guest gets, until it is enough.
+
+    Something else may have to be looked at meanwhile.
+    """
+    while not is_enough():
+        hogs.fill(LEFT)
+        hogs.wait()
+        wait_until(lambda: look() or is_enough() or
+                   busy.available(guest) > 300 * MiB,
+                   lambda: f'not enough: {guest.device_info()}')
