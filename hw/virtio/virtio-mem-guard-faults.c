@@ -32,19 +32,19 @@ static VirtIOMEMGuardShared *const guard_shared = &virtio_mem_guard_shared;
 /* --- desks --- */
 
 /* By the smallest page of each. */
-static const uint64_t guard_desk_pages[VIRTIO_MEM_GUARD_DESKS] = {
+static const uint64_t faults_desk_pages[VIRTIO_MEM_GUARD_DESKS] = {
     4 * KiB, 2 * MiB, 1 * GiB,
 };
 
-static VirtIOMEMGuardDesk *guard_desk(const VirtIOMEMGuard *guard,
-                                      uint64_t address)
+static VirtIOMEMGuardDesk *faults_desk(const VirtIOMEMGuard *guard,
+                                       uint64_t address)
 {
     const uint64_t page_size = virtio_mem_guard_map_page_size(
         &guard->map, address - (uintptr_t)guard->area.host);
     unsigned int i = 0;
 
     while (i < VIRTIO_MEM_GUARD_DESKS - 1 &&
-           page_size >= guard_desk_pages[i + 1]) {
+           page_size >= faults_desk_pages[i + 1]) {
         i++;
     }
     return &guard_shared->desks[i];
@@ -56,7 +56,7 @@ void virtio_mem_guard_faults_init(void)
 
     for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
         virtio_mem_guard_ring_init(&guard_shared->desks[i].ring,
-                                   guard_shared->uffd, guard_desk_pages[i]);
+                                   guard_shared->uffd, faults_desk_pages[i]);
         g_queue_init(&guard_shared->desks[i].waiting);
     }
 }
@@ -102,7 +102,7 @@ void virtio_mem_guard_faults_lose(VirtIOMEMGuard *guard)
 
 /* --- faults --- */
 
-static VirtIOMEMGuard *guard_find(uint64_t address)
+static VirtIOMEMGuard *faults_find(uint64_t address)
 {
     VirtIOMEMGuard *guard;
 
@@ -114,8 +114,8 @@ static VirtIOMEMGuard *guard_find(uint64_t address)
     return NULL;
 }
 
-static void guard_note_access(VirtIOMEMGuard *guard, uint64_t offset,
-                              bool write)
+static void faults_note_access(VirtIOMEMGuard *guard, uint64_t offset,
+                               bool write)
 {
     guard->access.count++;
     if (!guard->accessed) {
@@ -127,7 +127,7 @@ static void guard_note_access(VirtIOMEMGuard *guard, uint64_t offset,
     guard->access.any_write |= write;
 }
 
-static void guard_wake(const VirtIOMEMGuard *guard, uint64_t address)
+static void faults_wake(const VirtIOMEMGuard *guard, uint64_t address)
 {
     uffd_wakeup(guard_shared->uffd,
                 (void *)QEMU_ALIGN_DOWN(address, guard->area.page_size),
@@ -139,7 +139,7 @@ static void guard_wake(const VirtIOMEMGuard *guard, uint64_t address)
  * The thread that waits is woken then, and the fault is repeated if there is
  * still a reason.
  */
-static bool guard_is_guarded(const VirtIOMEMGuard *guard, uint64_t address)
+static bool faults_is_guarded(const VirtIOMEMGuard *guard, uint64_t address)
 {
     const uint64_t offset = address - (uintptr_t)guard->area.host;
 
@@ -149,7 +149,7 @@ static bool guard_is_guarded(const VirtIOMEMGuard *guard, uint64_t address)
 }
 
 /* A thread waits for one page at a time, so what it waited for is over. */
-static void guard_wait(VirtIOMEMGuardDesk *desk, const GuardFault *fault)
+static void faults_wait(VirtIOMEMGuardDesk *desk, const GuardFault *fault)
 {
     GList *link;
 
@@ -165,7 +165,8 @@ static void guard_wait(VirtIOMEMGuardDesk *desk, const GuardFault *fault)
 }
 
 /* Who waited for a turn between these addresses was woken. */
-static void guard_forget(VirtIOMEMGuardDesk *desk, uint64_t start, uint64_t end)
+static void faults_forget(VirtIOMEMGuardDesk *desk, uint64_t start,
+                          uint64_t end)
 {
     GList *link, *next;
 
@@ -181,8 +182,8 @@ static void guard_forget(VirtIOMEMGuardDesk *desk, uint64_t start, uint64_t end)
 }
 
 /* There is no huge page to lend: let there be ordinary ones. */
-static bool guard_substitute(VirtIOMEMGuard *guard, VirtIOMEMGuardDesk *desk,
-                             uint64_t address)
+static bool faults_substitute(VirtIOMEMGuard *guard, VirtIOMEMGuardDesk *desk,
+                              uint64_t address)
 {
     const uintptr_t host = (uintptr_t)guard->area.host;
     uint64_t start, end;
@@ -194,7 +195,7 @@ static bool guard_substitute(VirtIOMEMGuard *guard, VirtIOMEMGuardDesk *desk,
         }
         return false;
     }
-    guard_forget(desk, host + start, host + end);
+    faults_forget(desk, host + start, host + end);
     return true;
 }
 
@@ -204,18 +205,18 @@ typedef enum GuardAnswer {
     GUARD_NO_PAGE,              /* the thread has to be woken, later */
 } GuardAnswer;
 
-static GuardAnswer guard_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
-                                bool is_first)
+static GuardAnswer faults_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
+                                 bool is_first)
 {
-    VirtIOMEMGuardDesk *desk = guard_desk(guard, fault->address);
+    VirtIOMEMGuardDesk *desk = faults_desk(guard, fault->address);
     const uint64_t offset = fault->address - (uintptr_t)guard->area.host;
     const int64_t now = g_get_monotonic_time();
     VirtIOMEMGuardSlot *slot;
 
-    if (!guard_is_guarded(guard, fault->address)) {
+    if (!faults_is_guarded(guard, fault->address)) {
         virtio_mem_guard_map_let_go(&guard->map,
                                     offset / guard->area.block_size);
-        guard_wake(guard, fault->address);
+        faults_wake(guard, fault->address);
         return GUARD_ANSWERED;
     }
     slot = virtio_mem_guard_ring_find(&desk->ring, fault->thread, now,
@@ -225,39 +226,39 @@ static GuardAnswer guard_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
     }
     if (!virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map, offset,
                                     fault->thread, now) ||
-        guard_substitute(guard, desk, fault->address)) {
+        faults_substitute(guard, desk, fault->address)) {
         return GUARD_ANSWERED;
     }
     return GUARD_NO_PAGE;
 }
 
 /* After the thread could do something about it. */
-static void guard_retry_later(uint64_t address)
+static void faults_retry_later(uint64_t address)
 {
     VirtIOMEMGuard *guard;
 
     g_usleep(GUARD_RETRY_US);
     virtio_mem_guard_lock();
-    guard = guard_find(address);
+    guard = faults_find(address);
     if (guard) {
-        guard_wake(guard, address);
+        faults_wake(guard, address);
     }
     virtio_mem_guard_unlock();
 }
 
 /* Without thread numbers (before Linux 4.14), each page has its own turn. */
-static uint32_t guard_fault_thread(const struct uffd_msg *msg)
+static uint32_t faults_thread_of(const struct uffd_msg *msg)
 {
     return guard_shared->has_thread_ids
            ? msg->arg.pagefault.feat.ptid
            : msg->arg.pagefault.address / qemu_real_host_page_size();
 }
 
-static void guard_handle_fault(const struct uffd_msg *msg)
+static void faults_handle(const struct uffd_msg *msg)
 {
     const GuardFault fault = {
         .address = msg->arg.pagefault.address,
-        .thread = guard_fault_thread(msg),
+        .thread = faults_thread_of(msg),
     };
     GuardAnswer answer = GUARD_ANSWERED;
     VirtIOMEMGuard *guard;
@@ -266,30 +267,30 @@ static void guard_handle_fault(const struct uffd_msg *msg)
     /* Of other events, userfaultfd tells only those who ask for them. */
     assert(msg->event == UFFD_EVENT_PAGEFAULT);
     virtio_mem_guard_lock();
-    guard = guard_find(fault.address);
+    guard = faults_find(fault.address);
     if (guard) {
-        desk = guard_desk(guard, fault.address);
-        if (guard_is_guarded(guard, fault.address)) {
-            guard_note_access(guard, fault.address -
-                              (uintptr_t)guard->area.host,
-                              msg->arg.pagefault.flags &
-                              UFFD_PAGEFAULT_FLAG_WRITE);
+        desk = faults_desk(guard, fault.address);
+        if (faults_is_guarded(guard, fault.address)) {
+            faults_note_access(guard, fault.address -
+                               (uintptr_t)guard->area.host,
+                               msg->arg.pagefault.flags &
+                               UFFD_PAGEFAULT_FLAG_WRITE);
             guard->area.notify(guard->area.opaque);
         }
-        answer = guard_answer(guard, &fault,
-                              g_queue_is_empty(&desk->waiting));
+        answer = faults_answer(guard, &fault,
+                               g_queue_is_empty(&desk->waiting));
         if (answer == GUARD_WAITS_FOR_TURN) {
-            guard_wait(desk, &fault);
+            faults_wait(desk, &fault);
         }
     }
     virtio_mem_guard_unlock();
     if (answer == GUARD_NO_PAGE) {
-        guard_retry_later(fault.address);
+        faults_retry_later(fault.address);
     }
 }
 
 /* The thread that waits first, if it is its turn; false if not. */
-static bool guard_serve_waiting(VirtIOMEMGuardDesk *desk)
+static bool faults_serve_waiting(VirtIOMEMGuardDesk *desk)
 {
     GuardAnswer answer = GUARD_WAITS_FOR_TURN;
     GuardFault *fault;
@@ -299,22 +300,22 @@ static bool guard_serve_waiting(VirtIOMEMGuardDesk *desk)
     virtio_mem_guard_lock();
     fault = g_queue_peek_head(&desk->waiting);
     if (fault) {
-        guard = guard_find(fault->address);
+        guard = faults_find(fault->address);
         address = fault->address;
-        answer = guard ? guard_answer(guard, fault, true) : GUARD_ANSWERED;
+        answer = guard ? faults_answer(guard, fault, true) : GUARD_ANSWERED;
         if (answer != GUARD_WAITS_FOR_TURN) {
             g_free(g_queue_pop_head(&desk->waiting));
         }
     }
     virtio_mem_guard_unlock();
     if (answer == GUARD_NO_PAGE) {
-        guard_retry_later(address);
+        faults_retry_later(address);
     }
     return answer != GUARD_WAITS_FOR_TURN;
 }
 
 /* Until when the next of the threads that wait has its turn, or -1. */
-static int guard_poll_timeout(void)
+static int faults_poll_timeout(void)
 {
     const int64_t now = g_get_monotonic_time();
     int64_t next = INT64_MAX;
@@ -332,7 +333,7 @@ static int guard_poll_timeout(void)
     return next == INT64_MAX ? -1 : DIV_ROUND_UP(MAX(next - now, 0), 1000);
 }
 
-static void *guard_thread(void *opaque)
+static void *faults_thread(void *opaque)
 {
     struct pollfd fds[] = {
         { .fd = guard_shared->uffd, .events = POLLIN },
@@ -342,7 +343,7 @@ static void *guard_thread(void *opaque)
     int i, n;
 
     while (!fds[1].revents) {
-        if (poll(fds, ARRAY_SIZE(fds), guard_poll_timeout()) < 0) {
+        if (poll(fds, ARRAY_SIZE(fds), faults_poll_timeout()) < 0) {
             if (errno != EINTR) {
                 /* The host has no memory for it now. */
                 g_usleep(GUARD_RETRY_US);
@@ -359,10 +360,10 @@ static void *guard_thread(void *opaque)
         n = fds[0].revents ? uffd_read_events(guard_shared->uffd, msgs,
                                               ARRAY_SIZE(msgs)) : 0;
         for (i = 0; i < n; i++) {
-            guard_handle_fault(&msgs[i]);
+            faults_handle(&msgs[i]);
         }
         for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
-            while (guard_serve_waiting(&guard_shared->desks[i])) {
+            while (faults_serve_waiting(&guard_shared->desks[i])) {
                 continue;
             }
         }
@@ -380,7 +381,7 @@ bool virtio_mem_guard_faults_start(void)
     }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    guard_shared->thread = g_thread_try_new("mem-guard", guard_thread, NULL,
+    guard_shared->thread = g_thread_try_new("mem-guard", faults_thread, NULL,
                                            NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return guard_shared->thread;
