@@ -85,11 +85,8 @@ static void test_gain_hugetlb(VirtioMemGuest *unused)
     }
 }
 
-/*
- * With no huge page to lend, QEMU's own access to unplugged memory, with the
- * BQL held, ends all the same.  With a page again, a block is as it should be.
- */
-static void test_empty_pool(VirtioMemGuest *unused)
+/* With no huge page to lend, QEMU's main loop uses unplugged block 5. */
+static VirtioMemGuest *start_with_empty_pool(void)
 {
     static const VirtioMemOptions opts = {
         .memdev = "memory-backend-memfd,id=vmem0,size=1G,hugetlb=on,"
@@ -101,7 +98,7 @@ static void test_empty_pool(VirtioMemGuest *unused)
     uint64_t gpa;
 
     if (!virtio_mem_huge_make_free(0)) {
-        return;
+        return NULL;
     }
     vm = virtio_mem_guest_start(&opts);
     virtio_mem_set_requested(vm, VM_REQUESTED);
@@ -111,6 +108,22 @@ static void test_empty_pool(VirtioMemGuest *unused)
     virtio_mem_kick_force(vm);
     virtio_mem_settle(vm);
     virtio_mem_leave_ring(vm, home);
+    return vm;
+}
+
+/*
+ * That ends, with the BQL held, as any access does.  With a page again, a block
+ * is as it should be.
+ */
+static void test_empty_pool(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = start_with_empty_pool();
+    uint64_t gpa;
+
+    if (!vm) {
+        return;
+    }
+    gpa = virtio_mem_block_gpa(vm, 5);
     virtio_mem_fill(vm, gpa - 4 * KiB, 0x55, 8 * KiB);
     g_assert_cmpint(virtio_mem_huge_read("free_hugepages"), ==, 0);
     g_assert_true(virtio_mem_is_protected(vm));
@@ -121,6 +134,18 @@ static void test_empty_pool(VirtioMemGuest *unused)
     g_assert_true(virtio_mem_is_filled(vm, gpa, 0, VM_BLOCK));
     virtio_mem_guest_stop(vm);
     virtio_mem_huge_done();
+}
+
+/* Nor does it keep SIGTERM from ending QEMU. */
+static void test_end_with_empty_pool(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = start_with_empty_pool();
+
+    if (vm) {
+        virtio_mem_guest_stop(vm);
+        g_assert_cmpint(virtio_mem_huge_read("free_hugepages"), ==, 0);
+        virtio_mem_huge_done();
+    }
 }
 
 /* With the guard off, the same costs what it touches: the bounds can fail. */
@@ -148,6 +173,8 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/needs-no-huge-page", test_empty_pool, .once = true,
       .no_guest = true, .guard = true },
+    { "T227", "guard/ends-without-huge-page", test_end_with_empty_pool,
+      .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/off-costs-what-is-touched", test_gain_without_guard,
       &off, .once = true },
 };
