@@ -41,13 +41,14 @@ import p8_migration                                 # noqa: E402
 import p9_guard                                     # noqa: E402
 import p11_autosize                                 # noqa: E402
 import p12_discard_runs                             # noqa: E402
+import p13_safe_shrink                              # noqa: E402
 import p14_longest_wait                             # noqa: E402
 import plot                                         # noqa: E402
 import virtio_mem_parts as parts                    # noqa: E402
 
 MODULES = (p1_stall, p2_populate, p3_resize, p4_instructions, p5_discard,
            p6_maximum, p8_migration, p9_guard, p11_autosize,
-           p12_discard_runs, p14_longest_wait)
+           p12_discard_runs, p13_safe_shrink, p14_longest_wait)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -199,7 +199,7 @@ class Groups(unittest.TestCase):
         groups = bench.all_groups()
         keys = [group.key for group in groups]
         self.assertEqual(keys, ['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P8',
-                                'P10', 'P9', 'P11', 'P12', 'P14'])
+                                'P10', 'P9', 'P11', 'P12', 'P13', 'P14'])
         for group in groups:
             names = [row.name for row in group.rows]
             self.assertEqual(len(set(names)), len(names), group.key)
