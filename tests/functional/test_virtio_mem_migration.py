@@ -15,6 +15,7 @@ import contextlib
 import os
 import tempfile
 
+import virtio_mem_busy as busy
 import virtio_mem_moves as moves
 import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
@@ -356,6 +357,62 @@ class VirtioMemBusy(MigrationTest):
 MOVES = (moves.precopy, moves.multifd, moves.postcopy, moves.mapped_ram,
          moves.background_snapshot, moves.snapshot, moves.cpr_transfer,
          moves.ignore_shared)
+
+
+class VirtioMemSafeMoves(MigrationTest):
+    """A guest that leaves in the middle of a shrink in mode safe."""
+
+    BOOT = {'boot_size': GiB,
+            'more_args': ('-device', 'virtio-balloon-pci,id=balloon0')}
+    PLUGGED = 3 * GiB
+    NB_HOGS = 10
+    RESERVE = 256 * MiB
+
+    def leave_in_the_middle(self, to):
+        """Begin a shrink that would hold, and move the guest meanwhile."""
+        guest = self.start_linux('ours', self.BOOT)
+        guest.ask('modprobe virtio_balloon')
+        guest.resize(self.PLUGGED)
+        busy.start(guest, self.NB_HOGS)
+        guest.vm.cmd('memory-device-resize', **{
+            'job-id': 'job0', 'id': guest.DEVICE, 'size': 0, 'mode': 'safe',
+            'reserve': self.RESERVE})
+        wait_until(lambda: guest.device_info()['size'] < self.PLUGGED,
+                   'the shrink does not begin')
+        target = moves.precopy(guest, lambda *more_args: self.start(
+            to, self.BOOT, *more_args))
+        job, = guest.vm.cmd('query-jobs')
+        self.assertIn('migrated', job['error'])
+        guest.close()
+        return target
+
+    def check_stays(self, guest):
+        """What was asked for last is all that happens."""
+        size = guest.device_info()['requested-size']
+        self.assertGreater(size, 0)
+        guest.wait_plugged(size)
+        guest.ask('sleep 60')
+        self.assertEqual(guest.device_info()['size'], size)
+        self.assertEqual(busy.oom_kills(guest), 0)
+        self.assertEqual(busy.count(guest), self.NB_HOGS)
+
+    @virtio_mem_tap.slow
+    def test_stays_where_it_was_in_ours(self):
+        self.require_host_memory(10 * GiB)
+        self.check_stays(self.leave_in_the_middle('ours'))
+
+    @virtio_mem_tap.slow
+    def test_stays_where_it_was_in_stock_and_is_safe_afterwards(self):
+        self.require_host_memory(10 * GiB)
+        guest = self.leave_in_the_middle('stock')
+        self.check_stays(guest)
+        guest = self.move(guest, moves.precopy, ('stock', 'ours'),
+                          {**self.BOOT, 'device_options': ',resize-mode=safe'})
+        self.check_stays(guest)
+        guest.request(0)
+        busy.wait_status(guest, 'waiting', 'guest-low-memory')
+        self.assertEqual(busy.oom_kills(guest), 0)
+        self.assertEqual(busy.count(guest), self.NB_HOGS)
 
 
 class VirtioMemMigrationMatrix(MigrationTest):

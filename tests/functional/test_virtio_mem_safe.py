@@ -24,17 +24,20 @@ BALLOON = ('-device', 'virtio-balloon-pci,id=balloon0')
 class VirtioMemSafe(GuestTest):
     """A guest of 1 + 3 GiB that is busy, and gets asked for all of it."""
 
+    BOOT = GiB
+    REGION = 3 * GiB
     NB_HOGS = 10
 
-    def busy_guest(self):
+    def busy_guest(self, more_args=()):
         """Boot a guest that can tell what it has, without hogs yet."""
-        return self.guest(boot_size=GiB, region_size=3 * GiB,
-                          more_args=BALLOON)
+        self.require_host_memory(self.BOOT + self.REGION + GiB)
+        return self.guest(boot_size=self.BOOT, region_size=self.REGION,
+                          more_args=(*BALLOON, *more_args))
 
     def make_busy(self, guest):
         """Plug all, let the hogs take most of it, and return what is left."""
         guest.ask('modprobe virtio_balloon')
-        guest.resize(3 * GiB)
+        guest.resize(self.REGION)
         busy.start(guest, self.NB_HOGS)
         return busy.available(guest)
 
@@ -54,14 +57,27 @@ class VirtioMemSafe(GuestTest):
     def assert_right_place(self, size, available):
         """The guest kept the reserve, and gave what it could spare."""
         spare = available - RESERVE
-        self.assertGreaterEqual(size, 3 * GiB - spare / 0.94 - UNIT)
-        self.assertLessEqual(size, 3 * GiB - spare + 2 * UNIT)
+        self.assertGreaterEqual(size, self.REGION - spare / 0.94 - UNIT)
+        self.assertLessEqual(size, self.REGION - spare + 2 * UNIT)
+
+    def start_job(self, guest, **options):
+        """Start a job that takes all of the memory away."""
+        guest.vm.cmd('memory-device-resize', **{
+            'job-id': 'job0', 'id': guest.DEVICE, 'size': 0, **options})
+
+    def count_polls(self):
+        """Return how often the device has asked for statistics."""
+        with open(self.trace, encoding='utf-8') as lines:
+            return sum('virtio_mem_resize_poll' in line for line in lines)
 
     def test_shrink_stops_at_what_the_guest_needs_and_goes_on(self):
-        self.require_host_memory(5 * GiB)
-        with self.busy_guest() as guest:
+        self.trace = self.temp_file('trace')
+        with self.busy_guest(('-trace', 'virtio_mem_resize_*', '-D',
+                              self.trace)) as guest:
             available = self.make_busy(guest)
             busy.set_safe(guest, RESERVE)
+            guest.ask('sleep 2')
+            self.assertEqual(self.count_polls(), 0)
             guest.request(0)
             size = self.wait_holds(guest)
             self.assert_alive(guest)
@@ -80,36 +96,53 @@ class VirtioMemSafe(GuestTest):
             self.assertEqual(busy.oom_kills(guest), 0)
             self.assertEqual(busy.count(guest), self.NB_HOGS - 3)
             self.assert_right_place(again, available + 3 * busy.HOG)
+            # Nothing is asked for while nothing is resized.
+            guest.request(again)
+            wait_until(lambda: guest.device_info()['resize-status'] == 'done',
+                       lambda: f'it goes on: {guest.device_info()}')
+            guest.ask('sleep 3')
+            polls = self.count_polls()
+            self.assertGreater(polls, 0)
+            guest.ask('sleep 5')
+            self.assertEqual(self.count_polls(), polls)
 
+    # What the other cases are measured by: this scenario is one.
     @virtio_mem_tap.slow
     def test_plain_shrink_kills(self):
-        self.require_host_memory(5 * GiB)
         with self.busy_guest() as guest:
             self.make_busy(guest)
-            guest.request(0)
+            self.start_job(guest, mode='plain', deadline=60)
             wait_until(lambda: busy.available(guest) < 64 * MiB,
                        'the guest does not run out of memory')
             busy.touch(guest, 200, may_fail=True)
             wait_until(lambda: busy.oom_kills(guest) > 0,
                        'the guest had memory to spare')
+            # At least, the ratchet stops with the job.
+            self.assertIn('deadline', self.wait_job(guest)['error'])
+            info = guest.device_info()
+            self.assertEqual(info['asked-size'], info['size'])
 
     @virtio_mem_tap.slow
     def test_hog_that_starts_in_the_middle_gets_memory_back(self):
-        self.require_host_memory(5 * GiB)
         with self.busy_guest() as guest:
             self.make_busy(guest)
             busy.set_safe(guest, RESERVE)
             guest.request(0)
-            wait_until(lambda: guest.device_info()['size'] < 3 * GiB,
+            wait_until(lambda: guest.device_info()['size'] < self.REGION,
                        'the shrink does not begin')
-            busy.start(guest, 1)
+            busy.burst(guest, 400 * MiB)
+            self.wait_holds(guest)
+            self.assertEqual(busy.oom_kills(guest), 0)
+            wait_until(lambda: busy.held(guest) > self.NB_HOGS *
+                       (busy.HOG - 4 * MiB) + 390 * MiB,
+                       'the last one did not get what it needs')
             self.wait_holds(guest)
             self.assertEqual(busy.oom_kills(guest), 0)
             self.assertEqual(busy.count(guest), self.NB_HOGS + 1)
+            self.assertGreater(busy.given_back(guest), 0)
 
     @virtio_mem_tap.slow
     def test_nothing_goes_on_two_minutes_later(self):
-        self.require_host_memory(5 * GiB)
         with self.busy_guest() as guest:
             self.make_busy(guest)
             busy.set_safe(guest, RESERVE)
@@ -130,22 +163,29 @@ class VirtioMemSafe(GuestTest):
 
     @virtio_mem_tap.slow
     def test_job_gives_up_and_leaves_the_guest_alone(self):
-        self.require_host_memory(5 * GiB)
         with self.busy_guest() as guest:
             self.make_busy(guest)
-            guest.vm.cmd('memory-device-resize', **{
-                'job-id': 'job0', 'id': guest.DEVICE, 'size': 0,
-                'mode': 'safe', 'reserve': RESERVE, 'stall-timeout': 5})
+            self.start_job(guest, mode='safe', reserve=RESERVE,
+                           **{'stall-timeout': 5})
             job = self.wait_job(guest)
             self.assertIn('guest-low-memory', job['error'])
             info = guest.device_info()
             self.assertEqual(info['requested-size'], info['size'])
             self.assertEqual(info['size'],
-                             3 * GiB - job['current-progress'])
+                             self.REGION - job['current-progress'])
             busy.end(guest, self.NB_HOGS)
             guest.wait_idle()
             self.assertEqual(guest.device_info()['size'], info['size'])
             self.assertEqual(busy.oom_kills(guest), 0)
+
+
+class VirtioMemSafeLarger(VirtioMemSafe):
+    """The same with 2 + 4 GiB."""
+
+    BOOT = 2 * GiB
+    REGION = 4 * GiB
+    NB_HOGS = 18
+    in_ci = ()
 
 
 class VirtioMemSafeOlder(VirtioMemSafe):

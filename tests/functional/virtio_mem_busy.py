@@ -36,6 +36,13 @@ def start(guest, number):
     guest.ask('rm /mem/hog')
 
 
+def burst(guest, size):
+    """Let one more process take so much, as fast as it can; do not wait."""
+    pieces = ' '.join(['/tmp/piece'] * (size // MiB // 16))
+    guest.ask(f'(cat {pieces} | /bin/dd bs={size} count=1 iflag=fullblock | '
+              'sleep 99999) > /dev/null 2>&1 &')
+
+
 def _pids(guest):
     return guest.ask('grep -lx dd /proc/[0-9]*/comm 2> /dev/null | '
                      'cut -d / -f 3').split()
@@ -74,6 +81,13 @@ def available(guest):
 def oom_kills(guest):
     """Return how many processes were ended since boot."""
     return int(guest.ask('grep oom_kill /proc/vmstat').split()[1])
+
+
+def given_back(guest):
+    """Return how many bytes the device gave back in mode safe."""
+    result, = guest.vm.cmd('query-stats', target='virtio-mem', providers=[
+        {'provider': 'virtio-mem', 'names': ['given-back-bytes']}])
+    return result['stats'][0]['value']
 
 
 def free_in_zone(guest, zone):
