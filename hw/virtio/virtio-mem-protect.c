@@ -76,6 +76,16 @@ void virtio_mem_protect_on_loss(VirtIOMEM *vmem, QEMUTimer *timer)
     }
 }
 
+/* Whether it is lost, also by event. */
+static void virtio_mem_protect_set_lost(VirtIOMEM *vmem, bool lost)
+{
+    DeviceState *proxy = virtio_mem_proxy(vmem);
+    g_autofree char *path = object_get_canonical_path(OBJECT(proxy));
+
+    vmem->protection->is_lost = lost;
+    qapi_event_send_virtio_mem_protection_change(proxy->id, path, !lost);
+}
+
 /* With "on", the VM must not run without protection. */
 static void virtio_mem_protect_stop(VirtIOMEM *vmem, const char *reason)
 {
@@ -97,7 +107,7 @@ static void virtio_mem_protect_lose(VirtIOMEM *vmem, const char *reason)
     VirtIOMEMProtection *protection = vmem->protection;
 
     if (!protection->is_lost) {
-        protection->is_lost = true;
+        virtio_mem_protect_set_lost(vmem, true);
         protection->retry_s = VIRTIO_MEM_RETRY_MIN_S;
         warn_report("virtio-mem '%s': unplugged memory is not protected any"
                     " more, userfaultfd cannot watch it: %s; this is retried:"
@@ -130,7 +140,7 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
         return false;
     }
     if (vmem->protection->is_lost) {
-        vmem->protection->is_lost = false;
+        virtio_mem_protect_set_lost(vmem, false);
         info_report("virtio-mem '%s': unplugged memory is protected again",
                     virtio_mem_name(vmem));
     }
@@ -174,7 +184,7 @@ static bool virtio_mem_protect_fetch(VirtIOMEM *vmem,
 uint64_t virtio_mem_protect_nb_accesses(const VirtIOMEM *vmem)
 {
     assert(bql_locked());
-    return vmem->protection->access.count;
+    return vmem->protection ? vmem->protection->access.count : 0;
 }
 
 /* At most one event each second; what comes in between is in the next one. */

@@ -287,6 +287,17 @@ static void test_guard(VirtioMemGuest *unused)
     virtio_mem_guest_stop(vm);
 }
 
+static void test_no_guard(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = virtio_mem_guest_start(&(VirtioMemOptions) {
+        .region_size = GiB, .device = "protect-unplugged=off" });
+
+    qtest_writeb(vm->qts, vm->addr, 1);
+    g_assert_cmpuint(get(vm, "unplugged-accesses"), ==, 0);
+    g_assert_cmpuint(get(vm, "watched-mappings"), ==, 0);
+    virtio_mem_guest_stop(vm);
+}
+
 /* --- resizes --- */
 
 static void test_resizes(VirtioMemGuest *vm)
@@ -474,6 +485,7 @@ static const VirtioMemTest tests[] = {
       .no_guest = true },
     { "", "stats/host", test_host, &prealloc },
     { "", "stats/guard", test_guard, .once = true, .no_guest = true },
+    { "", "stats/no-guard", test_no_guard, .once = true, .no_guest = true },
     { "", "stats/resizes", test_resizes },
     { "", "stats/steps", test_steps, &with_balloon, .once = true },
     { "", "stats/resets-change-nothing", test_resets },
