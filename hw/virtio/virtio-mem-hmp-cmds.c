@@ -106,6 +106,11 @@ static void hmp_print_last_resize(Monitor *mon, const VirtioMEMLastResize *last)
     if (last->has_reason) {
         monitor_printf(mon, ": %s", VirtioMEMResizeReason_str(last->reason));
     }
+    if (last->has_available) {
+        monitor_printf(mon, " (the guest has %" PRIu64 " bytes available and"
+                       " its reserve is %" PRIu64 ")", last->available,
+                       last->reserve);
+    }
     monitor_printf(mon, "\n");
 }
 

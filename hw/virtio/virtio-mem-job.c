@@ -139,12 +139,18 @@ static void job_note_progress(VirtIOMEMResizeJob *job)
     }
 }
 
+static bool job_has_plan(const VirtIOMEMResizeJob *job)
+{
+    return job->args.mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
+           job->args.size != job->start;
+}
+
 /* The guest's balloon driver has not told anything since the begin. */
 static bool job_is_unanswered(const VirtIOMEMResizeJob *job)
 {
     uint64_t available, reserve;
 
-    return job->args.mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
+    return job_has_plan(job) &&
            virtio_mem_status_reason(job->vmem) ==
            VIRTIO_MEM_RESIZE_REASON_NO_STATISTICS &&
            !virtio_mem_steps_get_available(job->vmem, &available, &reserve);
@@ -247,7 +253,7 @@ static char *job_explain(const VirtIOMEMResizeJob *job)
                                " what it can spare; load it, or use mode"
                                " 'plain')", name);
     }
-    if (job->args.mode == MEMORY_DEVICE_RESIZE_MODE_SAFE &&
+    if (job_has_plan(job) &&
         (job->reason == VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY ||
          job->reason == VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_IN_USE) &&
         virtio_mem_steps_get_available(job->vmem, &available, &reserve)) {
@@ -277,6 +283,10 @@ static void job_remember(const VirtIOMEMResizeJob *job)
     last->seconds = job->elapsed_ms / 1000;
     last->has_reason = job->reason != VIRTIO_MEM_NO_REASON;
     last->reason = last->has_reason ? job->reason : 0;
+    last->has_available = last->has_reserve =
+        job_has_plan(job) &&
+        virtio_mem_steps_get_available(job->vmem, &last->available,
+                                       &last->reserve);
     qapi_free_VirtioMEMLastResize(job->vmem->jobs->last);
     job->vmem->jobs->last = last;
 }

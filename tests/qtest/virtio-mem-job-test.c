@@ -13,6 +13,18 @@
 
 static const VirtioMemOptions with_balloon = { .args = VM_BALLOON_ARGS };
 
+static void assert_hmp(VirtioMemGuest *vm, const char *command,
+                       const char *words)
+{
+    g_autofree char *output = qtest_hmp(vm->qts, "%s", command);
+
+    if (*words) {
+        g_assert_nonnull(strstr(output, words));
+    } else {
+        g_assert_cmpstr(output, ==, "");
+    }
+}
+
 /* --- how it ends --- */
 
 static void test_done(VirtioMemGuest *vm)
@@ -192,6 +204,9 @@ static void test_safe(VirtioMemGuest *vm)
                              " 536870912)");
     virtio_mem_job_assert_settled(vm, 1664 * MiB);
     virtio_mem_job_assert_last(vm, 0, "guest-low-memory");
+    assert_hmp(vm, "info virtio-mem vm0", "  last resize: to 0, safe, stopped"
+               " at 1744830464 after 10 s: guest-low-memory (the guest has"
+               " 671088640 bytes available and its reserve is 536870912)\r\n");
     virtio_mem_job_end(safe);
 }
 
@@ -298,18 +313,6 @@ static const VirtioMemOptions nameless = {
             " -object memory-backend-ram,id=mem1,size=1G,reserve=off"
             " -device virtio-mem-pci,memdev=mem1,addr=05.0",
 };
-
-static void assert_hmp(VirtioMemGuest *vm, const char *command,
-                       const char *words)
-{
-    g_autofree char *output = qtest_hmp(vm->qts, "%s", command);
-
-    if (*words) {
-        g_assert_nonnull(strstr(output, words));
-    } else {
-        g_assert_cmpstr(output, ==, "");
-    }
-}
 
 static void test_hmp(VirtioMemGuest *vm)
 {
