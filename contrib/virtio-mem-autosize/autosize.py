@@ -34,8 +34,10 @@ class Autosize:
     def __init__(self, config, new_guest, log, host=host_memory,
                  clock=time.monotonic):
         self._config = config
-        self._managed = [Managed(guest, new_guest(guest), log)
-                         for guest in config.guests]
+        self._managed = []
+        for guest in config.guests:
+            self._managed.append(Managed(guest, new_guest(guest), log,
+                                         self._managed))
         self._host = host
         self._clock = clock
         self._tasks = {}                # that look or ask, by name

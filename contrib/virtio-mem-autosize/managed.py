@@ -49,7 +49,7 @@ class Pause:
 class Managed:
     """Connects, reads and asks; what fails is said once, and tried again."""
 
-    def __init__(self, config, guest, log):
+    def __init__(self, config, guest, log, others=()):
         self.config = config
         self.name = config.name
         self.law = None                 # None: not connected
@@ -58,6 +58,7 @@ class Managed:
         self.is_mute = False            # it reports nothing
         self._guest = guest
         self._log = log
+        self._others = others
         self._absence = Pause(self.say)
         self._refusal = Pause(self.say)
         self._is_new = True
@@ -120,11 +121,24 @@ class Managed:
         try:
             law = Law(self._limits(*await self._guest.largest()))
             await self._guest.follow()
+            self._check_alone()
         except BaseException:
             await self._guest.close()
             raise
         self.law = law
         self.is_mute, self._heard = False, None
+
+    def _check_alone(self):
+        """Two laws would both spend what one report says is there."""
+        process = self.process()
+        for other in self._others:
+            if process and other.law and other.process() == process:
+                raise GuestError(f'it is the same QEMU as {other.name}, and '
+                                 'one of its devices can be resized')
+
+    def process(self):
+        """Return what tells its QEMU from others, if that is known."""
+        return self._guest.process()
 
     def _welcome(self):
         """It is there when all that is needed was there once."""

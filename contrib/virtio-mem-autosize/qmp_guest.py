@@ -146,6 +146,10 @@ class QMPGuest:
             return started(self._pid) != self._started
         return self._is_refused
 
+    def process(self):
+        """Return what tells its QEMU from others, if that is known."""
+        return (self._pid, self._started) if self._pid else None
+
     def resident(self):
         """Return what the host knows of its memory at this moment."""
         return resident(self._pid) if self._pid else None

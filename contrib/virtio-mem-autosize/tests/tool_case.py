@@ -31,8 +31,11 @@ class ToolCase(unittest.IsolatedAsyncioTestCase):
         self.log = []
         self.vms = []
         self.now = 0
-        for name in ('INTERVAL', 'SHORT_INTERVAL'):
-            patch = mock.patch.object(autosize, name, 0.02)
+        # All monitors are in one process, but shall not seem to be.
+        for patch in (mock.patch.object(autosize, 'INTERVAL', 0.02),
+                      mock.patch.object(autosize, 'SHORT_INTERVAL', 0.02),
+                      mock.patch.object(QMPGuest, 'process',
+                                        lambda guest: None)):
             patch.start()
             self.addCleanup(patch.stop)
 
