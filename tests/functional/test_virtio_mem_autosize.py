@@ -22,6 +22,7 @@ BOOT_SIZE = 1 * GiB
 class VirtioMemAutosize(GuestTest):
 
     BINARY = 'QEMU_BINARY'
+    HAS_JOBS = True
 
     @contextlib.contextmanager
     def started(self):
@@ -82,6 +83,15 @@ class VirtioMemAutosize(GuestTest):
             self.assert_settled(guest)
             self.assertEqual(busy.oom_kills(guest), 0)
 
+    def assert_job_ends(self, guest):
+        """A shrink that nobody follows ends by itself, if it is a job."""
+        jobs = guest.vm.cmd('query-jobs')
+        self.assertEqual(bool(jobs), self.HAS_JOBS)
+        if jobs:
+            wait_until(lambda: guest.vm.cmd('query-jobs')[0]['status'] ==
+                       'concluded', 'the job goes on')
+            self.assert_settled(guest)
+
     @virtio_mem_tap.slow
     def test_killed_tool_is_taken_over_from(self):
         with self.started() as (guest, monitor):
@@ -89,6 +99,7 @@ class VirtioMemAutosize(GuestTest):
             with Autosize('--host-free', '1000T', monitor) as tool:
                 tool.wait_line('shrink ')
                 tool.kill()
+            self.assert_job_ends(guest)
             # What a shrink looks like that nobody ends.
             hogs = Hogs(guest)
             hogs.fill(1 * GiB)
@@ -135,6 +146,7 @@ class WithStock(VirtioMemAutosize):
     """QEMU's own device, without resize-mode."""
 
     BINARY = 'STOCK_QEMU_BINARY'
+    HAS_JOBS = False
     needs = ('STOCK_QEMU_BINARY',)
     in_ci = ()
 
