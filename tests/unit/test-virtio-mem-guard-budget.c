@@ -57,6 +57,15 @@ static void count(VirtIOMEMGuardBudget *budget, const char *const *text,
     maps = NULL;
 }
 
+static int lowest_free_fd(void)
+{
+    const int fd = open("/dev/null", O_RDONLY);
+
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+    return fd;
+}
+
 /* A line is a mapping, however the lines come. */
 static void test_count(void)
 {
@@ -65,6 +74,7 @@ static void test_count(void)
     };
     static const char *const shorter[] = { "\n\n\n\n", "a", "\n", NULL };
     static const char *const none[] = { NULL };
+    const int fd = lowest_free_fd();
     VirtIOMEMGuardBudget budget = { 0 };
 
     count(&budget, text, 0);
@@ -78,6 +88,7 @@ static void test_count(void)
     g_assert_cmpuint(budget.nb_others, ==, 5);
     count(&budget, none, 0);
     g_assert_cmpuint(budget.nb_others, ==, 0);
+    g_assert_cmpint(lowest_free_fd(), ==, fd);
 }
 
 /* The host's limit is another one on each host. */
