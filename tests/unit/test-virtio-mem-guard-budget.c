@@ -105,6 +105,22 @@ static uint64_t host_limit(void)
     return limit;
 }
 
+/* Also when the file that is read gets the number 0. */
+static void test_count_without_stdin(void)
+{
+    static const char *const text[] = { "a\n", "b\n", NULL };
+    VirtIOMEMGuardBudget budget = { 0 };
+    const int fd = dup(0);
+
+    close(0);
+    count(&budget, text, 0);
+    g_assert_cmpuint(budget.nb_others, ==, 2);
+    if (fd >= 0) {
+        g_assert_cmpint(dup2(fd, 0), ==, 0);
+        close(fd);
+    }
+}
+
 static void test_max(void)
 {
     const uint64_t limit = host_limit();
@@ -143,6 +159,8 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/virtio-mem/guard-budget/count", test_count);
+    g_test_add_func("/virtio-mem/guard-budget/count-without-stdin",
+                    test_count_without_stdin);
     g_test_add_func("/virtio-mem/guard-budget/max", test_max);
     g_test_add_func("/virtio-mem/guard-budget/allows", test_allows);
     return g_test_run();
