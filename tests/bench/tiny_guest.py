@@ -281,10 +281,10 @@ class TinyGuest:
                 polls=False):
         """Send a request; return the seconds from doorbell to answer.
 
-        A long wait must not cost the host a CPU, a short one is exact.  A
-        real guest does not ask at all: nor does this one, for most of what
-        such a request usually takes.  Unless it @polls: then it asks all the
-        time.
+        A long wait must not cost the host a CPU, and is a hundredth too long
+        at most; a short one is exact.  A real guest does not ask at all: nor
+        does this one, for most of what such a request usually takes.  Unless
+        it @polls: then it asks all the time.
         """
         self.send(kind, first, nb_blocks)
         taken = self._ring(timeout, usual, polls)
@@ -302,7 +302,7 @@ class TinyGuest:
             if waited > timeout:
                 raise TinyGuestError(f'no answer in {timeout} s')
             if waited > 0.001 and not polls:
-                time.sleep(0.0002)
+                time.sleep(max(0.0002, waited / 100))
         return time.monotonic() - start
 
     def request_all(self, requests):
