@@ -246,6 +246,24 @@ static void test_take_back(void)
     scene_destroy(&scene);
 }
 
+/* The page table stays as long as it has a page that is lent, the first too. */
+static void test_table(void)
+{
+    Scene scene;
+    uint64_t *word;
+
+    scene_init(&scene, 4 * KiB);
+    word = scene.area.host;
+    g_assert_cmpint(lend(&scene, ANN, 0, 1), ==, 0);
+    g_assert_cmpint(lend(&scene, ANN, 1, 1), ==, 0);
+    *word = 1;
+    scene_take_back(&scene, 1, 1);
+    g_assert_cmpuint(*word, ==, 1);
+    scene_take_back(&scene, 0, 1);
+    g_assert_cmpuint(*word, ==, 0);
+    scene_destroy(&scene);
+}
+
 /* What is there already is not lent; but the thread has to go on. */
 static void test_exists(void)
 {
@@ -290,6 +308,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/guard-lend/emptied-slot", test_emptied);
     g_test_add_func("/virtio-mem/guard-lend/full-slot", test_full);
     g_test_add_func("/virtio-mem/guard-lend/take-back", test_take_back);
+    g_test_add_func("/virtio-mem/guard-lend/table-in-use", test_table);
     g_test_add_func("/virtio-mem/guard-lend/page-exists", test_exists);
     g_test_add_func("/virtio-mem/guard-lend/no-memory", test_no_memory);
     return g_test_run();
