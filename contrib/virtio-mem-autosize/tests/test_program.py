@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The program as users start it: where it is installed, signals, its status."""
 
+import contextlib
 import os
 from pathlib import Path
 import shutil
@@ -15,6 +16,20 @@ import virtio_mem_tap
 HERE = Path(__file__).resolve().parent.parent
 NAME = 'virtio-mem-autosize'
 PACKAGES = {'PYTHONPATH': os.environ.get('PYTHONPATH', '')}
+
+
+@contextlib.contextmanager
+def inherited(action, *numbers):
+    """Let a process that starts meanwhile inherit what signals do.
+
+    A shell's job in the background ignores some.
+    """
+    before = [signal.signal(number, action) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
 
 
 class Program(unittest.TestCase):
@@ -40,16 +55,19 @@ class Program(unittest.TestCase):
     def start(self, *arguments, packages=True, **options):
         """Start it; without packages, Python has none but its own."""
         environment = {'PYTHONDONTWRITEBYTECODE': '1'}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *([] if packages else ['-S']), self.program,
              *arguments], text=True, stdout=options.pop('stdout', -1),
             stderr=subprocess.STDOUT, cwd=self.prefix,
             env=environment | (PACKAGES if packages else {}), **options)
+        self.addCleanup(process.__exit__, None, None, None)
+        self.addCleanup(process.kill)
+        return process
 
     def run_it(self, *arguments, **options):
         """Return its status and what it says."""
-        with self.start(*arguments, **options) as process:
-            said, _ = process.communicate(timeout=60)
+        process = self.start(*arguments, **options)
+        said, _ = process.communicate(timeout=60)
         return process.returncode, said
 
     def assert_runs(self):
@@ -93,26 +111,24 @@ class Program(unittest.TestCase):
             'with K, M, G or T\n'))
 
     def test_each_signal_ends_it(self):
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP,
-                       signal.SIGQUIT):
-            with self.start('/none') as process:
-                process.stdout.readline()
-                process.send_signal(number)
-                self.assertEqual(process.wait(60), 0)
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP,
+                   signal.SIGQUIT)
+        for number in numbers:
+            with inherited(signal.SIG_DFL, *numbers):
+                process = self.start('/none')
+            process.stdout.readline()
+            process.send_signal(number)
+            self.assertEqual(process.wait(60), 0)
 
     def test_nohup(self):
-        ignore = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        try:
+        with inherited(signal.SIG_IGN, signal.SIGHUP):
             process = self.start('/none')
-        finally:
-            signal.signal(signal.SIGHUP, ignore)
-        with process:
-            process.stdout.readline()
-            ignored = Path(f'/proc/{process.pid}/status').read_text(
-                encoding='ascii').partition('SigIgn:')[2].split()[0]
-            self.assertTrue(int(ignored, 16) & 1 << signal.SIGHUP - 1)
-            process.terminate()
-            self.assertEqual(process.wait(60), 0)
+        process.stdout.readline()
+        ignored = Path(f'/proc/{process.pid}/status').read_text(
+            encoding='ascii').partition('SigIgn:')[2].split()[0]
+        self.assertTrue(int(ignored, 16) & 1 << signal.SIGHUP - 1)
+        process.terminate()
+        self.assertEqual(process.wait(60), 0)
 
     def test_log_is_full(self):
         with open('/dev/full', 'w', encoding='ascii') as full:
