@@ -41,6 +41,16 @@ ssize_t read(int fd, void *buf, size_t size)
     return readv(fd, &iov, 1);
 }
 
+/* What a build with checks of buffers calls. */
+ssize_t checked_read(int fd, void *buf, size_t size, size_t room)
+    __asm__("__read_chk");
+
+ssize_t checked_read(int fd, void *buf, size_t size, size_t room)
+{
+    g_assert_cmpuint(size, <=, room);
+    return read(fd, buf, size);
+}
+
 int error_vprintf(const char *fmt, va_list ap)
 {
     nb_warnings += strstr(fmt, "vm.max_map_count") != NULL;
