@@ -285,8 +285,6 @@ static void test_growth_unseen(void)
     PlanGuest guest;
 
     plan_guest_begin(&guest, 128 * MiB, 0, 64 * GiB, 0);
-    guest.goal.boot = 128 * MiB;
-    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
     guest.ms += 4999;
     assert_wait(plan_guest_next(&guest, false), 0);
     guest.ms++;
@@ -295,8 +293,6 @@ static void test_growth_unseen(void)
     assert_wait(plan_guest_obey(&guest, GiB), 2 * GiB);
     assert_end(plan_guest_obey(&guest, 2 * GiB), GROWTH_LIMIT, 2 * GiB);
     plan_guest_begin(&guest, GiB, 0, UNIT, 0);
-    guest.goal.boot = GiB;
-    virtio_mem_plan_begin(&guest.plan, &guest.goal, guest.ms);
     guest.ms += 5000;
     assert_wait(plan_guest_next(&guest, false), UNIT);
     assert_done(plan_guest_obey(&guest, UNIT), UNIT);
@@ -441,7 +437,6 @@ static void random_begin(PlanGuest *guest)
                 random_size(max, BLOCK), random_size(max, BLOCK), 0);
     guest->used = random_size(plan_guest_total(guest), MiB);
     guest->goal.reserve = one_in(2) ? 0 : random_size(GiB, MiB);
-    guest->goal.boot = guest->boot;
     guest->others = one_in(2) ? 0 : random_size(4 * GiB, UNIT);
     guest->goal.stall_ms = 1000 + random_size(MS_STALL, 1);
     virtio_mem_plan_begin(&guest->plan, &guest->goal, guest->ms);
