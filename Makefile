@@ -8,7 +8,8 @@ export BOOTSTRAP QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL \
 	BENCH_SIZE BENCH_DEVICE BENCH_PAUSES
 
 MAKEFLAGS += --no-print-directory
-FETCHED = $(addprefix build/,apt apt-arm64 download pkg debian-qemu base)
+FETCHED = $(wildcard build/apt build/apt-*) \
+	$(addprefix build/,download pkg debian-qemu base)
 
 all: tree                   ## build QEMU with this device
 	tools/build qemu
@@ -31,7 +32,8 @@ check: all guest old-guest  ## run all tests; a part: make check T=PATTERN
 	tools/check $(T)
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
-check-all: stock guest-arm64 check fuzz ## and what takes too long for every day
+check-all: stock peers guest-arm64
+check-all: check fuzz       ## and what takes too long for every day
 
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
 	tools/check --suite asan $(T)
@@ -58,6 +60,13 @@ docs: tree                  ## build QEMU's manual with our pages
 
 stock: tree                 ## build QEMU as Debian ships it, to compare with
 	tools/build stock
+
+stock-next:                 ## fetch the newest QEMU of Debian's, as a program
+	tools/fetch stock-next
+
+# The mirror may lack it: its tests then say so, and all others go on.
+peers:
+	-tools/fetch stock-next
 
 series: $(if $(BASE),,tree) ## make a patch series for QEMU: build/series
 	tools/series $(BASE)
@@ -116,4 +125,4 @@ endif
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-compile coverage docs stock \
 	fuzz mutate series series-check bench clean distclean help tree guest \
-	old-guest lint unit qtest series-style guest-arm64
+	old-guest lint unit qtest series-style guest-arm64 stock-next peers

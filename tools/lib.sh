@@ -27,10 +27,11 @@ die() {
     exit 1
 }
 
-# apt_dir ARCH: what tools/apt-isolated keeps of an architecture of Debian's.
+# apt_dir ARCH [SUITE]: what tools/apt-isolated keeps of an architecture of
+# Debian's, and of a suite that is asked in addition.
 apt_dir() {
     local suffix=${1/amd64/}
-    echo "$BUILD/apt${suffix:+-$suffix}"
+    echo "$BUILD/apt${suffix:+-$suffix}${2:+-$2}"
 }
 
 # One at a time: two runs of ninja in one directory spoil each other's work. A

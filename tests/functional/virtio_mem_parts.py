@@ -15,6 +15,7 @@ and, for tests that ask for it:
     ARM64_QEMU_BINARY, ARM64_GUEST_KERNEL, ARM64_GUEST_INITRD, ARM64_FIRMWARE
                     the same for arm64, where a machine boots without firmware
     STOCK_QEMU_BINARY    the emulator as Debian ships it
+    STOCK_NEXT_QEMU_BINARY    the newest emulator that Debian ships
 """
 
 import ctypes
@@ -44,6 +45,8 @@ OPTIONAL_PARTS = {
     'ARM64_FIRMWARE': ('build/guest-arm64/firmware.fd',
                        'tools/fetch guest-arm64'),
     'STOCK_QEMU_BINARY': ('build/stock/qemu-system-x86_64', 'make stock'),
+    'STOCK_NEXT_QEMU_BINARY': ('build/stock-next/qemu-system-x86_64',
+                               'make stock-next'),
 }
 
 KVM_DEVICE = '/dev/kvm'

@@ -48,14 +48,14 @@ class Mirror(unittest.TestCase):
         self.set_up_apt('apt', 'amd64')
         self.set_up_apt('apt-arm64', 'arm64')
 
-    def set_up_apt(self, folder, arch):
-        """Let apt know the mirror, and nothing else."""
+    def set_up_apt(self, folder, arch, mirror=None):
+        """Let apt know the mirror, or another one, and nothing else."""
         apt = self.build / folder
         for folder in 'lists/partial', 'cache/archives/partial':
             (apt / folder).mkdir(parents=True)
         write(apt / 'status', '')
         write(apt / 'sources.list', ''.join(
-            f'{kind} [trusted=yes] copy:{self.mirror} ./\n'
+            f'{kind} [trusted=yes] copy:{mirror or self.mirror} ./\n'
             for kind in ('deb', 'deb-src')))
         # Newer than tools/apt-isolated, which therefore makes none of its own.
         write(apt / 'apt.conf', self.CONF.format(apt=apt, arch=arch))
@@ -80,17 +80,18 @@ class Mirror(unittest.TestCase):
         for path in self.work.glob(f'qemu_{version}.*'):
             shutil.copy(path, self.mirror)
 
-    def add_package(self, name, files, depends='', arch='amd64'):
+    def add_package(self, name, files, depends='', arch='amd64', version='1'):
         """Put a binary package into the mirror."""
         top = self.work / f'{name}-{arch}'
         for path in files:
             write(top / path, f'{path} {arch}\n')
         write(top / 'DEBIAN/control',
-              f'Package: {name}\nVersion: 1\nArchitecture: {arch}\n'
+              f'Package: {name}\nVersion: {version}\nArchitecture: {arch}\n'
               f'Maintainer: T <t@t>\nDescription: it\n'
               f'{depends and "Depends: " + depends}\n')
-        self.run_quietly('dpkg-deb', '-b', top,
-                         self.mirror / f'{top.name}.deb')
+        # Names as in a pool, without the epoch.
+        name = f'{name}_{version.rpartition(":")[2]}_{arch}.deb'
+        self.run_quietly('dpkg-deb', '-b', top, self.mirror / name)
 
     @staticmethod
     def run_quietly(*command, **kwargs):
@@ -238,6 +239,60 @@ class Mirror(unittest.TestCase):
         self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
         self.publish()
         self.assertIn('found no kernel in', self.fetch('guest', status=1))
+
+    # Newer programs
+
+    def add_newest(self, version):
+        """QEMU of Debian's, which is nothing without its C library."""
+        self.add_package('libc6', ['lib64/ld-linux-x86-64.so.2'])
+        self.add_package('qemu-system-x86', ['usr/bin/qemu-system-x86_64'],
+                         'libc6', version=version)
+
+    def set_up_suites(self, *names, mirror=None):
+        for name in names:
+            self.set_up_apt(f'apt-{name}', 'amd64', mirror)
+
+    def test_newest_qemu_comes_with_all_it_needs(self):
+        self.add_newest('1:10.0.13+ds-1')
+        self.add_newest('1:11.1.3+ds-1')
+        self.publish()
+        self.set_up_suites('trixie-backports')
+        self.assertIn('qemu-system-x86=1:11.1.3+ds-1',
+                      self.fetch('stock-next'))
+        usr = self.build / 'pkg/stock-next/usr'
+        for name in 'bin/qemu-system-x86_64', 'lib64/ld-linux-x86-64.so.2':
+            self.assertTrue((usr / name).exists())
+        program = self.build / 'stock-next/qemu-system-x86_64'
+        self.assertTrue(os.access(program, os.X_OK))
+        # What was unpacked needs no mirror, and runs anew.
+        program.unlink()
+        self.publish('*')
+        self.fetch('stock-next')
+        self.assertTrue(program.exists())
+
+    def test_next_suite_is_asked_when_the_newest_is_gone(self):
+        self.add_newest('1:11.1.2+ds-3')
+        self.publish()
+        older = self.work / 'older'
+        shutil.copytree(self.mirror, older)
+        self.set_up_suites('forky', 'sid', mirror=older)
+        self.add_newest('1:11.1.3+ds-1')
+        self.publish('qemu-system-x86*')
+        self.set_up_suites('trixie-backports')
+        said = self.fetch('stock-next')
+        self.assertIn('qemu-system-x86=1:11.1.3+ds-1', said)
+        self.assertIn('qemu-system-x86=1:11.1.2+ds-3', said)
+        self.assertTrue((self.build / 'pkg/stock-next').exists())
+
+    def test_without_a_newer_one_all_that_was_tried_is_said(self):
+        self.add_newest('1:10.0.13+ds-1')
+        self.publish()
+        self.set_up_suites('trixie-backports', 'forky', 'sid')
+        said = self.fetch('stock-next', status=1)
+        self.assertIn('can download no package qemu-system-x86 that is newer '
+                      'than 1:10.0.: ', said)
+        self.assertEqual(said.count('No newer one is listed; tried, of '), 4)
+        self.assertFalse((self.build / 'stock-next').exists())
 
 
 class QemuSrc(unittest.TestCase):
