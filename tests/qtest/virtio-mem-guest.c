@@ -295,7 +295,7 @@ bool virtio_mem_driver_up(VirtioMemGuest *vm, uint64_t accept)
     }
     vm->node_id = virtio_mem_config_read(
         vm, offsetof(struct virtio_mem_config, node_id), 2);
-    virtio_mem_queue_up(vm, 0);
+    virtio_mem_queue_up(vm, vm->opts.ring_size);
     virtio_mem_driver_ok(vm);
     return true;
 }

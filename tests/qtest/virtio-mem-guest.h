@@ -80,6 +80,7 @@ typedef struct VirtioMemOptions {
     const char *memdev;     /* -object arguments, size included, id=vmem0 */
     const char *device;     /* further device properties: "prealloc=on,..." */
     const char *args;       /* further command line */
+    uint16_t ring_size;     /* slots of the queue; all that it may have */
     bool pcie;              /* q35, device behind a root port (for FLR) */
     bool no_device;         /* no virtio-mem: just vm->qts and vm->qs */
     bool no_driver;         /* device enabled, found, reset: status is 0 */

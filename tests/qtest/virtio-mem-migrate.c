@@ -47,10 +47,22 @@ bool virtio_mem_have_stock(void)
     if (!binary) {
         g_test_skip(VM_STOCK_BINARY " is not set");
     } else if (access(binary, X_OK)) {
-        g_test_skip(VM_STOCK_BINARY " names no program");
+        g_autofree char *why = g_strdup_printf(
+            VM_STOCK_BINARY " names no program: %s", binary);
+
+        g_test_skip(why);
         binary = NULL;
     }
     return binary;
+}
+
+VirtioMemOptions virtio_mem_with_stock(const VirtioMemOptions *opts)
+{
+    VirtioMemOptions shared = *opts;
+
+    shared.machine = opts->machine ?: "pc-i440fx-10.0";
+    shared.ring_size = 128;
+    return shared;
 }
 
 VirtioMemGuest *virtio_mem_start_with(const char *env,

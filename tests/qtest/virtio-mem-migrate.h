@@ -20,6 +20,12 @@
 #define VM_STOCK_BINARY "STOCK_QEMU_BINARY"
 /* If not, the test is marked as skipped. */
 bool virtio_mem_have_stock(void);
+/*
+ * The same options where the other side may be another series of QEMU: a type
+ * of machine that both know, and a ring that both take.  10.0 offers 1024 slots
+ * since 10.0.13, and 11.1 loads no more than the device's own 128.
+ */
+VirtioMemOptions virtio_mem_with_stock(const VirtioMemOptions *opts);
 
 /* Small enough to make streams short, large enough that U < R. */
 #define VM_MIGRATE_REGION (4 * GiB)

@@ -83,15 +83,17 @@ static void test_shrunken_request(VirtioMemGuest *unused)
 
 /* --- another implementation --- */
 
-static void migration_check_stock(const VirtioMemOptions *opts)
+static void migration_check_stock(const VirtioMemOptions *given)
 {
+    const VirtioMemOptions opts = virtio_mem_with_stock(given);
+
     if (!virtio_mem_have_stock()) {
         return;
     }
-    migration_check(VM_STOCK_BINARY, NULL, opts, virtio_mem_migrate);
-    migration_check(NULL, VM_STOCK_BINARY, opts, virtio_mem_migrate);
-    migration_check(VM_STOCK_BINARY, NULL, opts, virtio_mem_migrate_file);
-    migration_check(NULL, VM_STOCK_BINARY, opts, virtio_mem_migrate_file);
+    migration_check(VM_STOCK_BINARY, NULL, &opts, virtio_mem_migrate);
+    migration_check(NULL, VM_STOCK_BINARY, &opts, virtio_mem_migrate);
+    migration_check(VM_STOCK_BINARY, NULL, &opts, virtio_mem_migrate_file);
+    migration_check(NULL, VM_STOCK_BINARY, &opts, virtio_mem_migrate_file);
 }
 
 static void test_stock(VirtioMemGuest *unused)

@@ -112,11 +112,13 @@ static void test_memslots(VirtioMemGuest *unused)
 
 static void test_stock(VirtioMemGuest *unused)
 {
+    const VirtioMemOptions opts = virtio_mem_with_stock(&plain);
+
     if (!virtio_mem_have_stock()) {
         return;
     }
-    postcopy_check(VM_STOCK_BINARY, NULL, &plain);
-    postcopy_check(NULL, VM_STOCK_BINARY, &plain);
+    postcopy_check(VM_STOCK_BINARY, NULL, &opts);
+    postcopy_check(NULL, VM_STOCK_BINARY, &opts);
 }
 
 /* --- another device whose ring lives in our memory --- */
@@ -224,6 +226,26 @@ static void test_other_device(VirtioMemGuest *unused)
     virtio_mem_guest_stop(from);
 }
 
+/* Where QEMU's own device is the target, they stay: what README says of it. */
+static void test_touched_in_stock(VirtioMemGuest *unused)
+{
+    const VirtioMemOptions opts = virtio_mem_with_stock(&plain);
+    VirtioMemGuest *from, *to;
+
+    if (!virtio_mem_have_stock()) {
+        return;
+    }
+    from = virtio_mem_guest_start(&opts);
+    to = virtio_mem_target_with(VM_STOCK_BINARY, &opts);
+    if (postcopy_begin(from, to)) {
+        virtio_mem_fill(to, virtio_mem_block_gpa(to, 7), 0x99, VM_BLOCK);
+        postcopy_complete(from, to);
+        g_assert_true(virtio_mem_blocks_are_filled(to, 7, 1, 0x99));
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
 static void test_busy(VirtioMemGuest *unused)
 {
     VirtioMemGuest *from = virtio_mem_guest_start(&plain);
@@ -259,6 +281,8 @@ static const VirtioMemTest tests[] = {
       test_ring_beyond_usable, .once = true, .no_guest = true },
     { "R-5", "postcopy/memory-touched-while-unplugged-is-given-back",
       test_touched, .once = true, .no_guest = true },
+    { "", "postcopy/memory-touched-while-unplugged-stays-in-stock",
+      test_touched_in_stock, .once = true, .no_guest = true },
     { "P11", "postcopy/device-that-is-not-in-the-stream-is-protected",
       test_other_device, .once = true, .no_guest = true },
     { "T244 T245", "postcopy/busy-until-its-end", test_busy,
