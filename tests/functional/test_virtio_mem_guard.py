@@ -5,18 +5,17 @@ SPDX-License-Identifier: GPL-2.0-or-later
 """
 
 import contextlib
-import pathlib
-import shutil
 import socket
-import subprocess
 import tempfile
 import time
 import unittest
 
 import virtio_mem_parts as parts
+import virtio_mem_stub
 import virtio_mem_tap
-from virtio_mem_guest import GiB, MiB, PATIENCE, wait_until
+from virtio_mem_guest import GiB, MiB, PATIENCE
 from virtio_mem_guest_test import GuestTest
+from virtio_mem_stub import Stub, anonymous_memory
 
 EVENT = 'VIRTIO_MEM_UNPLUGGED_ACCESS'
 # As much as fits into a packet of gdb's.
@@ -31,56 +30,6 @@ def accesses(vm):
     vm.cmd('query-status')
     return [event['data'] for event in vm.get_qmp_events()
             if event['event'] == EVENT]
-
-
-def anonymous_memory(vm):
-    """Return how much memory QEMU has of its own."""
-    status = pathlib.Path(f'/proc/{vm.get_pid()}/status').read_text('ascii')
-    return sum(int(line.split()[1]) << 10 for line in status.splitlines()
-               if line.startswith(('RssAnon:', 'VmPTE:')))
-
-
-class Stub:
-    """A machine that runs virtio_mem_stub.S in place of its firmware."""
-
-    def __init__(self, accel, device_options='', more_args=()):
-        self._dir = tempfile.TemporaryDirectory()
-        here = pathlib.Path(self._dir.name)
-        source = pathlib.Path(__file__).with_name('virtio_mem_stub.S')
-        subprocess.run(['gcc', '-m64', '-c', source, '-o', here / 'stub.o'],
-                       check=True)
-        subprocess.run(['ld', '-Ttext', '0', '--oformat', 'binary', '-e',
-                        '_start', '-o', here / 'stub.bin', here / 'stub.o'],
-                       check=True)
-        self._serial = here / 'serial'
-        self.vm = parts.qemu_machine().QEMUMachine(
-            str(parts.part('QEMU_BINARY')), qmp_timer=60,
-            wrapper=['setpriv', '--pdeathsig', 'KILL'],
-            base_temp_dir=tempfile.gettempdir())
-        self.vm.add_args(
-            '-nodefaults', '-machine', 'pc', '-accel', accel, '-S',
-            '-bios', str(here / 'stub.bin'),
-            '-serial', f'file:{self._serial}', '-m', '512M,maxmem=16G',
-            '-object', 'memory-backend-ram,id=mem0,size=8G',
-            '-device', f'virtio-mem-pci,id=vm0,memdev=mem0{device_options}',
-            *more_args)
-
-    def __enter__(self):
-        self.vm.launch()
-        return self
-
-    def __exit__(self, *_):
-        self.vm.shutdown(hard=True)
-        self._dir.cleanup()
-
-    def wait_serial(self, length):
-        """Return what the stub said, when it has said that much."""
-        def look():
-            text = self._serial.read_text('ascii')
-            return text if len(text) >= length else None
-
-        return wait_until(look, lambda: 'the stub said no more than "'
-                          f'{self._serial.read_text("ascii")}"', interval=0.01)
 
 
 class Gdb:
@@ -127,9 +76,7 @@ class VirtioMemGuardStub(unittest.TestCase):
 
     def setUp(self):
         troubles = [*parts.troubles(), parts.guard_trouble(),
-                    *(f'{program} is missing: run "tools/bootstrap"'
-                      for program in ('gcc', 'ld')
-                      if not shutil.which(program))]
+                    *virtio_mem_stub.troubles()]
         if any(troubles):
             self.skipTest('; '.join(filter(None, troubles)))
 
