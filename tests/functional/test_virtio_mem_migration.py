@@ -5,7 +5,8 @@ SPDX-License-Identifier: GPL-2.0-or-later
 
 In a case for one way to move, one Linux guest moves three times: from stock
 to ours, from ours to ours and from ours to stock.  VIRTIO_MEM_TEST_ALL adds
-all ways with all kinds of machines.
+all ways with all kinds of machines, and all cases with the newest QEMU that
+Debian ships in place of stock.
 
 Where stock fails itself, the case says why and checks that it fails that way;
 it prints a remark when a stock QEMU comes that does not.
@@ -23,7 +24,6 @@ import virtio_mem_tap
 from virtio_mem_guest import GiB, GuestError, GuestTimeout, MiB, wait_until
 from virtio_mem_guest_test import GuestTest
 
-BINARIES = {'ours': 'QEMU_BINARY', 'stock': 'STOCK_QEMU_BINARY'}
 ROUTE = ('stock', 'ours', 'ours', 'stock')
 HOPS = list(zip(ROUTE, ROUTE[1:]))
 
@@ -50,9 +50,10 @@ SECOND_DEVICE = (
 
 
 class MigrationTest(GuestTest):
-    """A test with a guest on the move."""
+    """A test with a guest on the move; stock names the other QEMU's part."""
 
-    needs = ('STOCK_QEMU_BINARY',)
+    stock = 'STOCK_QEMU_BINARY'
+    needs = (stock,)
 
     def setUp(self):
         super().setUp()
@@ -61,10 +62,12 @@ class MigrationTest(GuestTest):
 
     def start(self, side, options, *more_args):
         """Start a QEMU; it ends with the test, at the latest."""
-        options = dict(options)
+        options = {'machine': NEWEST, **options}
+        binary = {'ours': 'QEMU_BINARY', 'stock': self.stock,
+                  'base': 'STOCK_QEMU_BINARY'}[side]
         more_args = (*options.pop('more_args', ()), *more_args)
         return self._stack.enter_context(moves.MovingGuest(
-            binary=BINARIES[side], region_size=REGION, more_args=more_args,
+            binary=binary, region_size=REGION, more_args=more_args,
             **options))
 
     def start_linux(self, side, options, more_tries=2):
@@ -354,6 +357,47 @@ class VirtioMemBusy(MigrationTest):
         self.check_source_resumes('stock')
 
 
+class NewestStock:
+    """The same where stock is the newest QEMU that Debian ships."""
+
+    stock = 'STOCK_NEXT_QEMU_BINARY'
+    needs = (stock,)
+    in_ci = ()
+
+
+class VirtioMemMigrationNewest(NewestStock, VirtioMemMigration):
+    """Rings have 128 slots, as the guest boots there."""
+
+    needs = (*NewestStock.needs, 'STOCK_QEMU_BINARY')
+
+    def test_ring_of_1024_slots(self):
+        """Of all virtio devices since 10.0.13: none is of virtio-mem's making.
+
+        A guest that booted there cannot go where queues have their own sizes.
+        """
+        options = {'machine': NEWEST}
+        for side in ('ours', 'base'):
+            guest = self.start_linux(side, options)
+            with self.stock_fails('stock', f'slots of {side} are refused',
+                                  moves.MoveFailed, 'exceeds allocated max'):
+                self.move(guest, moves.precopy, (side, 'stock'), options)
+
+    def test_cpr_transfer(self):
+        """Nor is this: what 11.1 hands over, no 10.0 can read."""
+        for side in ('ours', 'base'):
+            options = self.needs_of(moves.cpr_transfer, NEWEST)
+            guest = self.start_linux('stock', options)
+            with self.stock_fails(
+                    'stock', f'cpr-transfer to {side}',
+                    parts.qemu_machine().machine.VMLaunchFailure,
+                    'vmstate_load_state error'):
+                self.move(guest, moves.cpr_transfer, ('stock', side), options)
+
+
+class VirtioMemBusyNewest(NewestStock, VirtioMemBusy):
+    """Whether it tells the guest to go on, too."""
+
+
 MOVES = (moves.precopy, moves.multifd, moves.postcopy, moves.mapped_ram,
          moves.background_snapshot, moves.snapshot, moves.cpr_transfer,
          moves.ignore_shared)
@@ -419,10 +463,17 @@ class VirtioMemMigrationMatrix(MigrationTest):
     """All ways to move: with all machines, and with some properties."""
 
 
+class VirtioMemMatrixNewest(NewestStock, VirtioMemMigrationMatrix):
+    """The same, with that QEMU."""
+
+
 def add_row(move, name, **options):
-    """Add a case to the matrix."""
-    setattr(VirtioMemMigrationMatrix, f'test_{move.__name__}_with_{name}',
+    """Add a case to the matrix, and to that with the newest stock."""
+    name = f'test_{move.__name__}_with_{name}'
+    setattr(VirtioMemMigrationMatrix, name,
             lambda self: self.check_row(move, **options))
+    if move == moves.cpr_transfer:
+        setattr(VirtioMemMatrixNewest, name, None)
 
 
 if os.environ.get('VIRTIO_MEM_TEST_ALL'):
