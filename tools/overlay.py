@@ -12,6 +12,11 @@ TREE is a copy of BASE, made here when it is missing.  Everything is computed
 before anything is written, and a file that is already right is not touched:
 its time stays, and nothing that needs it is built again.
 
+What is different for another series of QEMU's releases lies in a folder of its
+own: for a BASE whose VERSION is 11.1.x, bases/11.1/P of PROJECT stands in the
+place of P or P.patch, bases/11.1/P.patch in that of P.patch; an empty patch
+there stands for none.
+
 Of a checkout, only what git knows is part of the project: a core dump or an
 editor's copy is not, nor is a new file before "git add", which is said.
 """
@@ -29,7 +34,7 @@ import units
 # Of the project, not of QEMU's tree.  So is every dot file.
 OWN = {'README.md', 'CONTRIBUTING.md', 'COPYING', 'Makefile',
        'meson.build', 'meson.options',
-       'build', 'tools', 'tests/bench',
+       'build', 'tools', 'bases', 'tests/bench',
        'tests/functional/test_virtio_mem_demo.py'}
 # Leftovers of editors and of failed patches.
 IGNORED = re.compile(r'(~|\.orig|\.rej|\.pyc)$|^__pycache__$')
@@ -55,16 +60,46 @@ def git_files(project):
     return set(run.stdout.split('\0'))
 
 
-def overlay_files(project):
-    """The paths, relative to @project, of all that belongs to the overlay."""
+def overlay_files(project, folder=''):
+    """The paths, relative to @project/@folder, of what belongs to the overlay.
+    """
     known = git_files(project)
-    return [path for path in present_files(project)
-            if known is None or path in known]
+    return [path for path in present_files(project / folder)
+            if known is None or str(Path(folder, path)) in known]
 
 
-def strangers(project):
+def folder_of(base):
+    """Where a project has what is different for the series of @base."""
+    version = (base / 'VERSION').read_text().split('.')
+    return f'bases/{".".join(version[:2])}'
+
+
+def sources(base, project):
+    """Return {path that a file of the overlay has: where it is in @project}.
+
+    That is the same path, or one below the folder for the series of @base.
+    """
+    result = {path: path for path in overlay_files(project)}
+    folder = folder_of(base)
+    for path in overlay_files(project, folder):
+        source = f'{folder}/{path}'
+        if path.endswith('.patch') and not (project / source).stat().st_size:
+            if path not in result:
+                raise OverlayError(f'{source} is empty, to be in the place of '
+                                   f'{path}, but there is none')
+            del result[path]
+            continue
+        if not path.endswith('.patch') and f'{path}.patch' in result:
+            del result[f'{path}.patch']
+        result[path] = source
+    return result
+
+
+def strangers(base, project):
     """The paths of what would belong to the overlay if git knew it."""
-    return sorted(set(present_files(project)) - set(overlay_files(project)))
+    return sorted(str(Path(folder, path)) for folder in ('', folder_of(base))
+                  for path in {*present_files(project / folder)} -
+                  {*overlay_files(project, folder)})
 
 
 def present_files(project):
@@ -78,17 +113,17 @@ def present_files(project):
         yield from (str(top / n) for n in sorted(set(files) - own))
 
 
-def target(project, name):
+def target(project, name, source):
     """The path that the patch @name edits: P.patch and P.TOPIC.patch edit P.
 
     Edits of one file that have nothing to do with each other are patches of
     their own, and each of them applies to the base alone.
     """
-    targets = re.findall(r'^\+\+\+ (?:b/)?(\S+)', (project / name).read_text(),
-                         re.M)
+    targets = re.findall(r'^\+\+\+ (?:b/)?(\S+)',
+                         (project / source).read_text(), re.M)
     if len(targets) != 1 or not re.fullmatch(
             r'(\.[\w-]+)?\.patch', name.removeprefix(targets[0])):
-        raise OverlayError(f'{name} must edit {name.removesuffix(".patch")} '
+        raise OverlayError(f'{source} must edit {name.removesuffix(".patch")} '
                            'and nothing else, it names: '
                            f'{", ".join(targets) or "no file"}')
     return targets[0]
@@ -121,28 +156,28 @@ def plan(base, project):
     """Return {path: link target or text or None (to be removed)}."""
     result = {path: None for path in REMOVED}
     patches = []
-    for name in overlay_files(project):
+    for name, source in sources(base, project).items():
         if name in units.FORMATS:
             result[name] = units.merge(name, (base / name).read_text(),
-                                       (project / name).read_text())
+                                       (project / source).read_text())
         elif name.endswith('.patch'):
-            patches.append(name)
+            patches.append((name, source))
         else:
-            result[name] = project / name
-    for name in patches:
-        path = target(project, name)
+            result[name] = project / source
+    for name, source in patches:
+        path = target(project, name, source)
         if isinstance(result.get(path), Path):
-            raise OverlayError(f'both {path} and {name} exist')
-        result[path] = patched(base, path, project, name, result.get(path))
+            raise OverlayError(f'both {path} and {source} exist')
+        result[path] = patched(base, path, project, source, result.get(path))
     return result
 
 
-def patches_of(project):
-    """Return {path: the names of its patches} for edits of QEMU's files."""
+def patches_of(base, project):
+    """Return {path: {name of a patch of it: where that is in @project}}."""
     result = {}
-    for name in overlay_files(project):
+    for name, source in sources(base, project).items():
         if name.endswith('.patch'):
-            result.setdefault(target(project, name), []).append(name)
+            result.setdefault(target(project, name, source), {})[name] = source
     return result
 
 
@@ -214,7 +249,7 @@ def main():
     base, project, tree = (Path(os.path.abspath(a)) for a in sys.argv[1:])
     try:
         changed = lay_over(base, project, tree)
-        unknown = strangers(project)
+        unknown = strangers(base, project)
     except (OverlayError, units.UnitError) as error:
         sys.exit(f'overlay: error: {error}')
     if unknown:

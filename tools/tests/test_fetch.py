@@ -296,7 +296,7 @@ class Mirror(unittest.TestCase):
 
 
 class QemuSrc(unittest.TestCase):
-    """QEMU_SRC takes an unpacked QEMU 10.0.x and nothing else."""
+    """QEMU_SRC takes an unpacked QEMU 10.0.x, or of a series with a folder."""
 
     def setUp(self):
         tmp = tempfile.TemporaryDirectory()
@@ -305,9 +305,9 @@ class QemuSrc(unittest.TestCase):
         self.source = Path(tmp.name, 'qemu')
         self.build.mkdir()
 
-    def fetch(self):
+    def fetch(self, program=FETCH):
         return subprocess.run(
-            [FETCH, 'base'], check=False, text=True, stdout=subprocess.PIPE,
+            [program, 'base'], check=False, text=True, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, env={
                 **os.environ, 'BUILD': str(self.build),
                 'QEMU_SRC': str(self.source)})
@@ -325,6 +325,18 @@ class QemuSrc(unittest.TestCase):
         run = self.fetch()
         self.assertNotEqual(run.returncode, 0)
         self.assertIn('is QEMU 9.2.0, this needs a 10.0.x', run.stdout)
+
+    def test_series_with_a_folder_is_taken(self):
+        project = self.build.parent / 'project'
+        shutil.copytree(FETCH.parent, project / 'tools')
+        write(self.source / 'VERSION', '11.1.3\n')
+        run = self.fetch(project / 'tools/fetch')
+        self.assertIn('is QEMU 11.1.3, this needs a 10.0.x, or a folder '
+                      'bases/11.1 of what is different there', run.stdout)
+        (project / 'bases/11.1').mkdir(parents=True)
+        self.assertEqual(self.fetch(project / 'tools/fetch').returncode, 0)
+        self.assertEqual((self.build / 'base').resolve(),
+                         self.source.resolve())
 
     def test_directory_that_is_no_qemu_is_refused(self):
         self.source.mkdir()

@@ -204,6 +204,76 @@ class Overlay(unittest.TestCase):
         self.assertIn('between\n', text)
         self.assertTrue(text.endswith('line 30\nlast\n'))
 
+    def test_series_of_the_base_may_have_files_of_its_own(self):
+        self.write(self.project, {
+            'bases/11.1/dir/whole': 'ours for 11.1\n',
+            'bases/11.1/new/other': 'only there\n',
+            'bases/11.1/dir/numbers.patch': PATCH.replace('between', 'amid'),
+            'bases/11.2/dir/whole': 'ours for 11.2\n'})
+        for version, whole, added in (
+                ('10.0.99', 'ours\n', 'between'),
+                ('11.1.3', 'ours for 11.1\n', 'amid'),
+                ('11.11.0', 'ours\n', 'between'),
+                ('11.1.0', 'ours for 11.1\n', 'amid'),
+                ('10.0.13', 'ours\n', 'between')):
+            self.write(self.base, {'VERSION': f'{version}\n'})
+            self.lay()
+            self.assertEqual((self.tree / 'dir/whole').read_text(), whole)
+            self.assertIn(f'line 4\n{added}\nline 5\n',
+                          (self.tree / 'dir/numbers').read_text())
+            self.assertEqual((self.tree / 'new/file').read_text(), 'new\n')
+            self.assertEqual((self.tree / 'new/other').exists(),
+                             version.startswith('11.1.'))
+            self.assertFalse((self.tree / 'bases').exists())
+
+    def test_empty_patch_of_a_series_drops_one(self):
+        self.write(self.base, {'VERSION': '11.1.3\n'})
+        self.write(self.project, {'bases/11.1/dir/numbers.patch': ''})
+        self.lay()
+        self.assertEqual((self.tree / 'dir/numbers').read_text(), NUMBERS)
+        self.write(self.project, {'bases/11.1/dir/same.patch': ''})
+        self.assertIn('bases/11.1/dir/same.patch is empty, to be in the place '
+                      'of dir/same.patch, but there is none', self.refused())
+
+    def test_whole_file_of_a_series_needs_no_patch(self):
+        self.write(self.base, {'VERSION': '11.1.3\n'})
+        self.write(self.project, {'bases/11.1/dir/numbers': 'whole\n'})
+        self.lay()
+        self.assertEqual((self.tree / 'dir/numbers').read_text(), 'whole\n')
+
+    def test_units_of_a_series_are_its_own(self):
+        self.write(self.base, {
+            'VERSION': '11.1.3\n',
+            'MAINTAINERS': 'One\nM: a\n\nTwo\nM: b\n'})
+        self.write(self.project, {
+            'MAINTAINERS': '# unit: replaces\nOne\nM: ours\n',
+            'bases/11.1/MAINTAINERS': '# unit: replaces\nTwo\nM: theirs\n'})
+        self.lay()
+        self.assertEqual((self.tree / 'MAINTAINERS').read_text(),
+                         'One\nM: a\n\nTwo\nM: theirs\n')
+
+    def test_mistakes_in_a_series_name_its_file(self):
+        self.write(self.base, {'VERSION': '11.1.3\n'})
+        for path, text, mistake in (
+                ('numbers.patch', PATCH.replace('line 21', 'line 99'),
+                 'numbers.patch: hunk 2'),
+                ('same.patch', PATCH, 'same.patch must edit dir/same and '),
+                ('whole.patch', PATCH.replace('dir/numbers', 'dir/whole'),
+                 'whole.patch exist')):
+            source = self.project / 'bases/11.1/dir' / path
+            self.write(source.parent, {path: text})
+            self.assertIn(f'bases/11.1/dir/{mistake}', self.refused())
+            source.unlink()
+
+    def test_file_of_a_series_that_git_does_not_know_is_named(self):
+        self.write(self.base, {'VERSION': '11.1.3\n'})
+        for command in ('init', '--quiet'), ('add', '--all'):
+            subprocess.run(['git', '-C', self.project, *command], check=True)
+        self.write(self.project, {'bases/11.1/late': '',
+                                  'bases/11.2/other': ''})
+        self.assertIn('git does not know it', self.lay())
+        self.assertFalse((self.tree / 'late').exists())
+
     def test_file_and_patch_of_one_path_are_refused(self):
         self.write(self.project, {'dir/numbers': 'whole\n'})
         self.assertIn('both dir/numbers and dir/numbers.patch exist',

@@ -29,8 +29,9 @@ class Assign(unittest.TestCase):
 
     def test_every_file_of_the_overlay_is_in_one_patch(self):
         listing = tomllib.loads((TOOLS / 'series.toml').read_text())
-        wanted = overlay.plan(TOOLS.parent / 'build/base', TOOLS.parent)
-        pieces = list(series.pieces(wanted))
+        base = TOOLS.parent / 'build/base'
+        wanted = overlay.plan(base, TOOLS.parent)
+        pieces = list(series.pieces(base, wanted))
         self.assertEqual(set(series.assign(listing['patch'], pieces)),
                          set(pieces))
 
@@ -225,6 +226,16 @@ class Base(unittest.TestCase):
                              ('virtio-mem', f'new\n{lines}newer\n')):
             self.assertEqual(git(self.result / 'tree', 'show',
                                  f'{commit}:notes') + '\n', text)
+
+    def test_base_of_another_series_has_files_of_its_own(self):
+        write(self.base, {'VERSION': '11.1.0\n', 'notes': 'now\n'})
+        self.refused('is QEMU 11.1.0, this needs a 10.0.x, or a folder '
+                     'bases/11.1')
+        write(series.ROOT,
+              {'bases/11.1/notes.patch': edit('notes', 'now', 'new')})
+        git(series.ROOT, 'add', '--all')
+        self.series()
+        self.check()
 
     def test_git_tree_with_changes_is_refused(self):
         self.commit(self.base)
