@@ -204,6 +204,11 @@ static void virtio_mem_rdm_tell_until(VirtIOMEM *vmem, VirtIOMEMRange range,
     }
 }
 
+void virtio_mem_rdm_instance_init(VirtIOMEM *vmem)
+{
+    QLIST_INIT(&vmem->listeners);
+}
+
 bool virtio_mem_rdm_has_listeners(const VirtIOMEM *vmem)
 {
     return !QLIST_EMPTY(&vmem->listeners);

@@ -21,6 +21,9 @@
 /* Set the methods of the interface that the device class implements. */
 void virtio_mem_rdm_class_init(ObjectClass *klass);
 
+/* Nothing listens yet: called before anything else here, with the BQL held. */
+void virtio_mem_rdm_instance_init(VirtIOMEM *vmem);
+
 /* Whether anything maps or pins the memory, and so listens. */
 bool virtio_mem_rdm_has_listeners(const VirtIOMEM *vmem);
 

@@ -337,7 +337,7 @@ static void virtio_mem_instance_init(Object *obj)
     VirtIOMEM *vmem = VIRTIO_MEM(obj);
 
     notifier_list_init(&vmem->size_change_notifiers);
-    QLIST_INIT(&vmem->listeners);
+    virtio_mem_rdm_instance_init(vmem);
     virtio_mem_properties_instance_init(vmem);
 }
 

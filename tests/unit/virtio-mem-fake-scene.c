@@ -152,7 +152,7 @@ void scene_init(Scene *scene)
     scene->vmem->memdev = &scene->memdev;
     scene->vmem->block_size = BLOCK_PAGES * FAKE_PAGE_SIZE;
     scene->vmem->blocks = virtio_mem_blocks_new(NB_BLOCKS);
-    QLIST_INIT(&scene->vmem->listeners);
+    virtio_mem_rdm_instance_init(scene->vmem);
     scene->rdm = RAM_DISCARD_MANAGER(scene->vmem);
     scene->rdmc = RAM_DISCARD_MANAGER_GET_CLASS(scene->rdm);
     for (unsigned i = 0; i < MAX_LISTENERS; i++) {
