@@ -64,9 +64,13 @@ stock: tree                 ## build QEMU as Debian ships it, to compare with
 stock-next:                 ## fetch the newest QEMU of Debian's, as a program
 	tools/fetch stock-next
 
-# The mirror may lack it: its tests then say so, and all others go on.
+libvirt-next:               ## fetch the newest libvirt of Debian's, for tests
+	tools/fetch libvirt-next
+
+# The mirror may lack them: their tests then say so, and all others go on.
 peers:
 	-tools/fetch stock-next
+	-tools/fetch libvirt-next
 
 series: $(if $(BASE),,tree) ## make a patch series for QEMU: build/series
 	tools/series $(BASE)
@@ -125,4 +129,5 @@ endif
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-compile coverage docs stock \
 	fuzz mutate series series-check bench clean distclean help tree guest \
-	old-guest lint unit qtest series-style guest-arm64 stock-next peers
+	old-guest lint unit qtest series-style guest-arm64 stock-next \
+	libvirt-next peers

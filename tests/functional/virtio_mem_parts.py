@@ -16,6 +16,7 @@ and, for tests that ask for it:
                     the same for arm64, where a machine boots without firmware
     STOCK_QEMU_BINARY    the emulator as Debian ships it
     STOCK_NEXT_QEMU_BINARY    the newest emulator that Debian ships
+    LIBVIRT_NEXT    the newest libvirt that Debian ships, unpacked
 """
 
 import ctypes
@@ -47,6 +48,7 @@ OPTIONAL_PARTS = {
     'STOCK_QEMU_BINARY': ('build/stock/qemu-system-x86_64', 'make stock'),
     'STOCK_NEXT_QEMU_BINARY': ('build/stock-next/qemu-system-x86_64',
                                'make stock-next'),
+    'LIBVIRT_NEXT': ('build/pkg/libvirt-next', 'make libvirt-next'),
 }
 
 KVM_DEVICE = '/dev/kvm'

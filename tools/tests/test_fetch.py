@@ -294,6 +294,26 @@ class Mirror(unittest.TestCase):
         self.assertEqual(said.count('No newer one is listed; tried, of '), 4)
         self.assertFalse((self.build / 'stock-next').exists())
 
+    def test_parts_of_libvirt_are_of_one_version(self):
+        names = ('libvirt-daemon', 'libvirt-clients',
+                 'libvirt-daemon-driver-qemu')
+        for name in names:
+            self.add_package(name, [f'usr/{name}'], version='11.3.0-3')
+        self.publish()
+        debian13 = self.work / 'debian13'
+        shutil.copytree(self.mirror, debian13)
+        for name in names:
+            self.add_package(name, [f'usr/{name}'], version='12.9.0-1')
+        self.publish(f'{names[-1]}_12*')
+        self.set_up_suites('trixie-backports', 'forky', 'sid')
+        write(self.build / 'apt/sources.list',
+              f'deb [trusted=yes] copy:{debian13} ./\n')
+        said = self.fetch('libvirt-next')
+        for version in '12.9.0-1', '11.3.0-3':
+            self.assertIn(' '.join(f'{name}={version}' for name in names), said)
+        self.assertEqual(len(list((self.build / 'download/libvirt-next').glob(
+            '*_11.3.0-3_*.deb'))), len(names))
+
 
 class QemuSrc(unittest.TestCase):
     """QEMU_SRC takes an unpacked QEMU 10.0.x, or of a series with a folder."""
