@@ -31,6 +31,11 @@ SHARED = '''
       <source type='memfd'/>
       <access mode='shared'/>
     </memoryBacking>'''
+IMMEDIATE = '''
+    <memoryBacking>
+      <allocation mode='immediate'/>
+    </memoryBacking>'''
+NODE_0 = '<source><nodemask>0</nodemask></source>'
 HUGE = "<source><pagesize unit='MiB'>2</pagesize></source>"
 DISK = '''
     <disk type='file' device='disk'>
@@ -44,15 +49,22 @@ class VirtioMemLibvirt(unittest.TestCase):
     """Each case has a domain of its own; one daemon serves all."""
 
     libvirt = None
+    # What another libvirt than the host's is called.
+    needs = ()
 
     def setUp(self):
-        troubles = [*parts.troubles(), *virtio_mem_libvirt.troubles(),
+        troubles = [*parts.troubles(*self.needs),
+                    *virtio_mem_libvirt.troubles(),
                     *virtio_mem_tools.troubles('qemu-img')]
         if troubles:
             self.skipTest('; '.join(troubles))
         if not self.libvirt:
-            type(self).libvirt = Libvirt().__enter__()
+            type(self).libvirt = self.daemon().__enter__()
             self.addClassCleanup(self.libvirt.close)
+
+    def daemon(self):
+        """Return one more daemon, to be started."""
+        return Libvirt(*map(parts.part, self.needs))
 
     @contextlib.contextmanager
     def defined(self, devices=memory_xml(SIZE), **options):
@@ -125,6 +137,68 @@ class VirtioMemLibvirt(unittest.TestCase):
             self.assertEqual(domain.devices('--inactive')[0]['requested'],
                              1 * GiB)
 
+    def test_current_is_what_the_domain_is_now(self):
+        def update(domain, *options):
+            return domain.virsh('update-memory-device', *options)
+
+        def requested(domain, *options):
+            device, = domain.devices(*options).values()
+            return device['requested']
+
+        with self.defined() as domain:
+            update(domain, '--current', '--requested-size', '256MiB')
+            self.assertEqual(requested(domain), 256 * MiB)
+            domain.virsh('start', '--paused')
+            update(domain, '--current', '--requested-size', '512MiB')
+            self.assertEqual(requested(domain), 512 * MiB)
+            self.assertEqual(requested(domain, '--inactive'), 256 * MiB)
+            self.assertEqual(domain.device_info()['requested-size'],
+                             512 * MiB)
+            self.assertIn('<requested unit="KiB">1048576</requested>', update(
+                domain, '--print-xml', '--requested-size', '1GiB').replace(
+                    "'", '"'))
+            self.assertEqual(requested(domain), 512 * MiB)
+            with self.live_and_config_fail():
+                update(domain, '--live', '--config', '--requested-size',
+                       '128MiB')
+                self.assertEqual(requested(domain), 128 * MiB)
+                self.assertEqual(requested(domain, '--inactive'), 128 * MiB)
+
+    def live_and_config_fail(self):
+        """libvirt 9.0 does not say to QEMU which device it means."""
+        return self.assertRaisesRegex(LibvirtError, r'peripheral/\(null\)')
+
+    def qemu_property(self, domain, name):
+        """Return what QEMU has for a property of the device."""
+        return domain.vm.cmd('qom-get', property=name,
+                             path=f'/machine/peripheral/{domain.DEVICE}')
+
+    def test_immediate_allocation_is_of_what_is_plugged(self):
+        with self.defined(backing=IMMEDIATE, cells=(64 * MiB,)) as domain:
+            domain.virsh('start', '--paused')
+            self.assertTrue(self.qemu_property(domain, 'prealloc'))
+
+    def check_node_of_the_host(self, **options):
+        """QEMU is told where the memory shall be, and obeys or says why not."""
+        device = memory_xml(SIZE, source=NODE_0)
+        with self.defined(device, **options) as domain:
+            told = self.libvirt.virsh('domxml-to-native', 'qemu-argv',
+                                      '--domain', domain.name)
+            self.assertIn('"host-nodes":[0],"policy":"bind"', told)
+            try:
+                domain.virsh('start', '--paused')
+            except LibvirtError as error:
+                # Built without libnuma.
+                self.assertIn('NUMA node binding are not supported by this '
+                              'QEMU', str(error))
+                return
+            self.assertIn(('bind', [0]), [
+                (memdev['policy'], memdev['host-nodes'])
+                for memdev in domain.vm.cmd('query-memdev')])
+
+    def test_memory_comes_from_a_node_of_the_host(self):
+        self.check_node_of_the_host()
+
     def test_memfd_resizes(self):
         with self.started(backing=SHARED) as domain:
             backend = domain.vm.cmd('query-memdev')
@@ -195,8 +269,8 @@ class VirtioMemLibvirt(unittest.TestCase):
             domain.resize(512 * MiB, 'virtiomem1')
             domain.resize(0, 'virtiomem1')
             # Its description must be what the device is now.
-            domain.virsh_text(memory_xml(1 * GiB), 'detach-device',
-                              domain.name, '-')
+            domain.virsh_text(domain.description('virtiomem1'),
+                              'detach-device', domain.name, '-')
             domain.wait_detached('virtiomem1')
             domain.resize(256 * MiB)
 
@@ -326,6 +400,11 @@ class VirtioMemLibvirt(unittest.TestCase):
                 self.libvirt.virsh('restore', domain.path('saved'))
 
             self.check_kept(domain, move)
+
+    @virtio_mem_tap.slow
+    def test_migrated_domain_keeps_its_memory(self):
+        with self.daemon() as other, self.started() as domain:
+            self.check_kept(domain, lambda: domain.migrate(other))
 
     @virtio_mem_tap.slow
     def test_managed_save_keeps_memory(self):
@@ -471,6 +550,98 @@ class VirtioMemLibvirt(unittest.TestCase):
             'node': 0}})
         self.check_resizes(domain)
         self.assertEqual(domain.complaints(), [])
+
+
+class VirtioMemLibvirtNewest(VirtioMemLibvirt):
+    """The same with the newest libvirt that Debian ships, and what it adds."""
+
+    libvirt = None
+    needs = ('LIBVIRT_NEXT',)
+    in_ci = ()
+
+    def live_and_config_fail(self):
+        """The device that is described for the next start has no address."""
+        return self.assertRaisesRegex(
+            LibvirtError, 'cannot modify memory address from .* to \'0x0\'')
+
+    def require(self, *version):
+        """Skip a case of what a version of libvirt brought."""
+        if self.libvirt.version() < version:
+            self.skipTest(f'libvirt {self.libvirt.version()} is older than '
+                          f'{version}')
+
+    def address(self, domain):
+        """Return where libvirt says that the memory is."""
+        found = domain.xml().find("devices/memory/target/address")
+        return int(found.get('base'), 16)
+
+    def test_dynamic_memslots(self):
+        self.require(10, 1)
+        device = memory_xml(SIZE, attributes="dynamicMemslots='yes'")
+        with self.started(device) as domain:
+            self.assertTrue(self.qemu_property(domain, 'dynamic-memslots'))
+            self.check_resizes(domain)
+
+    def check_address(self, domain, wanted):
+        """The only device is where it was before the domain moved."""
+        domain.connect()
+        device, = domain.vm.cmd('query-memory-devices')
+        self.assertEqual(device['data']['memaddr'], wanted)
+        self.assertEqual(self.address(domain), wanted)
+
+    def test_address_is_kept(self):
+        """It is not where QEMU would have put it, as another one is gone.
+
+        Names of its own, which name backends as well, libvirt does not keep.
+        """
+        self.require(9, 4)
+        devices = (memory_xml(SIZE, alias='ua-first') +
+                   memory_xml(SIZE, alias='ua-second'))
+        with self.daemon() as other, self.started(devices) as domain:
+            domain.virsh('detach-device-alias', 'ua-first')
+            domain.wait_detached('ua-first')
+            address = self.address(domain)
+            self.assertEqual(address, 4 * GiB + SIZE)
+            domain.virsh('managedsave')
+            domain.virsh('start')
+            self.check_address(domain, address)
+            domain.migrate(other)
+            self.check_address(domain, address)
+
+    def test_address_may_be_given(self):
+        self.require(9, 4)
+        with self.started(memory_xml(SIZE, address=8 * GiB)) as domain:
+            self.assertEqual(self.address(domain), 8 * GiB)
+            self.assertEqual(domain.device_info()['memaddr'], 8 * GiB)
+            self.check_resizes(domain)
+
+    def test_no_slots_are_needed(self):
+        self.require(9, 5)
+        with self.started(slots='') as domain:
+            domain.virsh_text(memory_xml(1 * GiB, requested=256 * MiB),
+                              'attach-device', domain.name, '-')
+            domain.wait_current(256 * MiB, 'virtiomem1')
+
+    def test_device_is_attached_to_a_domain_that_is_off(self):
+        self.require(10, 0)
+        with self.defined(devices='') as domain:
+            domain.virsh_text(memory_xml(SIZE, requested=256 * MiB),
+                              'attach-device', '--config', domain.name, '-')
+            domain.start()
+            domain.wait_current(256 * MiB)
+            domain.resize(0)
+
+    def test_packed_ring(self):
+        self.require(11, 9)
+        device = memory_xml(SIZE, driver="<driver packed='on'/>")
+        with self.started(device) as domain:
+            self.assertTrue(self.qemu_property(domain, 'packed'))
+            self.check_resizes(domain)
+
+    def test_node_of_the_host_is_strict(self):
+        self.require(12, 0)
+        tuning = "<numatune><memory mode='preferred' nodeset='0'/></numatune>"
+        self.check_node_of_the_host(tuning=tuning)
 
 
 if __name__ == '__main__':

@@ -54,9 +54,13 @@ def troubles():
 
 
 class Libvirt:
-    """A libvirt daemon; use it as a context manager."""
+    """A libvirt daemon; use it as a context manager.
 
-    def __init__(self):
+    root is where another libvirt than the host's was unpacked.
+    """
+
+    def __init__(self, root=None):
+        self._root = [root] if root else []
         self._directory = tempfile.TemporaryDirectory(prefix='virtio-mem-')
         self._unshare = None
         self._enter = []
@@ -68,8 +72,9 @@ class Libvirt:
                    self.path('qemu-system-x86_64'))
         with open(self.path('namespace.log'), 'wb') as log:
             self._unshare = subprocess.Popen(
-                [*UNSHARE, script, self._directory.name], stdout=log,
-                stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+                [*UNSHARE, script, self._directory.name, *self._root],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                start_new_session=True,
                 env=dict(os.environ, PATH=f'{self._directory.name}:{PATH}'))
         try:
             self._wait_for_daemon()
@@ -90,6 +95,15 @@ class Libvirt:
     def path(self, name):
         """Return a path that daemon, domains and tests see alike."""
         return f'{self._directory.name}/{name}'
+
+    def uri(self):
+        """Return where clients of other daemons find this one."""
+        return f'qemu+unix:///system?socket={self.path("libvirt-sock")}'
+
+    def version(self):
+        """Return the daemon's version, as numbers."""
+        line = self.virsh('version', '--daemon').splitlines()[-1]
+        return tuple(map(int, line.split()[-1].split('.')))
 
     def logs(self):
         """Return what daemon and domains wrote."""
@@ -232,6 +246,20 @@ class Domain(Guest):
         self._hang_up()
         self._shell = Shell(self.path('shell'))
 
+    def migrate(self, libvirt):
+        """Let the domain run, and be defined, where another daemon is.
+
+        Its sockets are there, too.
+        """
+        xml = Path(self.path('elsewhere.xml'))
+        xml.write_text(self.virsh('dumpxml', '--migratable').replace(
+            self.libvirt.path(''), libvirt.path('')), encoding='utf-8')
+        self.virsh('migrate', '--live', '--persistent', '--undefinesource',
+                   '--desturi', libvirt.uri(), '--xml', xml, '--migrateuri',
+                   f'unix://{self.path("migration")}')
+        self.libvirt = libvirt
+        self.vm = Monitor(libvirt, self.name)
+
     def xml(self, *options):
         """Return the domain's description."""
         return ET.fromstring(self.virsh('dumpxml', *options))
@@ -253,6 +281,12 @@ class Domain(Guest):
                 if target.find(field) is not None}
             result[name]['node'] = int(target.find('node').text)
         return result
+
+    def description(self, device_id):
+        """Return the part of the domain's description that is a device."""
+        return ET.tostring(self.xml().find(
+            f"devices/memory/alias[@name='{device_id}']/.."),
+            encoding='unicode')
 
     def current(self, device_id=DEVICE):
         """Return libvirt's idea of how much the guest has plugged."""
@@ -299,17 +333,23 @@ class Domain(Guest):
                                         f'{self.statistics()}')
 
 
-def memory_xml(size, requested=0, node=0, block=2 * MiB, source=''):
+def memory_xml(size, requested=0, node=0, block=2 * MiB, source='',
+               attributes='', address=None, driver='', alias=None):
     """Describe a device."""
+    name = f"<alias name='{alias}'/>" if alias else ''
+    base = '' if address is None else f"<address base='{address:#x}'/>"
     return f'''
       <memory model='virtio-mem'>
+        {driver}
         {source}
-        <target>
+        <target {attributes}>
           <size unit='MiB'>{size // MiB}</size>
           <node>{node}</node>
           <block unit='MiB'>{block // MiB}</block>
           <requested unit='KiB'>{requested >> 10}</requested>
+          {base}
         </target>
+        {name}
       </memory>'''
 
 
@@ -327,7 +367,7 @@ def override_xml(device, **properties):
 
 
 def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
-               max_size=9 << 30, override=''):
+               max_size=9 << 30, override='', slots="slots='2'", tuning=''):
     """Describe a domain with our kernel, two serial ports and a balloon.
 
     One CPU for each cell, or two for the only one.
@@ -342,9 +382,10 @@ def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
   <domain type='{'kvm' if accel == 'kvm' else 'qemu'}'
           xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
     <name>{name}</name>
-    <maxMemory slots='2' unit='MiB'>{max_size // MiB}</maxMemory>
+    <maxMemory {slots} unit='MiB'>{max_size // MiB}</maxMemory>
     <memory unit='MiB'>{sum(cells) // MiB}</memory>
     {backing}
+    {tuning}
     <vcpu>{nb_cpus}</vcpu>
     <os>
       <type arch='x86_64' machine='q35'>hvm</type>
