@@ -298,14 +298,15 @@ static bool faults_serve_waiting(VirtIOMEMGuardDesk *desk)
     uint64_t address = 0;
 
     virtio_mem_guard_lock();
-    fault = g_queue_peek_head(&desk->waiting);
+    fault = g_queue_pop_head(&desk->waiting);
     if (fault) {
         guard = faults_find(fault->address);
         address = fault->address;
         answer = guard ? faults_answer(guard, fault, true) : GUARD_ANSWERED;
-        if (answer != GUARD_WAITS_FOR_TURN) {
-            g_free(g_queue_pop_head(&desk->waiting));
+        if (answer == GUARD_WAITS_FOR_TURN) {
+            g_queue_push_head(&desk->waiting, g_steal_pointer(&fault));
         }
+        g_free(fault);
     }
     virtio_mem_guard_unlock();
     if (answer == GUARD_NO_PAGE) {
