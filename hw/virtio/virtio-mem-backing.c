@@ -14,7 +14,9 @@
 #include "qapi/error.h"
 #include "exec/cpu-common.h"
 #include "exec/ramblock.h"
+#include "hw/boards.h"
 #include "migration/misc.h"
+#include "system/qtest.h"
 #include "trace.h"
 #include "virtio-mem-backing.h"
 
@@ -230,14 +232,40 @@ int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
     return ram_block_discard_range(memdev->mr.ram_block, offset, size);
 }
 
-/* The NUMA policy of shared memory is the file's, else the mapping's. */
+/*
+ * Only a mapping of huge pages has a reservation to lose.  Private memory in
+ * ordinary pages always has some to lend, the host's page of zeros.  The NUMA
+ * policy of shared memory is the file's, else the mapping's.
+ */
 bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
 {
     const RAMBlock *rb = memdev->mr.ram_block;
 
-    return rb->fd >= 0 && (rb->flags & RAM_NORESERVE) &&
+    if (rb->fd < 0) {
+        return false;
+    }
+    if (virtio_mem_backing_uses_base_pages(memdev)) {
+        return qemu_ram_is_shared(memdev->mr.ram_block);
+    }
+    return (rb->flags & RAM_NORESERVE) &&
            (qemu_ram_is_shared(memdev->mr.ram_block) ||
             memdev->policy == HOST_MEM_POLICY_DEFAULT);
+}
+
+/*
+ * As QEMU sets up any guest memory: the kernel merges a mapping with others
+ * only if they are alike.
+ */
+static void virtio_mem_backing_advise(HostMemoryBackend *memdev, char *area,
+                                      uint64_t size)
+{
+    qemu_madvise(area, size, QEMU_MADV_HUGEPAGE);
+    if (!qtest_enabled()) {
+        qemu_madvise(area, size, QEMU_MADV_DONTFORK);
+    }
+    if (!memdev->dump || !machine_dump_guest_core(current_machine)) {
+        qemu_madvise(area, size, QEMU_MADV_DONTDUMP);
+    }
 }
 
 int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
@@ -245,18 +273,14 @@ int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
 {
     const RAMBlock *rb = memdev->mr.ram_block;
     char *area = (char *)memory_region_get_ram_ptr(&memdev->mr) + offset;
-    const int shared = rb->flags & RAM_SHARED ? MAP_SHARED : MAP_PRIVATE;
+    const int flags = (rb->flags & RAM_SHARED ? MAP_SHARED : MAP_PRIVATE) |
+                      (rb->flags & RAM_NORESERVE ? MAP_NORESERVE : 0);
 
-    if (mmap(area, size, PROT_READ | PROT_WRITE,
-             MAP_FIXED | MAP_NORESERVE | shared, rb->fd,
+    if (mmap(area, size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, rb->fd,
              rb->fd_offset + offset) == MAP_FAILED) {
         return -errno;
     }
-    /* As QEMU sets up any guest memory. */
-    qemu_madvise(area, size, QEMU_MADV_DONTFORK);
-    if (!memdev->dump) {
-        qemu_madvise(area, size, QEMU_MADV_DONTDUMP);
-    }
+    virtio_mem_backing_advise(memdev, area, size);
     return 0;
 }
 

@@ -66,8 +66,8 @@ int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
 bool virtio_mem_backing_can_map(HostMemoryBackend *memdev);
 
 /*
- * Map the file of @memdev, which is in huge pages, where other memory was
- * mapped over it: @size bytes at @offset.  Returns 0, or a negative errno.
+ * Map the file of @memdev where other memory was mapped over it: @size bytes at
+ * @offset.  Returns 0, or a negative errno.
  * Needs no lock.
  */
 int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,

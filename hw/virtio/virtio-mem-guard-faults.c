@@ -181,22 +181,35 @@ static void faults_forget(VirtIOMEMGuardDesk *desk, uint64_t start,
     }
 }
 
-/* There is no huge page to lend: let there be ordinary ones. */
-static bool faults_substitute(VirtIOMEMGuard *guard, VirtIOMEMGuardDesk *desk,
-                              uint64_t address)
+void virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
 {
     const uintptr_t host = (uintptr_t)guard->area.host;
     uint64_t start, end;
+    int i;
 
-    if (virtio_mem_guard_substitute(&guard->map, address - host, &start,
-                                    &end)) {
+    start = virtio_mem_guard_map_find_run(&guard->map, offset, 0,
+                                          guard->area.size, &end);
+    virtio_mem_guard_faults_take_back(guard, start, end - start);
+    if (virtio_mem_guard_substitute(&guard->map, start, end - start)) {
         if (!virtio_mem_guard_map_is_active(&guard->map)) {
             virtio_mem_guard_faults_lose(guard);
         }
+        return;
+    }
+    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        faults_forget(&guard_shared->desks[i], host + start, host + end);
+    }
+}
+
+/* There is no page of the area to lend: let there be others. */
+static bool faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
+{
+    if (!guard->map.substituted ||
+        virtio_mem_guard_map_is_substituted(&guard->map, offset)) {
         return false;
     }
-    faults_forget(desk, host + start, host + end);
-    return true;
+    virtio_mem_guard_faults_substitute(guard, offset);
+    return virtio_mem_guard_map_is_substituted(&guard->map, offset);
 }
 
 typedef enum GuardAnswer {
@@ -226,7 +239,7 @@ static GuardAnswer faults_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
     }
     if (!virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map, offset,
                                     fault->thread, now) ||
-        faults_substitute(guard, desk, fault->address)) {
+        faults_substitute(guard, offset)) {
         return GUARD_ANSWERED;
     }
     return GUARD_NO_PAGE;

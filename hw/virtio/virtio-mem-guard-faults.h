@@ -74,6 +74,13 @@ void virtio_mem_guard_faults_take_back(VirtIOMEMGuard *guard, uint64_t offset,
                                        uint64_t size);
 
 /*
+ * Have other memory stand in for that of the guarded blocks around @offset,
+ * which is one of them, if the host lets us; see virtio_mem_guard_substitute().
+ * Guard's lock.
+ */
+void virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset);
+
+/*
  * Pause, as virtio_mem_guard_pause() does.  Lose: the kernel does not let us do
  * as we must, so pause and tell the caller.  Guard's lock.
  */

@@ -58,7 +58,8 @@ static bool guard_ring_has_page(const VirtIOMEMGuardRing *ring,
 /*
  * Linux frees a page table (since 6.14, on x86-64) when all that it maps is
  * given back at once.  Private memory loses its content by that, so only what
- * is out of reach and not lent may go.  Shared memory keeps its content.
+ * is out of reach and not lent may go.  Shared memory keeps its content, but
+ * what had to stay in its place would not.
  */
 static void guard_ring_drop_table(const VirtIOMEMGuardRing *ring,
                                   VirtIOMEMGuardMap *map, uint64_t offset)
@@ -80,7 +81,7 @@ static void guard_ring_drop_table(const VirtIOMEMGuardRing *ring,
     if (guard_ring_has_page(ring, map, first, end)) {
         return;
     }
-    if (!area->shared) {
+    if (!area->shared || map->stuck) {
         first = virtio_mem_guard_map_find_run(map, offset, first, end, &end);
     }
     assert(first <= offset && offset < end);
@@ -103,7 +104,7 @@ static void guard_ring_take_back(VirtIOMEMGuardRing *ring,
     ring->nb_lent--;
     memmove(&slot->pages[i], &slot->pages[i + 1],
             (slot->nb_pages - i) * sizeof(slot->pages[0]));
-    if (size != area->page_size) {
+    if (virtio_mem_guard_map_is_substituted(page.map, page.offset)) {
         qemu_madvise((uint8_t *)area->host + page.offset, size,
                      QEMU_MADV_DONTNEED);
     } else if (area->discard(area->opaque, page.offset, size)) {

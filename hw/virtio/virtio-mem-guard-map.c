@@ -23,13 +23,36 @@ bool virtio_mem_guard_map_is_guarded(const VirtIOMEMGuardMap *map,
     return test_bit(block, map->guarded);
 }
 
-uint64_t virtio_mem_guard_map_page_size(const VirtIOMEMGuardMap *map,
-                                        uint64_t offset)
+bool virtio_mem_guard_map_is_substituted(const VirtIOMEMGuardMap *map,
+                                         uint64_t offset)
 {
     const uint64_t block = offset / map->area->block_size;
 
     assert(block < map->nb_blocks);
-    return map->substituted && test_bit(block, map->substituted)
+    return map->substituted && test_bit(block, map->substituted);
+}
+
+bool virtio_mem_guard_map_is_mixed(const VirtIOMEMGuardMap *map,
+                                   uint64_t offset)
+{
+    const uint64_t block_size = map->area->block_size;
+    uint64_t first, end;
+
+    if (!map->active || map->cut || !map->substituted ||
+        bitmap_empty(map->substituted, map->nb_blocks)) {
+        return false;
+    }
+    first = virtio_mem_guard_map_find_run(map, offset, 0, map->area->size,
+                                          &end) / block_size;
+    end /= block_size;
+    return find_next_bit(map->substituted, end, first) < end &&
+           find_next_zero_bit(map->substituted, end, first) < end;
+}
+
+uint64_t virtio_mem_guard_map_page_size(const VirtIOMEMGuardMap *map,
+                                        uint64_t offset)
+{
+    return virtio_mem_guard_map_is_substituted(map, offset)
            ? qemu_real_host_page_size() : map->area->page_size;
 }
 
@@ -330,18 +353,27 @@ void virtio_mem_guard_map_watch(VirtIOMEMGuardMap *map, uint64_t first,
     }
 }
 
+static bool guard_map_check_substituted(const VirtIOMEMGuardMap *map)
+{
+    g_autofree unsigned long *wrong = bitmap_new(map->nb_blocks);
+    uint64_t first, end = 0;
+
+    while (guard_map_next_run(map, true, map->nb_blocks, &first, &end)) {
+        if (virtio_mem_guard_map_is_mixed(map, first * map->area->block_size)) {
+            return false;
+        }
+    }
+    bitmap_andnot(wrong, map->substituted, map->guarded, map->nb_blocks);
+    return bitmap_empty(map->active ? wrong : map->substituted,
+                        map->nb_blocks);
+}
+
 bool virtio_mem_guard_map_check(const VirtIOMEMGuardMap *map)
 {
     uint64_t first, end = 0;
 
-    if (map->substituted && !map->stuck) {
-        g_autofree unsigned long *wrong = bitmap_new(map->nb_blocks);
-
-        bitmap_andnot(wrong, map->substituted, map->guarded, map->nb_blocks);
-        if (!bitmap_empty(map->active ? wrong : map->substituted,
-                          map->nb_blocks)) {
-            return false;
-        }
+    if (map->substituted && !map->stuck && !guard_map_check_substituted(map)) {
+        return false;
     }
     if (!map->cut) {
         return map->nb_borders ==
@@ -401,7 +433,7 @@ void virtio_mem_guard_map_init(VirtIOMEMGuardMap *map, int uffd,
     if (!guard_map_let_merge(area)) {
         map->cut = bitmap_new(map->nb_blocks);
     }
-    if (area->map && area->page_size > qemu_real_host_page_size()) {
+    if (area->map) {
         map->substituted = bitmap_new(map->nb_blocks);
     }
 }

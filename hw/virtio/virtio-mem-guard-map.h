@@ -9,6 +9,8 @@
  * one, and one more for each border between guarded and other blocks.  It
  * merges mappings again when the border between them goes.  Mappings of huge
  * pages it never merges (VM_DONTEXPAND): a border there stays, "cut", for good.
+ * Other memory that stands in for the area's is a mapping of its own, too: so
+ * where the kernel merges, all of a guarded run has it, or nothing.
  *
  * No lock: that of the guard.  Blocks count from the start of the area.
  *
@@ -75,6 +77,17 @@ void virtio_mem_guard_map_watch(VirtIOMEMGuardMap *map, uint64_t first,
 bool virtio_mem_guard_map_is_active(const VirtIOMEMGuardMap *map);
 bool virtio_mem_guard_map_is_guarded(const VirtIOMEMGuardMap *map,
                                      uint64_t block);
+
+/* Whether other memory than the area's is mapped at @offset. */
+bool virtio_mem_guard_map_is_substituted(const VirtIOMEMGuardMap *map,
+                                         uint64_t offset);
+
+/*
+ * Whether that is true of a part of the run of guarded blocks around @offset,
+ * so that the run is several mappings, which are not counted.
+ */
+bool virtio_mem_guard_map_is_mixed(const VirtIOMEMGuardMap *map,
+                                   uint64_t offset);
 
 /* The pages that can be lent around @offset: those of what is mapped there. */
 uint64_t virtio_mem_guard_map_page_size(const VirtIOMEMGuardMap *map,

@@ -1,5 +1,5 @@
 /*
- * Ordinary memory that stands in for huge pages that the host lacks.
+ * Memory that stands in for pages that the host lacks.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,21 +9,6 @@
 #include "qemu/madvise.h"
 #include "qemu/userfaultfd.h"
 #include "virtio-mem-guard-substitute.h"
-
-/* The blocks around @block that are guarded and have their area's memory. */
-static void substitute_find_run(const VirtIOMEMGuardMap *map, uint64_t block,
-                                uint64_t *first, uint64_t *end)
-{
-    uint64_t limit = find_next_zero_bit(map->guarded, map->nb_blocks, block);
-
-    limit = MIN(limit, find_next_bit(map->substituted, map->nb_blocks, block));
-    while (block && test_bit(block - 1, map->guarded) &&
-           !test_bit(block - 1, map->substituted)) {
-        block--;
-    }
-    *first = block;
-    *end = limit;
-}
 
 /*
  * What a thread put there before it was watched goes at once.  As QEMU does
@@ -53,31 +38,25 @@ static int substitute_map(VirtIOMEMGuardMap *map, uint64_t first, uint64_t end)
 }
 
 int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
-                                uint64_t *start, uint64_t *end)
+                                uint64_t size)
 {
     const VirtIOMEMGuardArea *area = map->area;
-    const uint64_t block = offset / area->block_size;
-    uint64_t first, last;
+    const uint64_t first = offset / area->block_size;
+    const uint64_t end = (offset + size) / area->block_size;
     int ret;
 
     assert(virtio_mem_guard_map_is_active(map));
-    assert(virtio_mem_guard_map_is_guarded(map, block));
-    if (!map->substituted || test_bit(block, map->substituted)) {
-        return -ENOTSUP;
-    }
-    substitute_find_run(map, block, &first, &last);
-    *start = first * area->block_size;
-    *end = last * area->block_size;
-
-    ret = substitute_map(map, first, last);
+    assert(map->substituted);
+    assert(first < end && find_next_zero_bit(map->guarded, end, first) == end);
+    ret = substitute_map(map, first, end);
     if (ret) {
-        virtio_mem_guard_restore(map, *start, *end - *start);
-        virtio_mem_guard_map_watch(map, first, last);
+        virtio_mem_guard_restore(map, offset, size);
+        virtio_mem_guard_map_watch(map, first, end);
         return ret;
     }
     /* No page of the area can be seen any more: free those that there are. */
-    area->discard(area->opaque, *start, *end - *start);
-    uffd_wakeup(map->uffd, (uint8_t *)area->host + *start, *end - *start);
+    area->discard(area->opaque, offset, size);
+    uffd_wakeup(map->uffd, (uint8_t *)area->host + offset, size);
     return 0;
 }
 

@@ -1,12 +1,12 @@
 /*
- * Ordinary memory that stands in for huge pages that the host lacks.
+ * Memory that stands in for pages that the host lacks.
  *
- * A guard lends huge pages where the memory behind an area has huge pages.
- * When the host has none left, the thread that waits may be QEMU's main loop,
- * or any other that must not wait for ever.  So a run of blocks that are out
- * of reach gets anonymous memory instead, watched in the same way, of which
- * ordinary pages can be lent.  Before a block of it comes within reach, it gets
- * the memory of its area back.
+ * A guard lends pages of the memory behind an area: huge pages, or those of a
+ * file system that can be full.  When there is none left, the thread that waits
+ * may be QEMU's main loop, or any other that must not wait for ever.  So a run
+ * of blocks that are out of reach gets anonymous memory instead, watched in the
+ * same way, of which a page of zeros costs nothing but page tables to read.
+ * Before a block of it comes within reach, it gets the memory of its area back.
  *
  * The run was mappings of its own already: the process has no more of them.
  *
@@ -22,13 +22,13 @@
 #include "virtio-mem-guard-map.h"
 
 /*
- * Substitute all of the run of guarded blocks around @offset; nothing may be
- * lent there.  Each thread that waits there retries.  Returns 0, with the run
- * in @start and @end; or a negative errno, and nothing changed, unless the
- * kernel does not let us watch that: then the map is paused.
+ * Substitute @size bytes at @offset, a whole run of guarded blocks, of which
+ * nothing may be lent; some may be substituted already.  Each thread that waits
+ * there retries.  Returns 0; or a negative errno, and nothing is substituted,
+ * unless the kernel does not let us watch that: then the map is paused.
  */
 int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
-                                uint64_t *start, uint64_t *end);
+                                uint64_t size);
 
 /*
  * Give these bytes, of which nothing may be lent, their area's memory, where

@@ -68,8 +68,8 @@ static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
         virtio_mem_guard_faults_take_back(guard, offset, size);
         ret = virtio_mem_guard_restore(&guard->map, offset, size);
         if (ret && force) {
-            error_report("virtio-mem: the host does not map huge pages again:"
-                         " ordinary memory stays in their place");
+            error_report("virtio-mem: the host does not map a backend's memory"
+                         " again: other memory stays in its place");
         }
     }
     if (!ret || force) {
@@ -80,6 +80,9 @@ static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
     }
     if (!ret && protect) {
         virtio_mem_guard_substitute_clear(&guard->map, offset, size);
+        if (virtio_mem_guard_map_is_mixed(&guard->map, offset)) {
+            virtio_mem_guard_faults_substitute(guard, offset);
+        }
     }
     return ret;
 }
@@ -351,8 +354,8 @@ void virtio_mem_guard_free(VirtIOMEMGuard *guard)
     assert(bql_locked());
     virtio_mem_guard_lock();
     if (virtio_mem_guard_faults_pause(guard)) {
-        error_report("virtio-mem: the host does not map huge pages again: do"
-                     " not use their memory backend for another device");
+        error_report("virtio-mem: the host does not map a backend's memory"
+                     " again: do not use it for another device");
     }
     QLIST_REMOVE(guard, next);
     virtio_mem_guard_unlock();

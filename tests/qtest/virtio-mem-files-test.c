@@ -153,6 +153,53 @@ static void test_full(VirtioMemGuest *unused)
     unlink(log);
 }
 
+/* Where nothing is left: the main loop uses what is unplugged, and goes on. */
+static void files_check_no_room(const char *directory)
+{
+    g_autofree char *memdev = g_strdup_printf(
+        "memory-backend-file,id=vmem0,share=on,mem-path=%s/memory,size=256M",
+        directory);
+    const VirtioMemOptions opts = {
+        .memdev = memdev, .region_size = FILES_REGION,
+        .device = "protect-unplugged=on",
+    };
+    VirtioMemGuest *vm = virtio_mem_guest_start(&opts);
+    uint64_t gpa;
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    gpa = virtio_mem_block_gpa(vm, 3);
+    vm_assert_plug(vm, 0, 3, ACK);
+    virtio_mem_fill(vm, vm->addr, 0x55, 3 * VM_BLOCK);
+    virtio_mem_fill(vm, gpa + VM_BLOCK, 0x55, 2 * VM_BLOCK);
+    g_assert_true(virtio_mem_is_filled(vm, gpa + 3 * VM_BLOCK, 0, VM_BLOCK));
+    g_assert_true(virtio_mem_is_protected(vm));
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 3, 0x55));
+
+    /* Memory that is given back is there for another block. */
+    vm_assert_unplug(vm, 1, 1, ACK);
+    vm_assert_plug(vm, 5, 1, ACK);
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 5, 1, 0));
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 5), 0x66, VM_BLOCK);
+    virtio_mem_fill(vm, gpa, 0x55, 2 * VM_BLOCK);
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 5, 1, 0x66));
+    /* By SIGTERM. */
+    virtio_mem_guest_stop(vm);
+}
+
+static void test_no_room(VirtioMemGuest *unused)
+{
+    g_autofree char *directory = virtio_mem_temp_path("no-room");
+
+    g_assert_cmpint(mkdir(directory, 0700), ==, 0);
+    if (mount("tmpfs", directory, "tmpfs", 0, "size=6m")) {
+        g_test_skip("only root can mount a file system that is small");
+    } else {
+        files_check_no_room(directory);
+        umount2(directory, MNT_DETACH);
+    }
+    rmdir(directory);
+}
+
 static const VirtioMemTest tests[] = {
     { "R-22", "files/private-mapping-changes-no-file", test_private,
       .once = true, .no_guest = true },
@@ -160,6 +207,8 @@ static const VirtioMemTest tests[] = {
       .no_guest = true },
     { "O-2", "files/full-file-system-is-named", test_full, .once = true,
       .no_guest = true },
+    { "O-2", "files/full-file-system-lends", test_no_room, .once = true,
+      .no_guest = true, .guard = true },
 };
 
 int main(int argc, char **argv)

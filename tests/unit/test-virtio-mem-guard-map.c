@@ -27,7 +27,7 @@ static int map_nothing(void *opaque, uint64_t offset, uint64_t size)
     return 0;
 }
 
-/* Only huge pages run out, and only with memory to map there again. */
+/* Only with memory to map there again. */
 static void test_substitutes(void)
 {
     const uint64_t small = qemu_real_host_page_size();
@@ -41,7 +41,7 @@ static void test_substitutes(void)
         VirtIOMEMGuardMap map;
 
         virtio_mem_guard_map_init(&map, -1, &area);
-        g_assert_cmpint(!!map.substituted, ==, i == 3);
+        g_assert_cmpint(!!map.substituted, ==, i >= 2);
         g_assert_cmpint(!!map.cut, ==, i & 1);
         virtio_mem_guard_map_cleanup(&map);
     }

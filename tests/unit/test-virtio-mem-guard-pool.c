@@ -1,5 +1,6 @@
 /*
- * virtio-mem's guard on a host that has no huge page left to lend.
+ * virtio-mem's guard on a host that has no page left to lend: of huge pages, or
+ * in a file system that is full.
  *
  * No access may wait for ever: it may be that of QEMU's main loop.
  *
@@ -81,8 +82,42 @@ static void test_accesses_end(const void *opaque)
     guard_scene_free(scene);
 }
 
-/* A block that is plugged has huge pages again, and nothing of the rogue's. */
-static void test_plugged_is_huge_again(const void *opaque)
+/*
+ * Runs that had other memory come together and fall apart: each mapping that
+ * this costs is counted.
+ */
+static void test_mappings(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    VirtIOMEMGuardMappings mappings;
+    uint64_t nb, i;
+
+    if (!scene) {
+        return;
+    }
+    nb = use_up_pool(scene);
+    for (i = nb; i + 1 < NB_BLOCKS; i++) {
+        /* Ever more threes, of which the middle one comes and goes. */
+        qatomic_set(word_at(scene, i * BLOCK), ROGUE);
+        guard_scene_plug(scene, i, 1);
+        if (i % 3) {
+            qatomic_set(word_at(scene, (i + 1) * BLOCK), ROGUE);
+            guard_scene_unplug(scene, i, 1);
+        }
+        virtio_mem_guard_query_mappings(&mappings);
+        g_assert_cmpuint(guard_scene_mappings(scene), <=, 1 + mappings.nb);
+        g_assert_true(virtio_mem_guard_check(scene->guard));
+    }
+    guard_scene_unplug(scene, nb, NB_BLOCKS - nb);
+    qatomic_set(word_at(scene, nb * BLOCK), ROGUE);
+    virtio_mem_guard_query_mappings(&mappings);
+    g_assert_cmpuint(guard_scene_mappings(scene), <=, 1 + mappings.nb);
+    assert_untouched(scene, 0, nb);
+    guard_scene_free(scene);
+}
+
+/* A block that is plugged has its own pages again, nothing of the rogue's. */
+static void test_plugged_is_as_before(const void *opaque)
 {
     GuardScene *scene = scene_new(opaque);
     uint64_t nb;
@@ -204,7 +239,8 @@ static void test_refused_plug(const void *opaque)
     qatomic_set(word_at(scene, (nb + 2) * BLOCK), ROGUE);
     qatomic_set(word_at(scene, (nb + 4) * BLOCK), ROGUE);
     g_assert_cmpint(guard_scene_try_unplug(scene, nb + 3, 1), ==, 0);
-    qatomic_set(&scene->map_left, 1);
+    /* Where mappings merge, it is one run. */
+    qatomic_set(&scene->map_left, scene->kind->room ? 0 : 1);
     g_assert_cmpint(guard_scene_try_plug(scene, nb, 8), ==, -ENOMEM);
     assert_out_of_reach(scene, nb + 2);
     assert_out_of_reach(scene, nb + 3);
@@ -323,26 +359,31 @@ static void test_rogue_threads(const void *opaque)
     guard_scene_free(scene);
 }
 
+static void add_tests(const char *claim, void (*test)(const void *kind))
+{
+    static const GuardKind full = {
+        "tmpfs", true, 4 * KiB, BLOCK, 0, 0, 1 * MiB, 24 * 4 * KiB,
+    };
+    g_autofree char *name = g_strdup_printf("guard-pool/%s", claim);
+    g_autofree char *path = g_strdup_printf("/virtio-mem/%s/tmpfs", name);
+
+    guard_scene_add_tests(name, BLOCK, BLOCK, test);
+    g_test_add_data_func(path, &full, test);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
-    guard_scene_add_tests("guard-pool/accesses-end", BLOCK, BLOCK,
-                          test_accesses_end);
-    guard_scene_add_tests("guard-pool/plugged-is-huge-again", BLOCK, BLOCK,
-                          test_plugged_is_huge_again);
-    guard_scene_add_tests("guard-pool/pause-restores", BLOCK, BLOCK,
-                          test_pause_restores);
-    guard_scene_add_tests("guard-pool/refused-pause", BLOCK, BLOCK,
-                          test_refused_pause);
-    guard_scene_add_tests("guard-pool/refused-plug", BLOCK, BLOCK,
-                          test_refused_plug);
-    guard_scene_add_tests("guard-pool/refused-undo", BLOCK, BLOCK,
-                          test_refused_undo);
-    guard_scene_add_tests("guard-pool/refused-free", BLOCK, BLOCK,
-                          test_refused_free);
-    guard_scene_add_tests("guard-pool/rogue-threads", BLOCK, BLOCK,
-                          test_rogue_threads);
+    add_tests("accesses-end", test_accesses_end);
+    add_tests("mappings", test_mappings);
+    add_tests("plugged-is-as-before", test_plugged_is_as_before);
+    add_tests("pause-restores", test_pause_restores);
+    add_tests("refused-pause", test_refused_pause);
+    add_tests("refused-plug", test_refused_plug);
+    add_tests("refused-undo", test_refused_undo);
+    add_tests("refused-free", test_refused_free);
+    add_tests("rogue-threads", test_rogue_threads);
 
     return g_test_run();
 }

@@ -14,6 +14,8 @@
 #include "virtio-mem-guard-scene.h"
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/vfs.h>
 
 #ifndef MFD_HUGE_SHIFT
 #define MFD_HUGE_SHIFT 26
@@ -187,9 +189,13 @@ static int guard_scene_map_again(void *opaque, uint64_t offset, uint64_t size)
     if (qatomic_fetch_dec(&scene->map_left) <= 0) {
         return -ENOMEM;
     }
-    return mmap(scene->host + offset, size, PROT_READ | PROT_WRITE,
-                MAP_FIXED | MAP_NORESERVE | shared, scene->fd, offset) ==
-           MAP_FAILED ? -errno : 0;
+    if (mmap(scene->host + offset, size, PROT_READ | PROT_WRITE,
+             MAP_FIXED | MAP_NORESERVE | shared, scene->fd, offset) ==
+        MAP_FAILED) {
+        return -errno;
+    }
+    madvise(scene->host + offset, size, MADV_HUGEPAGE);
+    return 0;
 }
 
 static void guard_scene_notify(void *opaque)
@@ -217,7 +223,13 @@ static uint64_t guard_pool_read(const char *dir, const char *name)
 
 uint64_t guard_scene_free_pages(const GuardScene *scene)
 {
-    return guard_pool_read(scene->pool, "free_hugepages");
+    struct statfs fs;
+
+    if (!scene->kind->room) {
+        return guard_pool_read(scene->pool, "free_hugepages");
+    }
+    g_assert_cmpint(fstatfs(scene->fd, &fs), ==, 0);
+    return fs.f_bfree * fs.f_bsize / scene->kind->page_size;
 }
 
 static void guard_host_write(const char *path, uint64_t value)
@@ -271,15 +283,40 @@ static bool guard_pool_get(GuardScene *scene, uint64_t nb_pages)
 
 /* --- life --- */
 
+/* A file on a file system of its own, which goes with the file. */
+static int guard_open_small(uint64_t room)
+{
+    g_autofree char *options = g_strdup_printf("size=%" PRIu64, room);
+    g_autofree char *dir = g_dir_make_tmp("virtio-mem-XXXXXX", NULL);
+    g_autofree char *path = NULL;
+    int fd = -1;
+
+    g_assert_nonnull(dir);
+    path = g_build_filename(dir, "memory", NULL);
+    if (!mount("tmpfs", dir, "tmpfs", 0, options)) {
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        umount2(dir, MNT_DETACH);
+    }
+    rmdir(dir);
+    return fd;
+}
+
+static int guard_scene_open(const GuardKind *kind)
+{
+    if (!strcmp(kind->name, "anonymous")) {
+        return -1;
+    }
+    return kind->room ? guard_open_small(kind->room)
+                      : memfd_create(kind->name, kind->memfd_flags);
+}
+
 static void guard_scene_map(GuardScene *scene, uint64_t size)
 {
     const GuardKind *kind = scene->kind;
     int flags = (kind->shared ? MAP_SHARED : MAP_PRIVATE) | MAP_NORESERVE;
     uint8_t *host;
 
-    scene->fd = -1;
     if (strcmp(kind->name, "anonymous")) {
-        scene->fd = memfd_create(kind->name, kind->memfd_flags);
         g_assert_cmpint(scene->fd, >=, 0);
         g_assert_cmpint(ftruncate(scene->fd, size), ==, 0);
     } else {
@@ -318,6 +355,12 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
         guard_scene_free(scene);
         return NULL;
     }
+    scene->fd = guard_scene_open(kind);
+    if (scene->fd < 0 && kind->room) {
+        g_test_skip("only root can mount a file system that is small");
+        guard_scene_free(scene);
+        return NULL;
+    }
     guard_scene_map(scene, size);
     scene->area = (VirtIOMEMGuardArea) {
         .host = scene->host,
@@ -326,7 +369,7 @@ GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
         .block_size = kind->block_size,
         .shared = kind->shared,
         .discard = guard_scene_discard,
-        .map = kind->memfd_flags ? guard_scene_map_again : NULL,
+        .map = kind->memfd_flags || kind->shared ? guard_scene_map_again : NULL,
         .notify = guard_scene_notify,
         .opaque = scene,
     };

@@ -18,6 +18,7 @@ typedef struct GuardKind {
     uint64_t skew;              /* from where page tables begin */
     unsigned int memfd_flags;
     uint64_t max_gain;          /* what a rogue guest may cost, in bytes */
+    uint64_t room;              /* of its file system; 0: no limit */
 } GuardKind;
 
 extern const GuardKind guard_kinds[];
@@ -82,7 +83,7 @@ uint64_t guard_scene_mappings(const GuardScene *scene);
 
 /* A number of bytes from a file in /proc/self like "VmPTE:   12 kB". */
 uint64_t proc_self_bytes(const char *file, const char *key);
-/* Huge pages of the scene's kind that the host has left. */
+/* Pages of the scene's kind that the host, or a file system, has left. */
 uint64_t guard_scene_free_pages(const GuardScene *scene);
 
 /* Add @test for each kind of which the pages have so many bytes. */
