@@ -231,6 +231,21 @@ class Mirror(unittest.TestCase):
                 self.assertIn(arch, (self.build / what / part).read_text())
         self.assertTrue((self.build / 'guest-arm64/firmware.fd').exists())
 
+    def test_what_cannot_be_had_is_told_and_all_else_goes_on(self):
+        self.publish()
+        env = {name: value for name, value in os.environ.items()
+               if 'GUEST' not in name and 'MAKE' not in name}
+        for target in 'old-guest', 'guest-arm64':
+            for prefix, status in ('', 2), ('maybe-', 0):
+                run = subprocess.run(
+                    ['make', '-C', FETCH.parent.parent, prefix + target],
+                    check=False, text=True, stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env={**env, 'BUILD': str(self.build)})
+                self.assertEqual(run.returncode, status, run.stdout)
+                self.assertRegex(run.stdout, 'found no guest kernel for .*; '
+                                             'tried, of copy:')
+
     def test_package_without_a_kernel_is_told(self):
         self.add_kernel('7.2.13-cloud-amd64', split=False)
         self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
