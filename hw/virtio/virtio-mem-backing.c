@@ -138,9 +138,12 @@ static unsigned long *virtio_mem_backing_find_holes(HostMemoryBackend *memdev)
     const uint64_t page_size = host_memory_backend_pagesize(memdev);
     const uint64_t size = memory_region_size(&memdev->mr);
     const RAMBlock *rb = memdev->mr.ram_block;
-    unsigned long *holes = bitmap_new(size / page_size);
+    unsigned long *holes = bitmap_try_new(size / page_size);
     off_t hole, data = rb->fd_offset;
 
+    if (!holes) {
+        return NULL;
+    }
     bitmap_set(holes, 0, size / page_size);
     while ((data = lseek(rb->fd, data, SEEK_DATA)) >= 0 &&
            data < rb->fd_offset + size) {
@@ -154,16 +157,44 @@ static unsigned long *virtio_mem_backing_find_holes(HostMemoryBackend *memdev)
     return holes;
 }
 
-void virtio_mem_backing_realize(VirtIOMEM *vmem)
+bool virtio_mem_backing_realize(VirtIOMEM *vmem, Error **errp)
 {
-    if (virtio_mem_backing_is_private_copy(vmem->memdev)) {
-        vmem->holes = virtio_mem_backing_find_holes(vmem->memdev);
+    HostMemoryBackend *memdev = vmem->memdev;
+
+    if (!virtio_mem_backing_is_private_copy(memdev)) {
+        return true;
     }
+    vmem->holes = virtio_mem_backing_find_holes(memdev);
+    if (!vmem->holes) {
+        error_setg(errp, "no memory for the table of holes in the file of '%s',"
+                   " 0x%" PRIx64 " bytes; free memory of the host, or set its"
+                   " 'share' to 'on'",
+                   object_get_canonical_path_component(OBJECT(memdev)),
+                   (uint64_t)memory_region_size(&memdev->mr) /
+                   host_memory_backend_pagesize(memdev) / 8);
+    }
+    return vmem->holes;
 }
 
 void virtio_mem_backing_unrealize(VirtIOMEM *vmem)
 {
     g_clear_pointer(&vmem->holes, g_free);
+}
+
+/* In small parts: a page may have 1 GiB. */
+static bool virtio_mem_backing_is_zero(const RAMBlock *rb, off_t at,
+                                       uint64_t page_size)
+{
+    const off_t end = at + page_size;
+    char part[4 * KiB];
+
+    for (; at < end; at += sizeof(part)) {
+        if (pread(rb->fd, part, sizeof(part), at) != sizeof(part) ||
+            !buffer_is_zero(part, sizeof(part))) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* Pages of zeros that were holes become holes again: no content changes. */
@@ -173,14 +204,12 @@ static void virtio_mem_backing_restore_holes(const VirtIOMEM *vmem,
     const uint64_t page_size = host_memory_backend_pagesize(vmem->memdev);
     const RAMBlock *rb = vmem->memdev->mr.ram_block;
     const off_t end = rb->fd_offset + offset + size;
-    g_autofree char *page = g_malloc(page_size);
     off_t at = rb->fd_offset + offset;
 
     while (vmem->holes &&
            (at = lseek(rb->fd, at, SEEK_DATA)) >= 0 && at < end) {
         if (test_bit((at - rb->fd_offset) / page_size, vmem->holes) &&
-            pread(rb->fd, page, page_size, at) == page_size &&
-            buffer_is_zero(page, page_size)) {
+            virtio_mem_backing_is_zero(rb, at, page_size)) {
             fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
                       page_size);
         }

@@ -46,9 +46,10 @@ bool virtio_mem_backing_is_private_copy(HostMemoryBackend *memdev);
 /*
  * A device begins and ends to use its memdev.  Between them, the file of a
  * private copy gets rid of pages that only this process's accesses have added.
+ * False with an error if the host has no memory for the table that this needs.
  * BQL, no discard under way.
  */
-void virtio_mem_backing_realize(VirtIOMEM *vmem);
+bool virtio_mem_backing_realize(VirtIOMEM *vmem, Error **errp);
 void virtio_mem_backing_unrealize(VirtIOMEM *vmem);
 
 /*

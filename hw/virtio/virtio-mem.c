@@ -158,10 +158,13 @@ static bool virtio_mem_begin_empty(VirtIOMEM *vmem, Error **errp)
     return true;
 }
 
-static void virtio_mem_begin_backing(VirtIOMEM *vmem)
+static bool virtio_mem_begin_backing(VirtIOMEM *vmem, Error **errp)
 {
-    virtio_mem_backing_realize(vmem);
+    if (!virtio_mem_backing_realize(vmem, errp)) {
+        return false;
+    }
     host_memory_backend_set_mapped(vmem->memdev, true);
+    return true;
 }
 
 static void virtio_mem_end_backing(VirtIOMEM *vmem)
@@ -217,7 +220,7 @@ static const struct {
     { .begin = virtio_mem_begin_blocks, .end = virtio_mem_end_blocks },
     { .try = virtio_mem_claim_discards, .end = virtio_mem_yield_discards },
     { .try = virtio_mem_begin_empty },
-    { .begin = virtio_mem_begin_backing, .end = virtio_mem_end_backing },
+    { .try = virtio_mem_begin_backing, .end = virtio_mem_end_backing },
     { .begin = virtio_mem_begin_usable_region },
     { .begin = virtio_mem_begin_virtio, .end = virtio_mem_end_virtio },
     { .begin = virtio_mem_queue_realize, .end = virtio_mem_queue_unrealize },
