@@ -31,6 +31,7 @@ typedef enum FaultKind {
     FAULT_PLUG,
     FAULT_UNPLUG,
     FAULT_UNPLUG_ALL,
+    FAULT_TOUCH,            /* of blocks that are not plugged */
     FAULT_RESET,
     FAULT_KIND__MAX,
 } FaultKind;
@@ -43,12 +44,18 @@ typedef struct FaultOperation {
 
 static uint64_t fault_mask(const FaultOperation *op)
 {
+    if (op->kind == FAULT_TOUCH) {
+        return 0;
+    }
     return op->kind == FAULT_PLUG || op->kind == FAULT_UNPLUG
            ? MAKE_64BIT_MASK(op->first, op->nb) : UINT32_MAX;
 }
 
 static uint64_t fault_result(uint64_t before, const FaultOperation *op)
 {
+    if (op->kind == FAULT_TOUCH) {
+        return before;
+    }
     return op->kind == FAULT_PLUG ? before | fault_mask(op)
                                   : before & ~fault_mask(op);
 }
@@ -59,6 +66,22 @@ static uint64_t fault_look(VirtioMemGuest *vm)
     g_autofree unsigned long *bitmap = virtio_mem_read_bitmap(vm, &nb);
 
     return *bitmap & UINT32_MAX;
+}
+
+/*
+ * A thread that waits for the guard gets on, and finds nothing.  Where memory
+ * is in slots, there is none to be found.
+ */
+static uint16_t fault_touch(VirtioMemGuest *vm)
+{
+    if (vm->opts.device && strstr(vm->opts.device, "dynamic-memslots=on")) {
+        return VIRTIO_MEM_RESP_ACK;
+    }
+    for (unsigned i = FAULT_NB_BLOCKS; i < FAULT_NB_BLOCKS + 16; i++) {
+        g_assert_true(virtio_mem_is_filled(vm, virtio_mem_block_gpa(vm, i), 0,
+                                           16));
+    }
+    return VIRTIO_MEM_RESP_ACK;
 }
 
 /* A reset gives no answer: what is plugged tells. */
@@ -78,6 +101,8 @@ static uint16_t fault_do(VirtioMemGuest *vm, const FaultOperation *op)
         return vm_unplug(vm, op->first, op->nb);
     case FAULT_UNPLUG_ALL:
         return vm_unplug_all(vm);
+    case FAULT_TOUCH:
+        return fault_touch(vm);
     default:
         return fault_reset(vm);
     }
@@ -158,6 +183,7 @@ static uint32_t fault_each(VirtioMemGuest *vm, VirtioMemHostFault call)
         { FAULT_PLUG, FAULT_FIRST + 4, 8 },
         { FAULT_UNPLUG, 2, 4 },
         { FAULT_UNPLUG_ALL },
+        { FAULT_TOUCH },
         { FAULT_RESET },
     };
     uint32_t nb_faults = 0;
@@ -182,7 +208,7 @@ static FaultOperation fault_choose(uint64_t plugged)
     const uint64_t first = g_test_rand_int_range(0, FAULT_NB_BLOCKS);
     const bool is_plugged = extract64(plugged, first, 1);
     const int chance = g_test_rand_int_range(0, 20);
-    FaultOperation op = { FAULT_RESET - (chance > 0), 0, 0 };
+    FaultOperation op = { FAULT_RESET - MIN(chance, 2), 0, 0 };
     uint16_t nb = 1;
 
     if (chance > 2) {
@@ -245,8 +271,8 @@ static void fault_run(const VirtioMemOptions *given, uint32_t calls)
 /* With a guard, which is the default where there can be one. */
 static void test_anonymous(VirtioMemGuest *unused)
 {
-    fault_run(&(VirtioMemOptions) {},
-              1u << VM_FAULT_MADVISE | 1u << VM_FAULT_UFFD);
+    fault_run(&(VirtioMemOptions) {}, 1u << VM_FAULT_MADVISE |
+              1u << VM_FAULT_UFFD | 1u << VM_FAULT_OPEN);
 }
 
 static void test_prealloc(VirtioMemGuest *unused)
@@ -264,6 +290,31 @@ static void test_memfd(VirtioMemGuest *unused)
        1u << VM_FAULT_UFFD);
 }
 
+static void test_private_memfd(VirtioMemGuest *unused)
+{
+    fault_run(&(VirtioMemOptions) {
+        .memdev = "memory-backend-memfd,id=vmem0,size=4G,reserve=off,share=off",
+        .region_size = 4 * GiB,
+    }, 1u << VM_FAULT_MADVISE | 1u << VM_FAULT_FALLOCATE |
+       1u << VM_FAULT_UFFD);
+}
+
+/* A copy of what is in a file: holes that were filled are made again. */
+static void test_private_file(VirtioMemGuest *unused)
+{
+    g_autofree char *path = g_strdup_printf("/dev/shm/virtio-mem-%d",
+                                            (int)getpid());
+    g_autofree char *memdev = g_strdup_printf(
+        "memory-backend-file,id=vmem0,size=4G,reserve=off,share=off,"
+        "mem-path=%s", path);
+
+    fault_run(&(VirtioMemOptions) {
+        .memdev = memdev, .region_size = 4 * GiB,
+    }, 1u << VM_FAULT_MADVISE | 1u << VM_FAULT_FALLOCATE |
+       1u << VM_FAULT_FILE);
+    unlink(path);
+}
+
 static void test_memslots(VirtioMemGuest *unused)
 {
     fault_run(&(VirtioMemOptions) {
@@ -278,6 +329,10 @@ static const VirtioMemTest tests[] = {
       .guard = true },
     { "", "fault/memfd", test_memfd, .once = true, .no_guest = true,
       .guard = true },
+    { "", "fault/private-memfd", test_private_memfd, .once = true,
+      .no_guest = true, .guard = true },
+    { "", "fault/private-file", test_private_file, .once = true,
+      .no_guest = true },
     { "", "fault/memslots", test_memslots, .once = true, .no_guest = true },
 };
 

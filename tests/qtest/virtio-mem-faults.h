@@ -23,7 +23,11 @@ typedef enum VirtioMemHostFault {
     VM_FAULT_FALLOCATE,
     VM_FAULT_MMAP,          /* in place, or of memory that is only read */
     VM_FAULT_UFFD,          /* ioctl of a userfaultfd */
-    VM_FAULT_THREAD,        /* pthread_create */
+    VM_FAULT_THREAD,        /* pthread_create, for GLib */
+    VM_FAULT_EVENTFD,
+    VM_FAULT_OPEN,          /* of /dev, /proc or /sys; a new userfaultfd */
+    VM_FAULT_FILE,          /* lseek, pread, readlink */
+    VM_FAULT_MEMORY,        /* for a table of any size */
     VM_FAULT__MAX,
 } VirtioMemHostFault;
 

@@ -9,8 +9,10 @@
 #include "qemu/osdep.h"
 #include <dlfcn.h>
 #include <linux/userfaultfd.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include "qemu/atomic.h"
 #include "virtio-mem-faults.h"
 #include "virtio-mem-hold.h"
@@ -57,6 +59,10 @@ int virtio_mem_fault_of(VirtioMemHostFault call)
         [VM_FAULT_MMAP] = ENOMEM,
         [VM_FAULT_UFFD] = ENOMEM,
         [VM_FAULT_THREAD] = EAGAIN,
+        [VM_FAULT_EVENTFD] = EMFILE,
+        [VM_FAULT_OPEN] = EMFILE,
+        [VM_FAULT_FILE] = EIO,
+        [VM_FAULT_MEMORY] = ENOMEM,
     };
     uint32_t number, seed;
 
@@ -142,4 +148,101 @@ int ioctl(int fd, unsigned long request, ...)
         real = dlsym(RTLD_NEXT, "ioctl");
     }
     return real(fd, request, arg);
+}
+
+int eventfd(unsigned int value, int flags)
+{
+    static int (*real)(unsigned int, int);
+    const int error = virtio_mem_fault_of(VM_FAULT_EVENTFD);
+
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "eventfd");
+    }
+    return real(value, flags);
+}
+
+/* Where there is no /dev/userfaultfd, or it cannot be opened. */
+long syscall(long number, ...)
+{
+    static long (*real)(long, long, long, long, long, long, long);
+    const int error = number == SYS_userfaultfd
+                      ? virtio_mem_fault_of(VM_FAULT_OPEN) : 0;
+    long args[6];
+    va_list list;
+
+    va_start(list, number);
+    for (int i = 0; i < ARRAY_SIZE(args); i++) {
+        args[i] = va_arg(list, long);
+    }
+    va_end(list);
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "syscall");
+    }
+    return real(number, args[0], args[1], args[2], args[3], args[4], args[5]);
+}
+
+off_t lseek(int fd, off_t offset, int whence)
+{
+    static off_t (*real)(int, off_t, int);
+    const int error = whence == SEEK_DATA || whence == SEEK_HOLE
+                      ? virtio_mem_fault_of(VM_FAULT_FILE) : 0;
+
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "lseek64");
+    }
+    return real(fd, offset, whence);
+}
+
+ssize_t pread(int fd, void *bytes, size_t size, off_t offset)
+{
+    static ssize_t (*real)(int, void *, size_t, off_t);
+    const int error = virtio_mem_fault_of(VM_FAULT_FILE);
+
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "pread64");
+    }
+    return real(fd, bytes, size, offset);
+}
+
+ssize_t readlink(const char *path, char *target, size_t size)
+{
+    static ssize_t (*real)(const char *, char *, size_t);
+    const int error = g_str_has_prefix(path, "/proc/")
+                      ? virtio_mem_fault_of(VM_FAULT_FILE) : 0;
+
+    if (error) {
+        errno = error;
+        return -1;
+    }
+    if (!real) {
+        real = dlsym(RTLD_NEXT, "readlink");
+    }
+    return real(path, target, size);
+}
+
+/* GLib's, for tables that may be so large that there is no room for them. */
+void *g_try_malloc0_n(gsize nb, gsize size)
+{
+    return virtio_mem_fault_of(VM_FAULT_MEMORY) ? NULL : calloc(nb, size);
+}
+
+void *g_try_malloc0(gsize size)
+{
+    return g_try_malloc0_n(1, size);
 }

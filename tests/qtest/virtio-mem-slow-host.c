@@ -142,6 +142,15 @@ int madvise(void *addr, size_t size, int advice)
     return real(addr, size, advice);
 }
 
+/* QEMU's own threads are made by QEMU, which cannot go on without. */
+static int slow_host_thread_fault(const void *caller)
+{
+    Dl_info info;
+
+    return dladdr(caller, &info) && strstr(info.dli_fname, "libglib")
+           ? virtio_mem_fault_of(VM_FAULT_THREAD) : 0;
+}
+
 int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
                    void *(*start)(void *), void *arg)
 {
@@ -154,14 +163,24 @@ int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
     }
     return path && !access(path, F_OK)
            ? EAGAIN
-           : virtio_mem_fault_of(VM_FAULT_THREAD) ?:
+           : slow_host_thread_fault(__builtin_return_address(0)) ?:
              real(thread, attr, start, arg);
+}
+
+/* What the device opens is the kernel's. */
+static int slow_host_open_fault(const char *path)
+{
+    return g_str_has_prefix(path, "/proc/") ||
+           g_str_has_prefix(path, "/sys/") ||
+           !strcmp(path, "/dev/userfaultfd")
+           ? virtio_mem_fault_of(VM_FAULT_OPEN) : 0;
 }
 
 /* As GLib reads files: it is compiled for large ones. */
 int open(const char *path, int flags, ...)
 {
     const char *instead = getenv(VM_HOLD_MAX_MAP_COUNT);
+    const int error = slow_host_open_fault(path);
     mode_t mode = 0;
     va_list args;
 
@@ -169,6 +188,10 @@ int open(const char *path, int flags, ...)
         va_start(args, flags);
         mode = va_arg(args, mode_t);
         va_end(args);
+    }
+    if (error) {
+        errno = error;
+        return -1;
     }
     if (instead && !strcmp(path, "/proc/sys/vm/max_map_count") &&
         !access(instead, F_OK)) {
