@@ -75,6 +75,9 @@ peers:
 series: $(if $(BASE),,tree) ## make a patch series for QEMU: build/series
 	tools/series $(BASE)
 
+dsc: series                 ## Debian's source package with the series
+	tools/dsc
+
 series-check: series        ## check each patch of it: style, build, tests
 	tools/series-check
 	tools/check --suite compile
@@ -135,4 +138,4 @@ maybe-%:
 .PHONY: all demo check check-all check-asan check-compile coverage docs stock \
 	fuzz mutate series series-check bench clean distclean help tree guest \
 	old-guest lint unit qtest series-style guest-arm64 stock-next \
-	libvirt-next peers
+	libvirt-next peers dsc
