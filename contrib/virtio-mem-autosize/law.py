@@ -8,7 +8,8 @@ any clock that does not go back.
 
 What the guest uses is U, its memory without what is available and with a part
 of its caches.  It should have B in hand.  Below half of that it grows, at once
-and doubling; far above it shrinks, slowly.  This is stable, because
+and doubling, or before that if it will get there soon; far above it shrinks,
+slowly.  This is stable, because
 
 - it acts only on a report that is younger than the last change;
 - the band between growing and shrinking is wider than a step;
@@ -26,6 +27,8 @@ CACHE_WORTH = 0.25
 # What a guest should have in hand: so much, or so much of what it uses.
 LEAST_IN_HAND = 512 * MiB
 PART_IN_HAND = 4
+# How far to look ahead: a report may be a second old, a growth takes another.
+AHEAD_S = 2
 # A growth, doubled by each one before it that is younger than that.
 GROWTH = 512 * MiB
 GROWTHS_S = 10
@@ -108,14 +111,25 @@ class Memory:
         self.in_hand = max(LEAST_IN_HAND, self.used // PART_IN_HAND)
         before = before or report
         seconds = max(report.made - before.made, 1)
+        self.use_rate = max(0, self._in_use(report) - self._in_use(before)
+                            ) // seconds
         self.swap_rate = grew(report.swap_out, before.swap_out) / seconds
         self.killed = grew(report.oom_kills, before.oom_kills)
         self.stalled = grew(report.alloc_stalls, before.alloc_stalls)
 
+    @staticmethod
+    def _in_use(report):
+        return report.total - report.available
+
+    @property
+    def soon(self):
+        """What is available when a growth could help, if it goes on so."""
+        return self.available - int(AHEAD_S * self.use_rate)
+
     @property
     def low(self):
-        """Whether the guest has too little in hand."""
-        return self.available < self.in_hand // 2
+        """Whether the guest has too little in hand, now or soon."""
+        return self.soon < self.in_hand // 2
 
 
 class Law:
@@ -318,7 +332,7 @@ class Law:
         while self._growths and now - self._growths[0] >= GROWTHS_S:
             self._growths.popleft()
         more = max(GROWTH << min(len(self._growths), 10),
-                   memory.in_hand - memory.available)
+                   memory.in_hand - memory.soon)
         if not memory.low and not memory.killed:
             # What was swapped out need not all come back.
             more = min(more, self._largest() + memory.in_hand -
@@ -331,9 +345,12 @@ class Law:
 
     def _why_grow(self):
         memory = self._memory
-        if memory.low:
+        if memory.available < memory.in_hand // 2:
             return f'{mib(memory.available)} available, ' \
                    f'less than half of {mib(memory.in_hand)}'
+        if memory.low:
+            return f'{mib(memory.available)} available, ' \
+                   f'{mib(memory.use_rate)} less each second'
         return 'a process was killed' if memory.killed else 'it swaps'
 
     def _largest(self):

@@ -40,9 +40,20 @@ class Cases(unittest.TestCase):
                             '200 MiB available, less than half of 512 MiB')
         self.assertEqual(decision.mode, 'plain')
 
+    def test_guest_that_will_be_short_soon_grows_now(self):
+        self.assert_decides(self.decide(760 * MiB, 0), 'hold', 1 * GiB)
+        self.assert_decides(
+            self.decide(500 * MiB, 1), 'grow', 1664 * MiB,
+            '500 MiB available, 260 MiB less each second')
+
+    def test_what_the_device_gave_back_is_not_used_by_the_guest(self):
+        self.decide(1000 * MiB, 0, 1 * GiB)
+        self.assert_decides(self.decide(488 * MiB, 1, 512 * MiB), 'hold',
+                            512 * MiB)
+
     def test_growths_double(self):
         wishes, plugged = [], 0
-        for now in (0, 1, 2):
+        for now in (0, 4, 8):
             decision = self.decide(100 * MiB, now, plugged)
             self.law.carried_out(decision, now)
             wishes.append(decision.wish - plugged)
