@@ -20,6 +20,7 @@ struct VirtIOMEMGuard {
     VirtIOMEMGuardMap map;
     VirtIOMEMGuardAccess access;
     bool accessed;              /* since the last fetch */
+    bool is_clean;              /* as long as it is active; with the BQL */
     QLIST_ENTRY(VirtIOMEMGuard) next;
 };
 

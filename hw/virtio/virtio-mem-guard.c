@@ -164,6 +164,9 @@ int virtio_mem_guard_resume(VirtIOMEMGuard *guard)
     if (!virtio_mem_guard_faults_start()) {
         return -EAGAIN;
     }
+    if (!virtio_mem_guard_is_active(guard)) {
+        guard->is_clean = false;
+    }
     virtio_mem_guard_lock();
     ret = virtio_mem_guard_map_resume(&guard->map);
     if (!ret) {
@@ -177,6 +180,18 @@ bool virtio_mem_guard_is_active(VirtIOMEMGuard *guard)
 {
     /* Without the lock: who looks must not wait for a page. */
     return guard && virtio_mem_guard_map_is_active(&guard->map);
+}
+
+void virtio_mem_guard_set_clean(VirtIOMEMGuard *guard, bool clean)
+{
+    if (guard) {
+        guard->is_clean = clean && virtio_mem_guard_is_active(guard);
+    }
+}
+
+bool virtio_mem_guard_is_clean(VirtIOMEMGuard *guard)
+{
+    return virtio_mem_guard_is_active(guard) && guard->is_clean;
 }
 
 bool virtio_mem_guard_fetch(VirtIOMEMGuard *guard,

@@ -103,6 +103,14 @@ int virtio_mem_guard_resume(VirtIOMEMGuard *guard);
 /* Whether the guard is there and not paused. */
 bool virtio_mem_guard_is_active(VirtIOMEMGuard *guard);
 
+/*
+ * Whether what is out of reach holds nothing.  The caller says so when all of
+ * that was discarded, or when that failed; the guard keeps it so, and forgets
+ * it when it is paused.  With the BQL held.
+ */
+void virtio_mem_guard_set_clean(VirtIOMEMGuard *guard, bool clean);
+bool virtio_mem_guard_is_clean(VirtIOMEMGuard *guard);
+
 /* The accesses since the last call; false if there was none. */
 bool virtio_mem_guard_fetch(VirtIOMEMGuard *guard,
                             VirtIOMEMGuardAccess *access);

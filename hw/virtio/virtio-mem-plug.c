@@ -51,9 +51,6 @@ static void plug_force(VirtIOMEM *vmem, VirtIOMEMRange range, bool protect)
 {
     virtio_mem_guard_force(vmem->guard, virtio_mem_range_offset(vmem, range),
                            virtio_mem_range_size(vmem, range), protect);
-    if (!virtio_mem_guard_is_active(vmem->guard)) {
-        vmem->unplugged_is_clean = false;
-    }
 }
 
 static void plug_release_runs(VirtIOMEM *vmem, VirtIOMEMRuns parts)
@@ -103,14 +100,8 @@ void virtio_mem_tell_size(VirtIOMEM *vmem)
  */
 static int coroutine_mixed_fn plug_clean(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
-    return vmem->unplugged_is_clean
+    return virtio_mem_guard_is_clean(vmem->guard)
            ? 0 : virtio_mem_work_discard(vmem, plug_all_of(range));
-}
-
-/* All unplugged memory was discarded. */
-static void plug_note_clean(VirtIOMEM *vmem)
-{
-    vmem->unplugged_is_clean = virtio_mem_guard_is_active(vmem->guard);
 }
 
 /* The host is short of memory: say so once, until it had some again. */
@@ -186,7 +177,7 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
         plug_force(vmem, range, true);
         /* Populated by us, or by a listener that pinned it before another. */
         if (virtio_mem_work_discard(vmem, plug_all_of(range))) {
-            vmem->unplugged_is_clean = false;
+            virtio_mem_guard_set_clean(vmem->guard, false);
         }
         return ret;
     }
@@ -223,14 +214,14 @@ int coroutine_mixed_fn virtio_mem_unplug_all(VirtIOMEM *vmem)
     assert(bql_locked());
     is_empty = !virtio_mem_blocks_count_plugged(vmem->blocks);
     virtio_mem_guard_take_back(vmem->guard);
-    if (is_empty && vmem->unplugged_is_clean) {
+    if (is_empty && virtio_mem_guard_is_clean(vmem->guard)) {
         return 0;
     }
     ret = plug_take_away(vmem, virtio_mem_blocks_all(vmem->blocks));
     if (ret) {
         return ret;
     }
-    plug_note_clean(vmem);
+    virtio_mem_guard_set_clean(vmem->guard, true);
     if (is_empty) {
         return 0;
     }
@@ -287,7 +278,7 @@ int coroutine_mixed_fn virtio_mem_discard_unplugged(VirtIOMEM *vmem)
     all = virtio_mem_blocks_all(vmem->blocks);
     ret = virtio_mem_work_discard(vmem, plug_runs(vmem->blocks, all, false));
     if (!ret) {
-        plug_note_clean(vmem);
+        virtio_mem_guard_set_clean(vmem->guard, true);
     }
     return ret;
 }

@@ -51,7 +51,6 @@ int virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
     }
     trace_virtio_mem_guard_pause(why);
     vmem->protection->paused |= why;
-    vmem->unplugged_is_clean = false;
     return virtio_mem_guard_pause(vmem->guard);
 }
 
@@ -114,7 +113,6 @@ static void virtio_mem_protect_lose(VirtIOMEM *vmem, const char *reason)
                     " free host memory, raise vm.max_map_count, or end what"
                     " else watches it", virtio_mem_name(vmem), reason);
     }
-    vmem->unplugged_is_clean = false;
     virtio_mem_protect_stop(vmem, reason);
     if (protection->retry_timer) {
         timer_mod(protection->retry_timer,

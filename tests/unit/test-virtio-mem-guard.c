@@ -282,6 +282,28 @@ static void test_others_keep_theirs(void)
     guard_scene_free(scene);
 }
 
+/* What others wrote while the guard was aside may be there afterwards. */
+static void test_clean_until_paused(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[0], 64 * MiB);
+
+    if (!scene) {
+        return;
+    }
+    g_assert_false(virtio_mem_guard_is_clean(scene->guard));
+    virtio_mem_guard_set_clean(scene->guard, true);
+    g_assert_true(virtio_mem_guard_is_clean(scene->guard));
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    g_assert_true(virtio_mem_guard_is_clean(scene->guard));
+
+    virtio_mem_guard_pause(scene->guard);
+    g_assert_false(virtio_mem_guard_is_clean(scene->guard));
+    virtio_mem_guard_set_clean(scene->guard, true);
+    g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
+    g_assert_false(virtio_mem_guard_is_clean(scene->guard));
+    guard_scene_free(scene);
+}
+
 /* --- off, refused --- */
 
 static void test_no_guard_is_a_guard_that_is_off(void)
@@ -291,6 +313,8 @@ static void test_no_guard_is_a_guard_that_is_off(void)
     virtio_mem_guard_force(NULL, 0, 4096, true);
     g_assert_cmpint(virtio_mem_guard_resume(NULL), ==, 0);
     g_assert_false(virtio_mem_guard_is_active(NULL));
+    virtio_mem_guard_set_clean(NULL, true);
+    g_assert_false(virtio_mem_guard_is_clean(NULL));
     virtio_mem_guard_pause(NULL);
     virtio_mem_guard_take_back(NULL);
     virtio_mem_guard_free(NULL);
@@ -377,6 +401,8 @@ int main(int argc, char **argv)
                     test_paused_is_free_for_others);
     g_test_add_func("/virtio-mem/guard/others-keep-theirs",
                     test_others_keep_theirs);
+    g_test_add_func("/virtio-mem/guard/clean-until-paused",
+                    test_clean_until_paused);
     g_test_add_func("/virtio-mem/guard/no-guard",
                     test_no_guard_is_a_guard_that_is_off);
     g_test_add_func("/virtio-mem/guard/refused-for-a-file",

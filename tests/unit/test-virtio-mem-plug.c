@@ -147,7 +147,7 @@ static void draw_for(FakeHost *host, const Operation *op)
     host->has_pinned = op->pinned;
     if (op->guard) {
         fake_host_start_guard(host);
-        host->vmem.unplugged_is_clean = !op->stale;
+        host->is_clean = !op->stale;
     }
 }
 

@@ -180,9 +180,18 @@ void virtio_mem_guard_take_back(VirtIOMEMGuard *guard)
     }
 }
 
-bool virtio_mem_guard_is_active(VirtIOMEMGuard *guard)
+void virtio_mem_guard_set_clean(VirtIOMEMGuard *guard, bool clean)
 {
-    return guard;
+    FakeHost *host = (FakeHost *)guard;
+
+    if (host) {
+        host->is_clean = clean;
+    }
+}
+
+bool virtio_mem_guard_is_clean(VirtIOMEMGuard *guard)
+{
+    return guard && ((FakeHost *)guard)->is_clean;
 }
 
 /* --- memslots --- */

@@ -41,6 +41,7 @@ typedef struct FakeHost {
     Notifier size_change;
 
     bool has_pinned;                /* listeners that pin the memory */
+    bool is_clean;                  /* unplugged memory, as the guard knows */
 
     FakeBooks books;
     GString *log;                   /* "populate 2+3, map 2+3, " */

@@ -123,7 +123,6 @@ struct VirtIOMEM {
     QLIST_HEAD(, RamDiscardListener) listeners;
     NotifierList size_change_notifiers;
     bool populate_failed;
-    bool unplugged_is_clean;        /* and a guard keeps it so */
     VirtIOMEMStream stream;
 };
 
