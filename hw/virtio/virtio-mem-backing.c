@@ -5,6 +5,7 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/ioctl.h>
 #include <sys/vfs.h>
 #include "qemu/bitmap.h"
 #include "qemu/cutils.h"
@@ -259,6 +260,61 @@ int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
         virtio_mem_backing_unmap(memdev, offset, size);
     }
     return ram_block_discard_range(memdev->mr.ram_block, offset, size);
+}
+
+/* --- what is there --- */
+
+/* Of linux/fs.h, which may be older than the kernel; see PAGEMAP_SCAN there. */
+typedef struct BackingRegion {
+    uint64_t start;
+    uint64_t end;
+    uint64_t categories;
+} BackingRegion;
+
+typedef struct BackingScan {
+    uint64_t size;
+    uint64_t flags;
+    uint64_t start;
+    uint64_t end;
+    uint64_t walk_end;
+    uint64_t regions;
+    uint64_t nb_regions;
+    uint64_t max_pages;
+    uint64_t category_inverted;
+    uint64_t category_mask;
+    uint64_t category_anyof_mask;
+    uint64_t return_mask;
+} BackingScan;
+
+#define BACKING_SCAN _IOWR('f', 16, BackingScan)
+#define BACKING_PRESENT (1 << 3)
+#define BACKING_SWAPPED (1 << 4)
+
+bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
+                                 uint64_t size)
+{
+    static int fd = -1;
+    HostMemoryBackend *memdev = vmem->memdev;
+    const char *area = memory_region_get_ram_ptr(&memdev->mr);
+    BackingRegion found;
+    BackingScan scan = {
+        .size = sizeof(scan),
+        .start = (uintptr_t)area + offset,
+        .end = (uintptr_t)area + offset + size,
+        .regions = (uintptr_t)&found,
+        .nb_regions = 1,
+        .max_pages = 1,
+        .category_anyof_mask = BACKING_PRESENT | BACKING_SWAPPED,
+        .return_mask = BACKING_PRESENT | BACKING_SWAPPED,
+    };
+
+    if (memory_region_get_fd(&memdev->mr) >= 0) {
+        return false;
+    }
+    if (fd < 0) {
+        fd = qemu_open_old("/proc/self/pagemap", O_RDONLY);
+    }
+    return ioctl(fd, BACKING_SCAN, &scan) == 0;
 }
 
 /*

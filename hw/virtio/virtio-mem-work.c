@@ -23,13 +23,12 @@
  * map for that long, and the processor, so it takes a millisecond or less, even
  * in small pages: populating is slow, and giving shared memory back is slower
  * than private memory.  But each call costs something, too, and most of a huge
- * region may not be populated: slices to discard grow with it, so that their
- * number has a limit; and beyond that while calls turn out to be short.
+ * region may not be populated: slices to discard grow while calls turn out to
+ * be short, so far that a region has some dozens of them.
  */
 #define VIRTIO_MEM_POPULATE_SLICE (2 * MiB)
 #define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
 #define VIRTIO_MEM_DISCARD_SHARED_SLICE (4 * MiB)
-#define VIRTIO_MEM_DISCARD_SLICES_MAX 1024
 #define VIRTIO_MEM_DISCARD_SLICES_MIN 64
 #define VIRTIO_MEM_SHORT_CALL_US 100
 #define VIRTIO_MEM_LONG_CALL_US 1000
@@ -37,7 +36,8 @@
 /*
  * To wake a thread and to wait costs more than to discard memory of which
  * little is populated, or which is in huge pages.  That is not known
- * beforehand, so to discard a few slices is tried in place for that long.
+ * beforehand, so to discard is tried in place for that long.  What is empty, as
+ * the host can tell, is done in slices of any size meanwhile.
  */
 #define VIRTIO_MEM_TRY_US 500
 
@@ -101,8 +101,7 @@ static bool work_next_run(VirtIOMEMWork *work)
 }
 
 /* Hand out the next slice, if there is one. */
-static bool work_next(VirtIOMEMWork *work, uint64_t *offset,
-                                 uint64_t *size)
+static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
@@ -136,7 +135,8 @@ static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
     if (us > VIRTIO_MEM_LONG_CALL_US) {
         work->slice = work->min_slice;
     } else if (us < VIRTIO_MEM_SHORT_CALL_US) {
-        work->slice = MIN(2 * work->slice, work->max_slice);
+        work->slice = MIN(VIRTIO_MEM_LONG_CALL_US / VIRTIO_MEM_SHORT_CALL_US *
+                          work->slice, work->max_slice);
     }
     work->ret = work->ret ?: ret;
     error_propagate(&work->err, err);
@@ -167,27 +167,37 @@ static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
     return !is_passed_on;
 }
 
+/* The next slice may be large if it is empty: or else it may take long. */
+static void work_choose_slice(VirtIOMEMWork *work)
+{
+    if (work->offset == work->end && !work_next_run(work)) {
+        return;
+    }
+    if (work->slice > work->min_slice &&
+        !virtio_mem_backing_is_empty(work->vmem, work->offset,
+                                     MIN(work->slice,
+                                         work->end - work->offset))) {
+        work->slice = work->min_slice;
+    }
+}
+
 /* Do what can be done in a short time.  False if something is left. */
 static bool work_try(VirtIOMEMWork *work)
 {
     const int64_t end = g_get_monotonic_time() + VIRTIO_MEM_TRY_US;
     bool left = true;
 
-    if (work->size > VIRTIO_MEM_DISCARD_SLICES_MIN * work->min_slice) {
-        return false;
-    }
+    work->max_slice *= VIRTIO_MEM_DISCARD_SLICES_MIN;
     while (left && g_get_monotonic_time() < end) {
+        work_choose_slice(work);
         left = work_do_slice(work, false);
     }
+    work->max_slice /= VIRTIO_MEM_DISCARD_SLICES_MIN;
+    work->slice = MIN(work->slice, work->max_slice);
     return !left;
 }
 
 /* --- by threads --- */
-
-static void work_go_on(VirtIOMEMWork *work)
-{
-    qemu_coroutine_enter(g_steal_pointer(&work->co));
-}
 
 /* A drain may have been faster. */
 static void work_over_bh(void *opaque)
@@ -195,7 +205,7 @@ static void work_over_bh(void *opaque)
     VirtIOMEMWork *work = opaque;
 
     if (work->co) {
-        work_go_on(work);
+        qemu_coroutine_enter(g_steal_pointer(&work->co));
     }
     virtio_mem_job_release(&work->job);
 }
@@ -273,12 +283,6 @@ static void work_run_job(VirtIOMEMJob *job)
     work_do_slices(container_of(job, VirtIOMEMWork, job), true);
 }
 
-static void work_do_here(VirtIOMEMWork *work)
-{
-    work->nb_recruited = 1;     /* this thread */
-    work_wait(work);
-}
-
 /* While threads work, the BQL is free.  Without a thread, it is done here. */
 static void coroutine_fn work_do_away(VirtIOMEMWork *work)
 {
@@ -320,15 +324,14 @@ void virtio_mem_drain(VirtIOMEM *vmem)
     qatomic_inc(&vmem->flight.nb_drains);
     work_wait(vmem->flight.work);
     /* At once, even inside of another coroutine. */
-    work_go_on(vmem->flight.work);
+    qemu_coroutine_enter(g_steal_pointer(&vmem->flight.work->co));
     qatomic_dec(&vmem->flight.nb_drains);
     assert(!vmem->flight.co);
 }
 
 /* --- all of it --- */
 
-static uint64_t work_size(const VirtIOMEM *vmem,
-                                      const VirtIOMEMRuns *runs)
+static uint64_t work_size(const VirtIOMEM *vmem, const VirtIOMEMRuns *runs)
 {
     VirtIOMEMRange run;
     uint64_t size = 0;
@@ -413,8 +416,9 @@ static void coroutine_mixed_fn work_do_somewhere(VirtIOMEMWork *work)
     trace_virtio_mem_work_begin(work->size, work->nb_threads, may_yield);
     if (may_yield) {
         work_do_away(work);
-    } else {
-        work_do_here(work);
+    } else if (!work->try_here || !work_try(work)) {
+        work->nb_recruited = 1;     /* this thread */
+        work_wait(work);
     }
     trace_virtio_mem_work_end(work->ret);
 }
@@ -465,14 +469,12 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
                                                VirtIOMEMRuns runs)
 {
     VirtIOMEMWork *work = work_new(vmem, runs, work_discard_slice);
-    const uint64_t unit = work_discard_unit(vmem->memdev);
     int ret;
 
     work->try_here = true;
-    work->min_slice = ROUND_UP(
-        MAX(work->size / VIRTIO_MEM_DISCARD_SLICES_MAX, 1), unit);
+    work->min_slice = work_discard_unit(vmem->memdev);
     work->max_slice = ROUND_UP(work->size / VIRTIO_MEM_DISCARD_SLICES_MIN,
-                               unit);
+                               work->min_slice);
     work_do(work, VIRTIO_MEM_DISCARD_TIME, VIRTIO_MEM_DISCARDED_BYTES);
     ret = work->ret;
     virtio_mem_job_release(&work->job);

@@ -15,11 +15,10 @@ from measure import GiB, MiB, at_least
 BAR = at_least(0.95)
 SOURCE = parts.TOP / 'tests/bench/bare-threads.c'
 POPULATE_SLICE = 2 * MiB
-MAX_SLICES = 1024       # larger slices of a large region
 
 
-def _discard_slice(backend, size):
-    return max(4 * MiB if backend.is_shared else 32 * MiB, size // MAX_SLICES)
+def _discard_slice(backend):
+    return (4 if backend.is_shared else 32) * MiB
 
 
 def name_of(measure):
@@ -34,6 +33,6 @@ def measure(run, backend, size, nb_threads=2, wrapper=()):
                     program, SOURCE], check=True)
     found = subprocess.run(
         [*wrapper, program, backend.kind, str(size), str(POPULATE_SLICE),
-         str(_discard_slice(backend, size)), str(nb_threads)],
+         str(_discard_slice(backend)), str(nb_threads)],
         check=True, capture_output=True, text=True)
     return [size / GiB / float(seconds) for seconds in found.stdout.split()]

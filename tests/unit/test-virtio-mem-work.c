@@ -34,6 +34,8 @@ typedef struct FakeWork {
     unsigned int touched[WORK_BLOCKS];
     unsigned int nb_slices;
     uint64_t max_slice;
+    uint64_t max_here;              /* the largest one in a coroutine */
+    bool is_empty;                  /* the memory, as the host can tell */
     unsigned int nb_working;        /* threads in a slice */
     unsigned int max_working;
     unsigned int refuse_at;         /* the n-th slice; 0: none */
@@ -88,11 +90,13 @@ void thread_context_create_thread(ThreadContext *tc, QemuThread *thread,
     qemu_thread_create(thread, name, start_routine, arg, mode);
 }
 
-/* The main loop cannot wait for itself; but what it tries takes long. */
+/* What is tried in place cannot wait for others, but takes long. */
 static void fake_work_wait(FakeWork *fake)
 {
-    if (qemu_in_coroutine()) {
-        g_usleep(fake->held ? 1000 : 0);
+    if (qemu_in_coroutine() || fake->nb_slices == 1) {
+        if (fake->held || fake->wait_for) {
+            g_usleep(1000);
+        }
         return;
     }
     while (fake->held || fake->nb_working < fake->wait_for) {
@@ -109,6 +113,9 @@ static int fake_work_slice(FakeWork *fake, uint64_t offset, uint64_t size)
     g_assert_true(QEMU_IS_ALIGNED(offset | size, WORK_BLOCK));
     g_assert_true(QEMU_IS_ALIGNED(offset | size, fake->page_size));
     fake->max_slice = MAX(fake->max_slice, size);
+    if (qemu_in_coroutine()) {
+        fake->max_here = MAX(fake->max_here, size);
+    }
     fake->max_working = MAX(fake->max_working, ++fake->nb_working);
     qemu_cond_broadcast(&fake->changed);
     if (++fake->nb_slices == fake->refuse_at) {
@@ -142,6 +149,12 @@ int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
 {
     return fake_work_slice(container_of(vmem, FakeWork, vmem), offset,
                               size);
+}
+
+bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
+                                 uint64_t size)
+{
+    return container_of(vmem, FakeWork, vmem)->is_empty;
 }
 
 /* --- scene --- */
@@ -299,6 +312,7 @@ static void test_parallel(void)
     g_assert_cmpuint(fake.max_working, ==, 2);
     g_assert_cmpuint(fake.nb_contexts, ==, 0);
 
+    fake.nb_slices = 0;
     fake.wait_for = 2;
     fake_work_use_context(&fake);
     g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
@@ -508,9 +522,9 @@ static void test_finish_in_coroutine(void)
     fake_work_destroy(&request.fake);
 }
 
-static void do_test_coroutine_short(bool share, uint64_t slice)
+static void do_test_coroutine_short(VirtIOMEMRange range, bool share,
+                                    bool is_empty, uint64_t slice)
 {
-    const VirtIOMEMRange range = { 7, 32 };
     bool done = false;
 
     /* A busy host may take this thread's processor away in the middle. */
@@ -519,6 +533,7 @@ static void do_test_coroutine_short(bool share, uint64_t slice)
 
         fake_work_init(&request.fake, 1);
         request.fake.memdev.share = share;
+        request.fake.is_empty = is_empty;
         request_start(&request);
         done = request.done;
         AIO_WAIT_WHILE(NULL, !request.done);
@@ -533,8 +548,25 @@ static void do_test_coroutine_short(bool share, uint64_t slice)
 
 static void test_coroutine_short(void)
 {
-    do_test_coroutine_short(false, 32 * MiB);
-    do_test_coroutine_short(true, 4 * MiB);
+    const VirtIOMEMRange some = { 7, 32 };
+
+    do_test_coroutine_short(some, false, false, 32 * MiB);
+    do_test_coroutine_short(some, true, false, 4 * MiB);
+    do_test_coroutine_short(EVERYTHING, true, true, 400 * MiB);
+}
+
+/* The main loop does not begin what may be long, however fast it was so far. */
+static void test_coroutine_long(void)
+{
+    Request request = { .range = EVERYTHING };
+
+    fake_work_init(&request.fake, 1);
+    request.fake.memdev.share = true;
+    request_start(&request);
+    AIO_WAIT_WHILE(NULL, !request.done);
+    g_assert_cmpuint(request.fake.max_here, ==, 4 * MiB);
+    assert_touched(&request.fake, EVERYTHING, false);
+    fake_work_destroy(&request.fake);
 }
 
 /* --- without threads --- */
@@ -623,6 +655,8 @@ int main(int argc, char **argv)
                     test_coroutine_yields);
     g_test_add_func("/virtio-mem/work/coroutine/stays-for-short-work",
                     test_coroutine_short);
+    g_test_add_func("/virtio-mem/work/coroutine/leaves-what-may-be-long",
+                    test_coroutine_long);
     g_test_add_func("/virtio-mem/work/coroutine/of-others-does-not-yield",
                     test_coroutine_of_others);
     g_test_add_func("/virtio-mem/work/no-threads/the-caller-does-it",

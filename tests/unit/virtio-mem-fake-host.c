@@ -69,6 +69,12 @@ static VirtIOMEMRange fake_host_range(FakeHost *host, uint64_t offset,
                               size / host->vmem.block_size };
 }
 
+bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
+                                 uint64_t size)
+{
+    return false;
+}
+
 int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
                                uint64_t size)
 {
