@@ -52,7 +52,8 @@ class Way:
         """Return the speed of the device."""
         with TinyGuest(size, backend=self.backend.option,
                        device=self.device_options(run),
-                       wrapper=self.wrapper) as guest:
+                       wrapper=self.wrapper,
+                       by_interrupt=not self.polls) as guest:
             taken = guest.start().plug_up_to(size, at_once=GiB,
                                              polls=self.polls)
         return size / GiB / taken

@@ -41,9 +41,9 @@ def _expect_given_back(guest):
 
 def _unplug_all(size, guest):
     """Return how many milliseconds it takes, the second time."""
-    usual = guest.request(UNPLUG_ALL)
+    guest.request(UNPLUG_ALL)
     _touch_all(guest, size)
-    taken = guest.request(UNPLUG_ALL, usual=usual)
+    taken = guest.request(UNPLUG_ALL)
     _expect_given_back(guest)
     return taken * 1000
 
@@ -86,6 +86,7 @@ def _discard(run, backend, size):
     with backend.prepared(size):
         _, bare = bare_threads.measure(run, backend, size)
         with TinyGuest(size, backend=backend.option, with_poll=True,
+                       by_interrupt=True,
                        device=f',prealloc=on{run.device_options}') as guest:
             guest.start()
             for measure in (functools.partial(_unplug_all, size),

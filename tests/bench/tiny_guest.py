@@ -20,9 +20,11 @@ GiB = 1 << 30
 
 BOOT_SIZE = 128 * MiB
 DEVFN = 4 << 3
+# What firmware would do: PCI's interrupt lines are wired to an ISA interrupt.
+PIIX_DEVFN, PIIX_PIRQ = 1 << 3, 0x60
 BAR = 0xe0000000
 BAR4 = 0x20
-COMMON, NOTIFY, DEVICE = 1, 2, 4
+COMMON, NOTIFY, ISR, DEVICE = 1, 2, 3, 4
 
 # Where the rings and buffers lie in boot memory.
 DESC, AVAIL, USED, REQUEST, RESPONSE, SCRATCH = (0x100000 + 0x1000 * n
@@ -44,8 +46,10 @@ class TinyGuest:
     """A machine with one virtio-mem device; use it as a context manager."""
 
     def __init__(self, size, backend='memory-backend-ram', device='',
-                 args=(), wrapper=(), with_poll=False, accel='qtest'):
-        self._common = self._notify = self._config = None
+                 args=(), wrapper=(), with_poll=False, accel='qtest',
+                 by_interrupt=False):
+        self._common = self._notify = self._config = self._isr = None
+        self._by_interrupt, self._is_raised = by_interrupt, False
         self._multiplier = self._nb_sent = 0
         self.address = self.block_size = 0
         self.polls = 0
@@ -87,6 +91,11 @@ class TinyGuest:
                 return [accel if arg == 'qtest' else arg
                         for arg in super()._base_args]
 
+            def qtest_line(self, timeout):
+                """Wait for what qtest says next, in seconds at most."""
+                self._qtest._sock.settimeout(timeout)
+                return self._qtest._sockfile.readline()
+
         return Machine(
             str(parts.part('QEMU_BINARY')), qmp_timer=600,
             wrapper=('setpriv', '--pdeathsig', 'KILL', *wrapper),
@@ -115,9 +124,28 @@ class TinyGuest:
     def _qtest(self, command):
         """Return the words of the answer behind OK."""
         answer = self.vm.qtest(command).split()
+        while self._is_interrupt(answer):
+            answer = self.vm.qtest_line(None).split()
         if not answer or answer[0] != 'OK':
             raise TinyGuestError(f'qtest "{command}" says {answer}')
         return answer[1:]
+
+    def _is_interrupt(self, words):
+        """Tell what is said of an interrupt from answers, and remember it."""
+        self._is_raised = self._is_raised or words[:2] == ['IRQ', 'raise']
+        return words[:1] == ['IRQ']
+
+    def _wait_for_interrupt(self, timeout):
+        while not self._is_raised:
+            words = self.vm.qtest_line(timeout).split()
+            if not self._is_interrupt(words):
+                raise TinyGuestError(f'qtest says {words}, unasked')
+        self._end_interrupt()
+
+    def _end_interrupt(self):
+        if self._is_raised:
+            self.read('b', self._isr)
+            self._is_raised = False
 
     def read(self, width, address):
         """Read a number of 'b', 'w' or 'l' width."""
@@ -142,16 +170,16 @@ class TinyGuest:
 
     # PCI
 
-    def _pci_select(self, register):
-        address = 1 << 31 | DEVFN << 8 | (register & ~3)
+    def _pci_select(self, register, devfn):
+        address = 1 << 31 | devfn << 8 | (register & ~3)
         self._qtest(f'outl 0xcf8 {address:#x}')
 
     def _pci_read(self, register):
-        self._pci_select(register)
+        self._pci_select(register, DEVFN)
         return int(self._qtest('inl 0xcfc')[0], 0) >> (8 * (register & 3))
 
-    def _pci_write(self, register, value):
-        self._pci_select(register)
+    def _pci_write(self, register, value, devfn=DEVFN):
+        self._pci_select(register, devfn)
         self._qtest(f'outl 0xcfc {value:#x}')
 
     def _capabilities(self):
@@ -167,13 +195,14 @@ class TinyGuest:
 
     def _pci_up(self):
         found = self._capabilities()
-        if not {COMMON, NOTIFY, DEVICE} <= set(found):
+        if not {COMMON, NOTIFY, ISR, DEVICE} <= set(found):
             raise TinyGuestError(f'no modern virtio device, but {found}')
         self._pci_write(BAR4, BAR)
         self._pci_write(BAR4 + 4, 0)
         self._pci_write(4, 6)
         self._common = BAR + found[COMMON][1]
         self._config = BAR + found[DEVICE][1]
+        self._isr = BAR + found[ISR][1]
         self._notify = BAR + found[NOTIFY][1]
         self._multiplier = self._pci_read(found[NOTIFY][0] + 16)
 
@@ -197,7 +226,7 @@ class TinyGuest:
                         RESPONSE + slot * RESPONSE_SIZE, RESPONSE_SIZE, 2, 0)
             for slot in range(NB_SLOTS)))
         self.write_bytes(AVAIL, struct.pack(
-            f'<HH{QUEUE_SIZE}H', 1, 0,      # no interrupts
+            f'<HH{QUEUE_SIZE}H', not self._by_interrupt, 0,
             *(2 * (number % NB_SLOTS) for number in range(QUEUE_SIZE))))
         self.write('w', self._common + 0x16, 0)
         for offset, address in ((0x20, DESC), (0x28, AVAIL), (0x30, USED)):
@@ -210,6 +239,9 @@ class TinyGuest:
 
     def start(self):
         """Bring the driver up, after launch and after each system reset."""
+        if self._by_interrupt:
+            self._qtest('irq_intercept_in ioapic')
+            self._pci_write(PIIX_PIRQ, 0x0b0b0b0b, PIIX_DEVFN)
         self._pci_up()
         status = self._common + 0x14
         self.write('b', status, 0)
@@ -277,33 +309,35 @@ class TinyGuest:
         self.write('w', SCRATCH, 0)
         self.read_bytes(SCRATCH, RESPONSE_SIZE)
 
-    def request(self, kind, first=0, nb_blocks=0, timeout=300, usual=0,
-                polls=False):
+    def request(self, kind, first=0, nb_blocks=0, timeout=300, polls=False):
         """Send a request; return the seconds from doorbell to answer.
 
-        A long wait must not cost the host a CPU, and is a hundredth too long
-        at most; a short one is exact.  A real guest does not ask at all: nor
-        does this one, for most of what such a request usually takes.  Unless
-        it @polls: then it asks all the time.
+        A real guest waits for an interrupt; so may this one.  Or else it asks:
+        a long wait must not cost the host a CPU, and is a hundredth too long
+        at most; a short one is exact.  If it @polls, it asks all the time.
         """
         self.send(kind, first, nb_blocks)
-        taken = self._ring(timeout, usual, polls)
+        taken = self._ring(timeout, polls)
         self._check_answers([(kind, first, nb_blocks)])
         return taken
 
-    def _ring(self, timeout=300, usual=0, polls=False):
+    def _ring(self, timeout=300, polls=False):
         """Ring the doorbell, wait until the device has nothing to do."""
         start = time.monotonic()
         self.kick()
-        if usual:       # even the shortest sleep is longer than some requests
-            time.sleep(max(start + 0.8 * usual - time.monotonic(), 0))
         while not self.is_answered():
             waited = time.monotonic() - start
             if waited > timeout:
                 raise TinyGuestError(f'no answer in {timeout} s')
-            if waited > 0.001 and not polls:
+            if polls:
+                continue
+            if self._by_interrupt:
+                self._wait_for_interrupt(timeout - waited)
+            elif waited > 0.001:
                 time.sleep(max(0.0002, waited / 100))
-        return time.monotonic() - start
+        taken = time.monotonic() - start
+        self._end_interrupt()
+        return taken
 
     def request_all(self, requests):
         """Send many requests, as many at a time as the queue has room for."""
@@ -323,9 +357,8 @@ class TinyGuest:
         step = max(at_once // self.block_size, 1)
         end = size // self.block_size
         for first in range(start, end, step):
-            usual = 0 if polls else min(taken, default=0)
             taken.append(self.request(PLUG, first, min(step, end - first),
-                                      usual=usual, polls=polls))
+                                      polls=polls))
         self.expect_plugged(size)
         return sum(taken)
 
