@@ -17,6 +17,7 @@
 #include "migration/misc.h"
 #include "migration/register.h"
 #include "migration/vmstate.h"
+#include "system/runstate.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-migration.h"
 #include "virtio-mem-plug.h"
@@ -42,6 +43,7 @@ typedef struct VirtIOMEMMigrationNotifier {
 struct VirtIOMEMMigration {
     QEMUTimer *postcopy_timer;
     QEMUTimer *retry_timer;
+    VMChangeStateEntry *vm_change;
     VirtIOMEMMigrationNotifier
         notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
 };
@@ -210,6 +212,15 @@ static void virtio_mem_migration_retry(void *opaque)
     virtio_mem_wake_if_due(vmem);
 }
 
+/* It may have been lost while the VM did not run, and nobody had to stop it. */
+static void virtio_mem_migration_on_vm_change(void *opaque, bool running,
+                                              RunState state)
+{
+    if (running) {
+        virtio_mem_migration_retry(opaque);
+    }
+}
+
 /* --- life --- */
 
 void virtio_mem_migration_realize(VirtIOMEM *vmem)
@@ -223,6 +234,8 @@ void virtio_mem_migration_realize(VirtIOMEM *vmem)
     migration->retry_timer = timer_new_ms(
         QEMU_CLOCK_REALTIME, virtio_mem_migration_retry, vmem);
     virtio_mem_protect_on_loss(vmem, migration->retry_timer);
+    migration->vm_change = qemu_add_vm_change_state_handler(
+        virtio_mem_migration_on_vm_change, vmem);
     for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
         migration->notifiers[i].vmem = vmem;
         migration_add_notifier_mode(&migration->notifiers[i].notifier,
@@ -242,6 +255,7 @@ void virtio_mem_migration_unrealize(VirtIOMEM *vmem)
     for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
         migration_remove_notifier(&migration->notifiers[i].notifier);
     }
+    qemu_del_vm_change_state_handler(migration->vm_change);
     virtio_mem_protect_on_loss(vmem, NULL);
     timer_free(migration->retry_timer);
     timer_free(migration->postcopy_timer);
