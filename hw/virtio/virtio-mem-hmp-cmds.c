@@ -10,6 +10,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-commands-job.h"
 #include "qapi/qapi-commands-machine.h"
+#include "qemu/id.h"
 #include "qemu/job.h"
 #include "qobject/qdict.h"
 #include "hw/mem/memory-device.h"
@@ -29,12 +30,20 @@ static void hmp_virtio_mem_dismiss(const char *id)
     }
 }
 
-/* The job is named like the device, or like its kind if it has no name. */
+/* A device that has a name may have one that a job may not have. */
+static char *hmp_virtio_mem_job_id(Object *obj)
+{
+    char *id = DEVICE(obj)->id;
+
+    return id && id_wellformed(id) ? id : (char *)"virtio-mem";
+}
+
+/* The job is named like the device, or like its kind. */
 static void hmp_virtio_mem_resize_safely(Object *obj, const char *id,
                                          uint64_t size, Error **errp)
 {
     MemoryDeviceResize args = {
-        .job_id = DEVICE(obj)->id ?: (char *)"virtio-mem",
+        .job_id = hmp_virtio_mem_job_id(obj),
         .id = (char *)id,
         .size = size,
         .has_mode = true,

@@ -311,7 +311,10 @@ static void test_refused(VirtioMemGuest *vm)
 static const VirtioMemOptions nameless = {
     .args = VM_BALLOON_ARGS
             " -object memory-backend-ram,id=mem1,size=1G,reserve=off"
-            " -device virtio-mem-pci,memdev=mem1,addr=05.0",
+            " -device virtio-mem-pci,memdev=mem1,addr=05.0"
+            " -object memory-backend-ram,id=mem2,size=1G,reserve=off"
+            " -device '{ \"driver\": \"virtio-mem-pci\", \"id\": \"vm 2\","
+            " \"memdev\": \"mem2\", \"addr\": \"07.0\" }'",
 };
 
 static void test_hmp(VirtioMemGuest *vm)
@@ -337,11 +340,25 @@ static void test_hmp(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
-/* It may have no ID, and then only a path names it. */
+/* A job that cannot be named like @device, as HMP names that. */
+static void assert_hmp_named_by_kind(VirtioMemGuest *vm, const char *device)
+{
+    g_autofree char *shrink = g_strdup_printf("virtio-mem -s %s 512", device);
+    g_autofree char *end = g_strdup_printf("virtio-mem %s 0", device);
+    QDict *job;
+
+    assert_hmp(vm, shrink, "");
+    job = virtio_mem_find_job(vm, "virtio-mem");
+    g_assert_nonnull(job);
+    qobject_unref(job);
+    assert_hmp(vm, end, "");
+    vm_wait_until(!virtio_mem_find_job(vm, "virtio-mem"));
+}
+
+/* It may have no ID, and then only a path names it; or one with a space. */
 static void test_hmp_path(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
-    QDict *job;
 
     assert_hmp(vm, "info virtio-mem /machine/peripheral/vm0",
                "Memory device [virtio-mem]: \"vm0\"");
@@ -350,12 +367,8 @@ static void test_hmp_path(VirtioMemGuest *vm)
     assert_hmp(vm, "virtio-mem /machine/peripheral/vm0 2G", "");
     vm_wait_until(!virtio_mem_find_job(vm, vm->id));
     assert_hmp(vm, "info virtio-mem " NAMELESS, "virtio-mem]: \"\"");
-    assert_hmp(vm, "virtio-mem -s " NAMELESS " 512", "");
-    job = virtio_mem_find_job(vm, "virtio-mem");
-    g_assert_nonnull(job);
-    qobject_unref(job);
-    assert_hmp(vm, "virtio-mem " NAMELESS " 0", "");
-    vm_wait_until(!virtio_mem_find_job(vm, "virtio-mem"));
+    assert_hmp_named_by_kind(vm, NAMELESS);
+    assert_hmp_named_by_kind(vm, "\"vm 2\"");
     virtio_mem_job_end(safe);
 }
 
