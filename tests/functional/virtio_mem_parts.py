@@ -14,6 +14,7 @@ and, for tests that ask for it:
     OLD_GUEST_KERNEL, OLD_GUEST_INITRD    a second, older Linux
     ARM64_QEMU_BINARY, ARM64_GUEST_KERNEL, ARM64_GUEST_INITRD, ARM64_FIRMWARE
                     the same for arm64, where a machine boots without firmware
+    S390X_QEMU_BINARY, S390X_FIRMWARE    the emulator of a mainframe
     STOCK_QEMU_BINARY    the emulator as Debian ships it
     STOCK_NEXT_QEMU_BINARY    the newest emulator that Debian ships
     LIBVIRT_NEXT    the newest libvirt that Debian ships, unpacked
@@ -23,6 +24,7 @@ import ctypes
 import fcntl
 import os
 from pathlib import Path
+import re
 import sys
 
 TOP = Path(__file__).resolve().parent.parent.parent
@@ -45,6 +47,11 @@ OPTIONAL_PARTS = {
                            'tools/guest-image build/guest-arm64'),
     'ARM64_FIRMWARE': ('build/guest-arm64/firmware.fd',
                        'tools/fetch guest-arm64'),
+    'S390X_QEMU_BINARY': ('build/s390x/qemu-system-s390x',
+                          'tools/build s390x'),
+    'S390X_FIRMWARE': (
+        'build/pkg/qemu-system-data/usr/share/qemu/s390-ccw.img',
+        'tools/fetch packages'),
     'STOCK_QEMU_BINARY': ('build/stock/qemu-system-x86_64', 'make stock'),
     'STOCK_NEXT_QEMU_BINARY': ('build/stock-next/qemu-system-x86_64',
                                'make stock-next'),
@@ -66,7 +73,7 @@ def part(variable):
     the one for the machine that a test is for.
     """
     default, _ = (PARTS | OPTIONAL_PARTS)[variable]
-    qemus_name = f'QEMU_TEST_{variable.removeprefix("ARM64_")}'
+    qemus_name = 'QEMU_TEST_' + re.sub('^(ARM64|S390X)_', '', variable)
     return Path(os.environ.get(variable) or
                 os.environ.get(qemus_name) or TOP / default)
 
