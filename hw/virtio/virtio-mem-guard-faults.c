@@ -181,7 +181,7 @@ static void faults_forget(VirtIOMEMGuardDesk *desk, uint64_t start,
     }
 }
 
-void virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
+bool virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
 {
     const uintptr_t host = (uintptr_t)guard->area.host;
     uint64_t start, end;
@@ -194,22 +194,20 @@ void virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
         if (!virtio_mem_guard_map_is_active(&guard->map)) {
             virtio_mem_guard_faults_lose(guard);
         }
-        return;
+        return false;
     }
     for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
         faults_forget(&guard_shared->desks[i], host + start, host + end);
     }
+    return true;
 }
 
 /* There is no page of the area to lend: let there be others. */
 static bool faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
 {
-    if (!guard->map.substituted ||
-        virtio_mem_guard_map_is_substituted(&guard->map, offset)) {
-        return false;
-    }
-    virtio_mem_guard_faults_substitute(guard, offset);
-    return virtio_mem_guard_map_is_substituted(&guard->map, offset);
+    return guard->map.substituted &&
+           !virtio_mem_guard_map_is_substituted(&guard->map, offset) &&
+           virtio_mem_guard_faults_substitute(guard, offset);
 }
 
 typedef enum GuardAnswer {

@@ -77,9 +77,9 @@ void virtio_mem_guard_faults_take_back(VirtIOMEMGuard *guard, uint64_t offset,
 /*
  * Have other memory stand in for that of the guarded blocks around @offset,
  * which is one of them, if the host lets us; see virtio_mem_guard_substitute().
- * Guard's lock.
+ * True if so: each thread that waits there has been woken.  Guard's lock.
  */
-void virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset);
+bool virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset);
 
 /*
  * Pause, as virtio_mem_guard_pause() does.  Lose: the kernel does not let us do

@@ -102,6 +102,10 @@ static int do_begin_anew(GuardScene *scene)
     Error *err = NULL;
 
     virtio_mem_guard_free(scene->guard);
+    /* What could not be mapped again: it says that, the caller has to know. */
+    while (scene->area.map && scene->area.map(scene, 0, ALL)) {
+        continue;
+    }
     scene->guard = virtio_mem_guard_new(&scene->area, false, &err);
     if (!scene->guard) {
         g_assert_nonnull(err);
@@ -264,7 +268,10 @@ static void test_some(const void *kind)
 
         begin(scene, op);
         for (FaultyCall call = 0; call < FAULTY_CALL__MAX; call++) {
-            faulty_host_refuse_some(call, 2, error_of(call));
+            /* What cannot be mapped again stays, see below. */
+            if (call != FAULTY_MMAP_FIXED) {
+                faulty_host_refuse_some(call, 2, error_of(call));
+            }
         }
         run(scene, op);
         for (FaultyCall call = 0; call < FAULTY_CALL__MAX; call++) {
@@ -277,10 +284,43 @@ static void test_some(const void *kind)
     guard_scene_free(scene);
 }
 
+static void *touch_thread(void *opaque)
+{
+    guard_scene_read(opaque, 0);
+    return NULL;
+}
+
+/*
+ * Other memory is in the place of what cannot be lent, but is not watched at
+ * once, and what was there cannot be mapped again.
+ */
+static void test_substitute_stays(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[1], ALL);
+
+    if (!scene) {
+        return;
+    }
+    g_assert_cmpstr(scene->kind->name, ==, "memfd");
+    qatomic_set(&scene->map_left, 0);
+    faulty_host_refuse(FAULTY_ZEROPAGE, 0, 1, ENOMEM);
+    faulty_host_refuse(FAULTY_REGISTER, 0, 1, ENOMEM);
+    g_thread_join(g_thread_new("touch", touch_thread, scene));
+    g_assert_cmpint(faulty_host_count(FAULTY_REGISTER), ==, 1);
+    qatomic_set(&scene->map_left, INT_MAX);
+    assert_recovered(scene, EVERY);
+    g_assert_cmpint(virtio_mem_guard_pause(scene->guard), ==, 0);
+    assert_recovered(scene, EVERY);
+    faulty_host_recover();
+    guard_scene_free(scene);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     guard_scene_add_tests("guard/refused/each", 0, 2 * MiB, test_each);
     guard_scene_add_tests("guard/refused/some", 0, 2 * MiB, test_some);
+    g_test_add_func("/virtio-mem/guard/refused/substitute-stays",
+                    test_substitute_stays);
     return g_test_run();
 }
