@@ -75,7 +75,7 @@ static void expect_not_served(VirtioMemGuest *vm)
 
     virtio_mem_queue_request(vm, &req);
     virtio_mem_kick_force(vm);
-    g_usleep(10000);
+    virtio_mem_let_main_loop_turn(vm);
     g_assert_false(virtio_mem_ring_poll(&vm->ring, &used));
     vm_assert_plugged(vm, 0);
 }

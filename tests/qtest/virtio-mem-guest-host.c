@@ -242,6 +242,13 @@ static bool host_event(QTestState *qts, const char *name, QDict *event,
     return true;
 }
 
+void virtio_mem_let_main_loop_turn(VirtioMemGuest *vm)
+{
+    for (int i = 0; i < 3; i++) {
+        qtest_qmp_assert_success(vm->qts, "{ 'execute': 'query-status' }");
+    }
+}
+
 void virtio_mem_watch_events(VirtioMemGuest *vm)
 {
     qtest_qmp_set_event_callback(vm->qts, host_event, vm);

@@ -323,6 +323,12 @@ void virtio_mem_assert_resize(VirtioMemGuest *vm, const char *status,
 /* Whether unplugged memory is out of reach, by query-memory-devices. */
 bool virtio_mem_is_protected(VirtioMemGuest *vm);
 /*
+ * What QEMU would do about what was done so far is done then, but for host
+ * work: the main loop serves all that waits before it serves the monitor, and
+ * what it finds to do meanwhile the next time.
+ */
+void virtio_mem_let_main_loop_turn(VirtioMemGuest *vm);
+/*
  * MEMORY_DEVICE_SIZE_CHANGE events since last asked, after letting the
  * rate limit pass; @size gets the last one's size (may be NULL).
  */

@@ -67,7 +67,7 @@ static void test_dropped_requests(VirtioMemGuest *vm)
     qtest_memread(vm->qts, used_gpa, used, size);
     virtio_mem_device_reset(vm);
     virtio_mem_kick_force(vm);
-    g_usleep(10000);
+    virtio_mem_let_main_loop_turn(vm);
     reset_assert_untouched(vm, used_gpa, used, size);
     g_assert_true(virtio_mem_is_filled(vm, vm->resp_gpa, 0xa5, 64));
     virtio_mem_restart_driver(vm);
@@ -117,7 +117,7 @@ static void test_reset_while_pending(VirtioMemGuest *vm)
     for (int i = 0; i < PENDING; i++) {
         nb_answered += answers[64 * i + 32] == VIRTIO_MEM_RESP_ACK;
     }
-    g_usleep(20000);
+    virtio_mem_let_main_loop_turn(vm);
     reset_assert_untouched(vm, page, answers, sizeof(answers));
     virtio_mem_restart_driver(vm);
     reset_assert_prefix(vm, nb_answered);
