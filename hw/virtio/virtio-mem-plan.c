@@ -312,6 +312,7 @@ static bool plan_is_used(const VirtIOMEMPlan *plan)
 /* What came last was too much. */
 static VirtIOMEMPlanAdvice plan_take_back(VirtIOMEMPlan *plan, int64_t ms)
 {
+    assert(!plan_shrinks(plan) && plan->checkpoint <= plan->ask);
     plan_set_ask(plan, plan->checkpoint, ms);
     return plan_advise(plan, VIRTIO_MEM_PLAN_END,
                        VIRTIO_MEM_PLAN_OUT_OF_MEMORY);

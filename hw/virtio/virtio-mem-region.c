@@ -13,6 +13,8 @@ bool virtio_mem_range_from_gpa(const VirtIOMEM *vmem, uint64_t gpa,
 {
     const uint64_t offset = gpa - vmem->addr;
 
+    assert(vmem->block_size);
+    assert(QEMU_IS_ALIGNED(vmem->usable_region_size, vmem->block_size));
     /* No sum can wrap: compare what is left of the region. */
     if (!nb_blocks || !QEMU_IS_ALIGNED(gpa, vmem->block_size) ||
         gpa < vmem->addr || offset >= vmem->usable_region_size ||
