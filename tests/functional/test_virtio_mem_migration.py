@@ -117,7 +117,7 @@ class MigrationTest(GuestTest):
 
     def needs_of(self, move, machine):
         """Return the options that a way to move demands."""
-        if move == moves.ignore_shared:
+        if move in (moves.ignore_shared, moves.cpr_reboot):
             file = self._stack.enter_context(
                 tempfile.NamedTemporaryFile(dir='/dev/shm'))
             return {'machine': machine, 'backend': 'memory-backend-file,'
@@ -200,6 +200,10 @@ class VirtioMemMigration(MigrationTest):
     @virtio_mem_tap.slow
     def test_cpr_transfer(self):
         self.check_row(moves.cpr_transfer)
+
+    @virtio_mem_tap.slow
+    def test_cpr_reboot(self):
+        self.check_row(moves.cpr_reboot)
 
     @virtio_mem_tap.slow
     def test_ignore_shared(self):

@@ -170,9 +170,11 @@ def begin(source, uri, limit=0):
 
     QEMU's TCG may lose what a vCPU writes in the first moments (ours is mended
     by include/exec/ram_addr.h.patch, stock is not): nothing runs meanwhile.  A
-    background snapshot tracks writes in another way, and stops vCPUs by itself.
+    background snapshot tracks writes in another way, and stops vCPUs by itself;
+    cpr-reboot stops all.
     """
-    if is_enabled('background-snapshot', source):
+    if is_enabled('background-snapshot', source) or \
+            source.vm.cmd('query-migrate-parameters')['mode'] == 'cpr-reboot':
         limit_bandwidth(source, limit)
         source.vm.cmd('migrate', uri=uri)
         return
@@ -235,17 +237,19 @@ def postcopy(source, start):
 
 # Through files
 
-def through_file(source, start, *capabilities):
+def through_file(source, start, *capabilities, mode='normal'):
     """Write everything to a file, and load it when the source is gone."""
     path = source.vm.temp_dir + '.stream'
     for capability in capabilities:
         enable(capability, source)
+    source.vm.cmd('migrate-set-parameters', mode=mode)
     try:
         begin(source, f'file:{path}')
         finish(source)
         target = start('-incoming', 'defer')
         for capability in capabilities:
             enable(capability, target)
+        target.vm.cmd('migrate-set-parameters', mode=mode)
         target.vm.cmd('migrate-incoming', uri=f'file:{path}')
         finish(target)
         wait_running(target)
@@ -258,6 +262,11 @@ def through_file(source, start, *capabilities):
 def mapped_ram(source, start):
     """Write each page to a fixed place in a file."""
     return through_file(source, start, 'mapped-ram')
+
+
+def cpr_reboot(source, start):
+    """Leave shared memory where it is; the host might boot in between."""
+    return through_file(source, start, 'x-ignore-shared', mode='cpr-reboot')
 
 
 def background_snapshot(source, start):
