@@ -142,22 +142,14 @@ class VirtioMemStock(StockTest):
     def test_writer_of_unplugged_memory(self):
         def write(binary):
             with Stub('tcg', binary=binary) as stub:
-                before = anonymous_memory(stub.vm)
                 stub.vm.cmd('cont')
-                said = stub.wait_serial(3)
-                return said, anonymous_memory(stub.vm) - before > GiB // 2
+                return stub.wait_serial(3)
 
         trouble = parts.guard_trouble()
         if trouble:
             self.skipTest(trouble)
-        huge = self.host_gives_huge_pages()
-        self.check(write, ('W01', False), ('W11', huge))
-
-    def host_gives_huge_pages(self):
-        """Tell whether a word that is written takes 2 MiB."""
-        with open('/sys/kernel/mm/transparent_hugepage/enabled',
-                  encoding='ascii') as setting:
-            return '[never]' not in setting.read()
+        # Whether the first and the last word are still there.
+        self.check(write, 'W01', 'W11')
 
     def test_start_with_more_requested_than_there_is(self):
         def start(binary):
@@ -176,7 +168,7 @@ class VirtioMemStock(StockTest):
                 with contextlib.suppress(parts.qmp_error()):
                     vm.cmd('qom-set', path='/objects/mem0',
                            property='prealloc', value=True)
-                return anonymous_memory(vm) - before >= REGION
+                return anonymous_memory(vm) - before > REGION // 2
 
         self.check(fill, False, True)
 
