@@ -5,7 +5,7 @@
 
 export BOOTSTRAP QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL \
 	OLD_GUEST_INITRD ARM64_GUEST_KERNEL ARM64_GUEST_INITRD ACCEL KEEP RUNS \
-	BENCH_SIZE BENCH_DEVICE BENCH_PAUSES
+	BENCH_SIZE BENCH_DEVICE BENCH_PAUSES PREFIX DESTDIR CONFIGURE
 
 MAKEFLAGS += --no-print-directory
 FETCHED = $(wildcard build/apt build/apt-*) \
@@ -13,6 +13,13 @@ FETCHED = $(wildcard build/apt build/apt-*) \
 
 all: tree                   ## build QEMU with this device
 	tools/build qemu
+
+install: tree               ## a QEMU for this host: PREFIX= DESTDIR=
+	tools/bootstrap --install
+	tools/install
+
+uninstall:                  ## remove what install put there: PREFIX= DESTDIR=
+	tools/install --uninstall
 
 demo: all guest             ## resize a live Linux guest before your eyes
 	tools/demo
@@ -28,7 +35,7 @@ qtest: tree                 ## tests with a tiny guest; a part: make qtest T=X
 	tools/check --suite qtest $(T)
 
 check: all guest maybe-old-guest ## run all tests; a part: make check T=PATTERN
-	tools/bootstrap --tests --docs
+	tools/bootstrap --tests --docs $(if $(VIRTIO_MEM_TEST_ALL),--install)
 	tools/check $(T)
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
@@ -104,6 +111,7 @@ help:                       ## this list
 	@echo '  BOOTSTRAP=no          install no packages'
 	@echo '  QEMU_SRC=DIR          use another unpacked QEMU 10.0.x'
 	@echo '  BASE=DIR              for series: a git tree of QEMU 10.0.x'
+	@echo '  CONFIGURE=...         for install: more options for configure'
 	@echo '  GUEST_KERNEL=FILE GUEST_INITRD=FILE    use another guest'
 
 tree:
@@ -138,4 +146,4 @@ maybe-%:
 .PHONY: all demo check check-all check-asan check-compile coverage docs stock \
 	fuzz mutate series series-check bench clean distclean help tree guest \
 	old-guest lint unit qtest series-style guest-arm64 stock-next \
-	libvirt-next peers dsc
+	libvirt-next peers dsc install uninstall

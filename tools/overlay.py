@@ -35,7 +35,8 @@ import units
 OWN = {'README.md', 'CONTRIBUTING.md', 'COPYING', 'Makefile',
        'meson.build', 'meson.options',
        'build', 'tools', 'bases', 'tests/bench',
-       'tests/functional/test_virtio_mem_demo.py'}
+       'tests/functional/test_virtio_mem_demo.py',
+       'tests/functional/test_virtio_mem_install.py'}
 # Leftovers of editors and of failed patches.
 IGNORED = re.compile(r'(~|\.orig|\.rej|\.pyc)$|^__pycache__$')
 # QEMU's own implementation of this device, which ours replaces.
