@@ -7,6 +7,7 @@ import tempfile
 import tomllib
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import program
 import virtio_mem_tap
@@ -56,6 +57,17 @@ class Mutate(unittest.TestCase):
             (15, ';'),
             (15, 'twin->nb -= 2;'),
             (16, 'return false;')])
+
+    @mock.patch('subprocess.run')
+    def test_unit_tests_of_a_library(self, run):
+        run.return_value.stdout = (
+            'tests/unit/libx.a:\n  input: STATIC_LINKER\n'
+            '    tests/unit/libx.a.p/x.c.o\n  outputs:\n'
+            '    tests/unit/test-a\n    tests/unit/test-c.p/symbols\n')
+        self.assertEqual(mutate.unit_tests([
+            'libsystem.a.p/x.c.o', 'tests/unit/libx.a.p/x.c.o',
+            'tests/unit/test-b.p/x.c.o']),
+            ['tests/unit/test-a', 'tests/unit/test-b'])
 
     def test_lines_stay_where_they_are(self):
         for shown in self.shown():
