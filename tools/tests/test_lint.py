@@ -36,6 +36,12 @@ class Lint(unittest.TestCase):
         self.assertEqual(lint.check_widths([good, bad]),
                          'bad.c:2: column 81: line is too long\n')
 
+    def test_qapi_is_narrower(self):
+        (self.root / 'qapi').mkdir()
+        name = self.write('qapi/x.json', 'x' * 70 + '\n' + 'x' * 71 + '\n')
+        self.assertEqual(lint.check_widths([name]),
+                         'qapi/x.json:2: column 71: line is too long\n')
+
     def test_pages_and_patches_may_be_wide(self):
         names = [self.write(name, 'x' * 99) for name in ('a.md', 'b.patch')]
         self.assertEqual(lint.check_widths(names), '')
