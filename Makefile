@@ -45,6 +45,10 @@ check-all: check fuzz       ## and what takes too long for every day
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
 	tools/check --suite asan $(T)
 
+check-tsan: tree            ## unit tests with threads under TSan, by clang
+	tools/bootstrap --fuzz
+	tools/check --suite tsan $(T)
+
 check-compile: tree         ## compile for the other machines and configurations
 	tools/check --suite compile $(T)
 
@@ -143,7 +147,7 @@ maybe-%:
 
 # Both fetch; ninja and Meson use all processors by themselves.
 .NOTPARALLEL:
-.PHONY: all demo check check-all check-asan check-compile coverage docs stock \
-	fuzz mutate series series-check bench clean distclean help tree guest \
-	old-guest lint unit qtest series-style guest-arm64 stock-next \
+.PHONY: all demo check check-all check-asan check-tsan check-compile coverage \
+	docs stock fuzz mutate series series-check bench clean distclean help tree \
+	guest old-guest lint unit qtest series-style guest-arm64 stock-next \
 	libvirt-next peers dsc install uninstall
