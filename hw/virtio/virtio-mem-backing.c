@@ -20,6 +20,10 @@
 #include "system/qtest.h"
 #include "trace.h"
 #include "virtio-mem-backing.h"
+#ifdef CONFIG_NUMA
+#include <numa.h>
+#include <numaif.h>
+#endif
 
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage"
 
@@ -319,8 +323,7 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
 
 /*
  * Only a mapping of huge pages has a reservation to lose.  Private memory in
- * ordinary pages always has some to lend, the host's page of zeros.  The NUMA
- * policy of shared memory is the file's, else the mapping's.
+ * ordinary pages always has some to lend, the host's page of zeros.
  */
 bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
 {
@@ -332,9 +335,31 @@ bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
     if (virtio_mem_backing_uses_base_pages(memdev)) {
         return qemu_ram_is_shared(memdev->mr.ram_block);
     }
-    return (rb->flags & RAM_NORESERVE) &&
-           (qemu_ram_is_shared(memdev->mr.ram_block) ||
-            memdev->policy == HOST_MEM_POLICY_DEFAULT);
+    return rb->flags & RAM_NORESERVE;
+}
+
+/*
+ * As the backend has done it for all of its memory, with a number too many for
+ * an old Linux; see host_memory_backend_memory_complete().
+ */
+static int virtio_mem_backing_bind(HostMemoryBackend *memdev, char *area,
+                                   uint64_t size)
+{
+#ifdef CONFIG_NUMA
+    const unsigned long last = find_last_bit(memdev->host_nodes, MAX_NODES);
+    int mode = memdev->policy;
+
+#ifdef HAVE_NUMA_HAS_PREFERRED_MANY
+    if (mode == MPOL_PREFERRED && numa_has_preferred_many() > 0) {
+        mode = MPOL_PREFERRED_MANY;
+    }
+#endif
+    if (last < MAX_NODES &&
+        mbind(area, size, mode, memdev->host_nodes, last + 2, 0)) {
+        return -errno;
+    }
+#endif
+    return 0;
 }
 
 /*
@@ -360,13 +385,20 @@ int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
     char *area = (char *)memory_region_get_ram_ptr(&memdev->mr) + offset;
     const int flags = (rb->flags & RAM_SHARED ? MAP_SHARED : MAP_PRIVATE) |
                       (rb->flags & RAM_NORESERVE ? MAP_NORESERVE : 0);
+    int ret;
 
     if (mmap(area, size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, rb->fd,
              rb->fd_offset + offset) == MAP_FAILED) {
         return -errno;
     }
+    ret = virtio_mem_backing_bind(memdev, area, size);
+    if (ret) {
+        /* What was there was anonymous memory, and empty. */
+        mmap(area, size, PROT_READ | PROT_WRITE,
+             MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    }
     virtio_mem_backing_advise(memdev, area, size);
-    return 0;
+    return ret;
 }
 
 /* The file that has to hold the memory; NULL if there is none to look at. */

@@ -69,14 +69,14 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
                                  uint64_t size);
 
 /*
- * Whether virtio_mem_backing_map() works for @memdev: where a mapping has no
- * more to it than its file tells.
+ * Whether virtio_mem_backing_map() works for @memdev, and is of use: where the
+ * host may lack memory before a block is plugged.
  */
 bool virtio_mem_backing_can_map(HostMemoryBackend *memdev);
 
 /*
  * Map the file of @memdev where other memory was mapped over it: @size bytes at
- * @offset.  Returns 0, or a negative errno.
+ * @offset.  Returns 0; or a negative errno, and other memory is there still.
  * Needs no lock.
  */
 int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,

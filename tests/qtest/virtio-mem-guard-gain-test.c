@@ -86,12 +86,13 @@ static void test_gain_hugetlb(VirtioMemGuest *unused)
 }
 
 /* With no huge page to lend, QEMU's main loop uses unplugged block 5. */
-static VirtioMemGuest *start_with_empty_pool(void)
+static VirtioMemGuest *start_with_empty_pool(const char *more)
 {
-    static const VirtioMemOptions opts = {
-        .memdev = "memory-backend-memfd,id=vmem0,size=1G,hugetlb=on,"
-                  "hugetlbsize=2M,reserve=off",
-        .device = "protect-unplugged=on",
+    g_autofree char *memdev = g_strdup_printf(
+        "memory-backend-memfd,id=vmem0,size=1G,hugetlb=on,hugetlbsize=2M,"
+        "reserve=off%s", more);
+    const VirtioMemOptions opts = {
+        .memdev = memdev, .device = "protect-unplugged=on",
     };
     VirtioMemRingAreas home;
     VirtioMemGuest *vm;
@@ -115,14 +116,10 @@ static VirtioMemGuest *start_with_empty_pool(void)
  * That ends, with the BQL held, as any access does.  With a page again, a block
  * is as it should be.
  */
-static void test_empty_pool(VirtioMemGuest *unused)
+static void check_empty_pool(VirtioMemGuest *vm)
 {
-    VirtioMemGuest *vm = start_with_empty_pool();
     uint64_t gpa;
 
-    if (!vm) {
-        return;
-    }
     gpa = virtio_mem_block_gpa(vm, 5);
     virtio_mem_fill(vm, gpa - 4 * KiB, 0x55, 8 * KiB);
     g_assert_cmpint(virtio_mem_huge_read("free_hugepages"), ==, 0);
@@ -132,14 +129,63 @@ static void test_empty_pool(VirtioMemGuest *unused)
     virtio_mem_restart_driver(vm);
     vm_assert_plug(vm, 5, 1, ACK);
     g_assert_true(virtio_mem_is_filled(vm, gpa, 0, VM_BLOCK));
-    virtio_mem_guest_stop(vm);
-    virtio_mem_huge_done();
+}
+
+static void test_empty_pool(VirtioMemGuest *unused)
+{
+    VirtioMemGuest *vm = start_with_empty_pool("");
+
+    if (vm) {
+        check_empty_pool(vm);
+        virtio_mem_guest_stop(vm);
+        virtio_mem_huge_done();
+    }
+}
+
+/* All that is mapped of the backend has its policy. */
+static void check_policy(VirtioMemGuest *vm)
+{
+#ifdef CONFIG_NUMA
+    g_autofree char *path = g_strdup_printf("/proc/%d/numa_maps",
+                                            qtest_pid(vm->qts));
+    g_autofree char *content = NULL;
+    g_auto(GStrv) lines = NULL;
+    unsigned nb = 0;
+
+    g_assert_true(g_file_get_contents(path, &content, NULL, NULL));
+    lines = g_strsplit(content, "\n", -1);
+    for (char **line = lines; *line; line++) {
+        if (strstr(*line, "file=/memfd:")) {
+            g_assert_nonnull(strstr(*line, " bind:0 "));
+            nb++;
+        }
+    }
+    g_assert_cmpuint(nb, >, 0);
+#endif
+}
+
+/* As libvirt has it with <hugepages/>, and with <numatune/>, if QEMU can. */
+static void test_empty_pool_private(VirtioMemGuest *unused)
+{
+#ifdef CONFIG_NUMA
+    const char *more = ",share=off,host-nodes=0,policy=bind";
+#else
+    const char *more = ",share=off";
+#endif
+    VirtioMemGuest *vm = start_with_empty_pool(more);
+
+    if (vm) {
+        check_empty_pool(vm);
+        check_policy(vm);
+        virtio_mem_guest_stop(vm);
+        virtio_mem_huge_done();
+    }
 }
 
 /* Nor does it keep SIGTERM from ending QEMU. */
 static void test_end_with_empty_pool(VirtioMemGuest *unused)
 {
-    VirtioMemGuest *vm = start_with_empty_pool();
+    VirtioMemGuest *vm = start_with_empty_pool("");
 
     if (vm) {
         virtio_mem_guest_stop(vm);
@@ -173,6 +219,8 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/needs-no-huge-page", test_empty_pool, .once = true,
       .no_guest = true, .guard = true },
+    { "T227", "guard/needs-no-private-huge-page", test_empty_pool_private,
+      .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/ends-without-huge-page", test_end_with_empty_pool,
       .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/off-costs-what-is-touched", test_gain_without_guard,
