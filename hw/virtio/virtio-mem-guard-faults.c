@@ -187,8 +187,7 @@ bool virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
     uint64_t start, end;
     int i;
 
-    start = virtio_mem_guard_map_find_run(&guard->map, offset, 0,
-                                          guard->area.size, &end);
+    start = virtio_mem_guard_substitute_find(&guard->map, offset, &end);
     virtio_mem_guard_faults_take_back(guard, start, end - start);
     if (virtio_mem_guard_substitute(&guard->map, start, end - start)) {
         if (!virtio_mem_guard_map_is_active(&guard->map)) {

@@ -37,6 +37,26 @@ static int substitute_map(VirtIOMEMGuardMap *map, uint64_t first, uint64_t end)
     return 0;
 }
 
+uint64_t virtio_mem_guard_substitute_find(const VirtIOMEMGuardMap *map,
+                                          uint64_t offset, uint64_t *end)
+{
+    const uint64_t block_size = map->area->block_size;
+    const uint64_t start = virtio_mem_guard_map_find_run(map, offset, 0,
+                                                         map->area->size, end);
+    uint64_t first = offset / block_size;
+
+    if (!map->cut) {
+        return start;
+    }
+    *end = MIN(*end, block_size * find_next_bit(map->substituted,
+                                                map->nb_blocks, first));
+    while (first * block_size > start &&
+           !test_bit(first - 1, map->substituted)) {
+        first--;
+    }
+    return first * block_size;
+}
+
 int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
                                 uint64_t size)
 {

@@ -22,8 +22,16 @@
 #include "virtio-mem-guard-map.h"
 
 /*
- * Substitute @size bytes at @offset, a whole run of guarded blocks, of which
- * nothing may be lent; some may be substituted already.  Each thread that waits
+ * What to substitute when the block at @offset is, which is guarded: all of its
+ * guarded run where mappings merge; else, what of it is not substituted.  The
+ * first byte, and in @end where it ends.
+ */
+uint64_t virtio_mem_guard_substitute_find(const VirtIOMEMGuardMap *map,
+                                          uint64_t offset, uint64_t *end);
+
+/*
+ * Substitute @size bytes at @offset, guarded blocks, of which nothing may be
+ * lent; some may be substituted already.  Each thread that waits
  * there retries.  Returns 0; or a negative errno, and nothing is substituted,
  * unless the kernel does not let us watch that: then the map is paused.
  */
