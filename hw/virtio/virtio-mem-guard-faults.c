@@ -10,7 +10,6 @@
 
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
-#include "qemu/units.h"
 #include "qemu/userfaultfd.h"
 #include "virtio-mem-guard-faults.h"
 #include "virtio-mem-guard-substitute.h"
@@ -31,32 +30,22 @@ static VirtIOMEMGuardShared *const guard_shared = &virtio_mem_guard_shared;
 
 /* --- desks --- */
 
-/* By the smallest page of each. */
-static const uint64_t faults_desk_pages[VIRTIO_MEM_GUARD_DESKS] = {
-    4 * KiB, 2 * MiB, 1 * GiB,
-};
-
 static VirtIOMEMGuardDesk *faults_desk(const VirtIOMEMGuard *guard,
                                        uint64_t address)
 {
     const uint64_t page_size = virtio_mem_guard_map_page_size(
         &guard->map, address - (uintptr_t)guard->area.host);
-    unsigned int i = 0;
 
-    while (i < VIRTIO_MEM_GUARD_DESKS - 1 &&
-           page_size >= faults_desk_pages[i + 1]) {
-        i++;
-    }
-    return &guard_shared->desks[i];
+    return &guard_shared->desks[virtio_mem_guard_ring_kind(page_size)];
 }
 
 void virtio_mem_guard_faults_init(void)
 {
     unsigned int i;
 
-    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+    for (i = 0; i < VIRTIO_MEM_GUARD_RINGS; i++) {
         virtio_mem_guard_ring_init(&guard_shared->desks[i].ring,
-                                   guard_shared->uffd, faults_desk_pages[i]);
+                                   guard_shared->uffd, i);
         g_queue_init(&guard_shared->desks[i].waiting);
     }
 }
@@ -69,7 +58,7 @@ void virtio_mem_guard_faults_cleanup(void)
         event_notifier_set(&guard_shared->quit);
         g_thread_join(g_steal_pointer(&guard_shared->thread));
     }
-    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+    for (i = 0; i < VIRTIO_MEM_GUARD_RINGS; i++) {
         g_queue_clear_full(&guard_shared->desks[i].waiting, g_free);
     }
 }
@@ -81,7 +70,7 @@ void virtio_mem_guard_faults_take_back(VirtIOMEMGuard *guard, uint64_t offset,
 {
     int i;
 
-    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+    for (i = 0; i < VIRTIO_MEM_GUARD_RINGS; i++) {
         virtio_mem_guard_ring_take_back(&guard_shared->desks[i].ring,
                                         &guard->map, offset, size);
     }
@@ -195,7 +184,7 @@ bool virtio_mem_guard_faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
         }
         return false;
     }
-    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+    for (i = 0; i < VIRTIO_MEM_GUARD_RINGS; i++) {
         faults_forget(&guard_shared->desks[i], host + start, host + end);
     }
     return true;
@@ -227,6 +216,9 @@ static GuardAnswer faults_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
         virtio_mem_guard_map_let_go(&guard->map,
                                     offset / guard->area.block_size);
         faults_wake(guard, fault->address);
+        return GUARD_ANSWERED;
+    }
+    if (desk->ring.is_slow && faults_substitute(guard, offset)) {
         return GUARD_ANSWERED;
     }
     slot = virtio_mem_guard_ring_find(&desk->ring, fault->thread, now,
@@ -333,7 +325,7 @@ static int faults_poll_timeout(void)
     int i;
 
     virtio_mem_guard_lock();
-    for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+    for (i = 0; i < VIRTIO_MEM_GUARD_RINGS; i++) {
         VirtIOMEMGuardDesk *desk = &guard_shared->desks[i];
 
         if (!g_queue_is_empty(&desk->waiting)) {
@@ -373,7 +365,7 @@ static void *faults_thread(void *opaque)
         for (i = 0; i < n; i++) {
             faults_handle(&msgs[i]);
         }
-        for (i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+        for (i = 0; i < VIRTIO_MEM_GUARD_RINGS; i++) {
             while (faults_serve_waiting(&guard_shared->desks[i])) {
                 continue;
             }

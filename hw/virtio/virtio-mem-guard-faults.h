@@ -30,9 +30,6 @@ typedef struct VirtIOMEMGuardDesk {
     GQueue waiting;             /* one fault for a thread */
 } VirtIOMEMGuardDesk;
 
-/* For base pages, huge pages and pages of 1 GiB. */
-#define VIRTIO_MEM_GUARD_DESKS 3
-
 /* What all guards of the process share. */
 typedef struct VirtIOMEMGuardShared {
     /* While there are guards; changes with the BQL. */
@@ -45,7 +42,8 @@ typedef struct VirtIOMEMGuardShared {
     QemuMutex lock;             /* of all below, and of all guards */
     QLIST_HEAD(, VirtIOMEMGuard) guards;
     VirtIOMEMGuardBudget budget;
-    VirtIOMEMGuardDesk desks[VIRTIO_MEM_GUARD_DESKS];
+    /* By the kind of their rings. */
+    VirtIOMEMGuardDesk desks[VIRTIO_MEM_GUARD_RINGS];
 } VirtIOMEMGuardShared;
 
 extern VirtIOMEMGuardShared virtio_mem_guard_shared;

@@ -22,10 +22,11 @@ static const struct {
     uint64_t max_page_size;
     unsigned int nb_slots;
     int64_t turn;
-} guard_rings[] = {
+    bool is_slow;
+} guard_rings[VIRTIO_MEM_GUARD_RINGS] = {
     { 64 * KiB, VIRTIO_MEM_GUARD_MAX_SLOTS, 4000 },
     { 64 * MiB, 4, 4000 },
-    { UINT64_MAX, 1, 4000000 },
+    { UINT64_MAX, 1, 4000000, true },
 };
 
 static bool guard_ring_is_huge(uint64_t page_size)
@@ -351,19 +352,26 @@ bool virtio_mem_guard_ring_check(const VirtIOMEMGuardRing *ring)
 
 /* --- life --- */
 
-void virtio_mem_guard_ring_init(VirtIOMEMGuardRing *ring, int uffd,
-                                uint64_t page_size)
+unsigned int virtio_mem_guard_ring_kind(uint64_t page_size)
 {
-    unsigned int i = 0;
+    unsigned int kind = 0;
 
     assert(is_power_of_2(page_size));
-    while (page_size > guard_rings[i].max_page_size) {
-        i++;
+    while (page_size > guard_rings[kind].max_page_size) {
+        kind++;
     }
+    return kind;
+}
+
+void virtio_mem_guard_ring_init(VirtIOMEMGuardRing *ring, int uffd,
+                                unsigned int kind)
+{
+    assert(kind < VIRTIO_MEM_GUARD_RINGS);
     *ring = (VirtIOMEMGuardRing) {
         .uffd = uffd,
-        .nb_slots = guard_rings[i].nb_slots,
-        .turn = guard_rings[i].turn,
+        .nb_slots = guard_rings[kind].nb_slots,
+        .turn = guard_rings[kind].turn,
+        .is_slow = guard_rings[kind].is_slow,
     };
     assert(ring->nb_slots && ring->nb_slots <= VIRTIO_MEM_GUARD_MAX_SLOTS);
 }

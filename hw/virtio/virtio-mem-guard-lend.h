@@ -21,6 +21,9 @@
 #define VIRTIO_MEM_GUARD_SLOT_PAGES 4
 #define VIRTIO_MEM_GUARD_MAX_SLOTS 24
 
+/* Kinds of rings, by the size of pages: ordinary, huge, and larger ones. */
+#define VIRTIO_MEM_GUARD_RINGS 3
+
 typedef struct VirtIOMEMGuardPage {
     VirtIOMEMGuardMap *map;
     uint64_t offset;
@@ -37,14 +40,17 @@ typedef struct VirtIOMEMGuardRing {
     int uffd;
     unsigned int nb_slots;
     int64_t turn;               /* how long a thread keeps its slot at least */
+    bool is_slow;               /* to lend takes long: better lend others */
     unsigned int nb_lent;       /* pages, now ... */
     unsigned int peak_lent;     /* ... and at most */
     VirtIOMEMGuardSlot slots[VIRTIO_MEM_GUARD_MAX_SLOTS];
 } VirtIOMEMGuardRing;
 
-/* For pages of @page_size bytes, or others of about that size. */
+/* The kind of the ring that lends pages of @page_size bytes. */
+unsigned int virtio_mem_guard_ring_kind(uint64_t page_size);
+
 void virtio_mem_guard_ring_init(VirtIOMEMGuardRing *ring, int uffd,
-                                uint64_t page_size);
+                                unsigned int kind);
 
 /*
  * The slot in which @thread may be lent a page at the time @now: its own if its

@@ -213,7 +213,7 @@ void virtio_mem_guard_query_lent(VirtIOMEMGuardLent *lent)
 {
     *lent = (VirtIOMEMGuardLent) { 0 };
     virtio_mem_guard_lock();
-    for (int i = 0; i < VIRTIO_MEM_GUARD_DESKS; i++) {
+    for (int i = 0; i < VIRTIO_MEM_GUARD_RINGS; i++) {
         lent->nb += guard_shared->desks[i].ring.nb_lent;
         lent->peak += guard_shared->desks[i].ring.peak_lent;
     }
@@ -238,7 +238,7 @@ bool virtio_mem_guard_check(VirtIOMEMGuard *guard)
 
     virtio_mem_guard_lock();
     ok = virtio_mem_guard_map_check(&guard->map);
-    for (i = 0; ok && i < VIRTIO_MEM_GUARD_DESKS; i++) {
+    for (i = 0; ok && i < VIRTIO_MEM_GUARD_RINGS; i++) {
         ok = virtio_mem_guard_ring_check(&guard_shared->desks[i].ring);
     }
     virtio_mem_guard_unlock();

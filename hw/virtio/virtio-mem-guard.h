@@ -8,7 +8,7 @@
  *
  *  - 96 pages of up to 64 KiB,
  *  - 16 huge pages of up to 64 MiB, and
- *  - 4 huge pages that are larger,
+ *  - 4 huge pages that are larger, if no other memory can be lent instead,
  *
  * and for the page tables that map them.  These are the numbers of the process,
  * for all its devices together.  Each thread has 4 pages for a turn of some

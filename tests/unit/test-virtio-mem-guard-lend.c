@@ -93,7 +93,8 @@ static void scene_init(Scene *scene, uint64_t page_size)
     g_assert_true(scene->area.host != MAP_FAILED);
     virtio_mem_guard_map_init(&scene->map, -1, &scene->area);
     g_assert_cmpint(virtio_mem_guard_map_resume(&scene->map), ==, 0);
-    virtio_mem_guard_ring_init(&scene->ring, -1, page_size);
+    virtio_mem_guard_ring_init(&scene->ring, -1,
+                               virtio_mem_guard_ring_kind(page_size));
     kernel_refuse(0, 0, 0);
 }
 
@@ -300,9 +301,28 @@ static void test_no_memory(void)
     scene_destroy(&scene);
 }
 
+/* Of each size of pages that there is, on any architecture. */
+static void test_kinds(void)
+{
+    static const struct {
+        uint64_t page_size;
+        unsigned int kind;
+    } kinds[] = {
+        { 4 * KiB, 0 }, { 16 * KiB, 0 }, { 64 * KiB, 0 }, { 1 * MiB, 1 },
+        { 2 * MiB, 1 }, { 16 * MiB, 1 }, { 32 * MiB, 1 }, { 512 * MiB, 2 },
+        { 1 * GiB, 2 }, { 2 * GiB, 2 }, { 16 * GiB, 2 },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        g_assert_cmpuint(virtio_mem_guard_ring_kind(kinds[i].page_size), ==,
+                         kinds[i].kind);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/virtio-mem/guard-lend/kinds", test_kinds);
     g_test_add_func("/virtio-mem/guard-lend/turn", test_turn);
     g_test_add_func("/virtio-mem/guard-lend/next-turn", test_next);
     g_test_add_func("/virtio-mem/guard-lend/emptied-slot", test_emptied);

@@ -11,6 +11,7 @@
 #include "qemu/atomic.h"
 #include "qemu/units.h"
 #include "virtio-mem-guard-scene.h"
+#include <sys/mman.h>
 
 /* So many in vain that only a thread that never gets on fails. */
 #define TURNS_PATIENCE_US (60 * G_USEC_PER_SEC)
@@ -182,12 +183,108 @@ static void test_16_rogues(const void *opaque)
     check_victim(opaque, 16);
 }
 
+/* --- pages of other sizes, made of ordinary ones --- */
+
+#define NB_SIZED 64
+
+static int map_anonymous(void *opaque, uint64_t offset, uint64_t size)
+{
+    const GuardScene *scene = opaque;
+
+    return mmap(scene->host + offset, size, PROT_READ | PROT_WRITE,
+                MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                0) == MAP_FAILED ? -errno : 0;
+}
+
+/* As if pages had that size, and they could be mapped again. */
+static GuardScene *start_with_size(uint64_t page_size)
+{
+    GuardScene *scene = guard_scene_new_unguarded(&guard_kinds[0],
+                                                  NB_SIZED * page_size);
+
+    madvise(scene->host, scene->area.size, MADV_NOHUGEPAGE);
+    scene->area.page_size = page_size;
+    scene->area.block_size = page_size;
+    scene->area.map = map_anonymous;
+    if (!guard_scene_start(scene, false)) {
+        guard_scene_free(scene);
+        return NULL;
+    }
+    return scene;
+}
+
+/* One for each page, and each uses all. */
+static void *sized_rogue(void *opaque)
+{
+    Actor *actor = opaque;
+    const GuardScene *scene = actor->scene;
+
+    while (!qatomic_read(&stop)) {
+        qatomic_set(scene->host + g_rand_int(actor->rand) % NB_SIZED *
+                    scene->area.page_size, 1);
+        qatomic_inc(&actor->nb_done);
+    }
+    return NULL;
+}
+
+static void run_rogues(GuardScene *scene, uint64_t nb_pages)
+{
+    Actor rogues[NB_SIZED];
+    const int64_t start = g_get_monotonic_time();
+
+    start_actors(scene, rogues, NB_SIZED, sized_rogue);
+    for (size_t i = 0; i < NB_SIZED; i++) {
+        while (qatomic_read(&rogues[i].nb_done) < nb_pages) {
+            g_assert_cmpint(g_get_monotonic_time() - start, <,
+                            TURNS_PATIENCE_US);
+            g_usleep(100);
+        }
+    }
+    stop_actors(rogues, NB_SIZED);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+}
+
+/* Of 1 MiB, as on s390x, no more are lent than of other huge pages. */
+static void test_pages_of_1m(void)
+{
+    GuardScene *scene = start_with_size(1 * MiB);
+    VirtIOMEMGuardLent lent;
+
+    if (scene) {
+        run_rogues(scene, 8);
+        virtio_mem_guard_query_lent(&lent);
+        g_assert_cmpuint(lent.peak, >, 0);
+        g_assert_cmpuint(lent.peak, <=, 16);
+        guard_scene_free(scene);
+    }
+}
+
+/* No thread waits for a page that is so large to be cleared for another. */
+static void test_larger_pages(const void *opaque)
+{
+    const uint64_t page_size = GPOINTER_TO_UINT(opaque) * MiB;
+    GuardScene *scene = start_with_size(page_size);
+    uint64_t before;
+
+    if (scene) {
+        before = guard_scene_memory(scene);
+        run_rogues(scene, 8);
+        guard_scene_assert_gain(scene, before, 1 * MiB);
+        guard_scene_free(scene);
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
 
     guard_scene_add_tests("guard/turns/beside-16-rogues", 0, 2 * MiB,
                           test_16_rogues);
+    g_test_add_func("/virtio-mem/guard/turns/pages-of-1m", test_pages_of_1m);
+    g_test_add_data_func("/virtio-mem/guard/turns/pages-of-128m",
+                         GUINT_TO_POINTER(128), test_larger_pages);
+    g_test_add_data_func("/virtio-mem/guard/turns/pages-of-512m",
+                         GUINT_TO_POINTER(512), test_larger_pages);
     g_test_add_func("/virtio-mem/guard/turns/24-threads", test_24_threads);
     g_test_add_func("/virtio-mem/guard/turns/48-threads", test_48_threads);
     g_test_add_func("/virtio-mem/guard/turns/200-threads", test_200_threads);
