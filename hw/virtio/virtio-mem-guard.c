@@ -75,14 +75,19 @@ static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
     if (!ret || force) {
         ret = virtio_mem_guard_map_set(&guard->map, first, nb_blocks, protect);
     }
+    if (ret && !protect) {
+        /* What has its area's memory again stays out of reach. */
+        virtio_mem_guard_map_watch(&guard->map, first, first + nb_blocks);
+    }
     if (ret && was_active && !virtio_mem_guard_map_is_active(&guard->map)) {
         virtio_mem_guard_faults_lose(guard);
     }
     if (!ret && protect) {
         virtio_mem_guard_substitute_clear(&guard->map, offset, size);
-        if (virtio_mem_guard_map_is_mixed(&guard->map, offset)) {
-            virtio_mem_guard_faults_substitute(guard, offset);
-        }
+    }
+    if (virtio_mem_guard_map_is_guarded(&guard->map, first) &&
+        virtio_mem_guard_map_is_mixed(&guard->map, offset)) {
+        virtio_mem_guard_faults_substitute(guard, offset);
     }
     return ret;
 }
