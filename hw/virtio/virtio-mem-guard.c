@@ -266,7 +266,10 @@ static int guard_open_uffd(uint64_t *features, Error **errp)
         error_setg_errno(errp, errno, "this process may not use userfaultfd"
                          " for faults of the kernel: let it open"
                          " /dev/userfaultfd, or set vm.unprivileged_userfaultfd"
-                         " to 1, or give it CAP_SYS_PTRACE");
+                         " to 1, or give it CAP_SYS_PTRACE, and restart QEMU"
+                         " (a seccomp filter leaves the first of these only)");
+    } else if (fd < 0 && errno != ENOSYS && errno != EINVAL) {
+        error_setg_errno(errp, errno, "cannot open a userfaultfd");
     } else if (fd < 0) {
         error_setg_errno(errp, errno, "this host has no userfaultfd: it needs"
                          " Linux 4.11 or newer with CONFIG_USERFAULTFD, and no"

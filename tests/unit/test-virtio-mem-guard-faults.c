@@ -216,7 +216,11 @@ static void test_new(void)
     }
     g_clear_pointer(&scene->guard, virtio_mem_guard_free);
     assert_refused(scene, FAULTY_UFFD_API, 1, EPERM, "may not use userfaultfd");
+    assert_refused(scene, FAULTY_UFFD_API, 1, EPERM, "seccomp filter");
+    assert_refused(scene, FAULTY_UFFD_API, 1, EPERM, "restart QEMU");
     assert_refused(scene, FAULTY_UFFD_API, 1, ENOSYS, "has no userfaultfd");
+    assert_refused(scene, FAULTY_UFFD_API, 1, EINVAL, "has no userfaultfd");
+    assert_refused(scene, FAULTY_UFFD_API, 1, EMFILE, "cannot open a userf");
     assert_refused(scene, FAULTY_EVENTFD, 0, EMFILE, "no file descriptor");
     assert_refused(scene, FAULTY_THREAD, 0, EAGAIN, "cannot create a thread");
     assert_refused(scene, FAULTY_REGISTER, 0, EINVAL, "cannot watch");
