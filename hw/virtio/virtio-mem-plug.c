@@ -123,8 +123,10 @@ static int coroutine_mixed_fn plug_populate(VirtIOMEM *vmem,
     int ret;
 
     /*
-     * Listeners such as VFIO pin the memory.  Pinning fails on pages that
-     * userfaultfd still watches, so populate them first.
+     * Listeners such as VFIO pin the memory with the BQL held, and the host
+     * has to provide it then; with the guard, none of it can be there yet.  So
+     * populate it first, in slices without the BQL: nothing stalls, and the
+     * guest of a host that is short hears BUSY.
      */
     if (!vmem->prealloc &&
         !(vmem->guard && virtio_mem_rdm_has_listeners(vmem))) {
