@@ -286,7 +286,7 @@ static void test_some(const void *kind)
 
 static void *touch_thread(void *opaque)
 {
-    guard_scene_read(opaque, 0);
+    guard_scene_read(opaque, 15 * BLOCK);
     return NULL;
 }
 
@@ -315,6 +315,26 @@ static void test_substitute_stays(void)
     guard_scene_free(scene);
 }
 
+/* What was mapped again to be released is watched again when it is not. */
+static void test_release_in_vain(void)
+{
+    GuardScene *scene = guard_scene_new(&guard_kinds[1], ALL);
+
+    if (!scene) {
+        return;
+    }
+    begin(scene, &operations[0]);
+    faulty_host_refuse(FAULTY_ZEROPAGE, 0, 1, ENOMEM);
+    g_thread_join(g_thread_new("touch", touch_thread, scene));
+    g_assert_cmpint(faulty_host_count(FAULTY_ZEROPAGE), ==, 1);
+    faulty_host_refuse(FAULTY_UNREGISTER, 0, 1, ENOMEM);
+    g_assert_cmpint(do_release(scene), ==, -ENOMEM);
+    faulty_host_recover();
+    g_assert_true(virtio_mem_guard_is_active(scene->guard));
+    assert_guarded(scene, BEFORE);
+    guard_scene_free(scene);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -322,5 +342,7 @@ int main(int argc, char **argv)
     guard_scene_add_tests("guard/refused/some", 0, 2 * MiB, test_some);
     g_test_add_func("/virtio-mem/guard/refused/substitute-stays",
                     test_substitute_stays);
+    g_test_add_func("/virtio-mem/guard/refused/release-in-vain",
+                    test_release_in_vain);
     return g_test_run();
 }
