@@ -342,15 +342,18 @@ static void guard_scene_map(GuardScene *scene, uint64_t size)
 GuardScene *guard_scene_new_unguarded(const GuardKind *kind, uint64_t size)
 {
     GuardScene *scene = g_new0(GuardScene, 1);
+    const unsigned int nb_pages = kind->page_size > 2 * MiB ? 3 : 24;
 
     /* For the guard, which comes and goes with the BQL held. */
     rust_bql_mock_lock();
     scene->kind = kind;
     scene->pool_lock = -1;
     scene->map_left = INT_MAX;
-    if (kind->memfd_flags &&
-        !guard_pool_get(scene, kind->page_size > 2 * MiB ? 3 : 24)) {
-        g_test_skip("this host has too few huge pages of that size to give");
+    if (kind->memfd_flags && !guard_pool_get(scene, nb_pages)) {
+        g_autofree char *reason = g_strdup_printf(
+            "no %u huge pages of that size to give", nb_pages);
+
+        g_test_skip(reason);
         scene->fd = -1;
         guard_scene_free(scene);
         return NULL;

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is installed goes away again, and nothing else does."""
 
+import contextlib
+import io
 import os
 import subprocess
 import tempfile
@@ -52,7 +54,8 @@ class Case(unittest.TestCase):
         return install.put(self.image, self.place)
 
     def take_away(self):
-        return install.take_away(self.place)
+        with contextlib.redirect_stdout(io.StringIO()):
+            return install.take_away(self.place)
 
     def refused(self, why, do, *args):
         with self.assertRaisesRegex(install.InstallError, why):
