@@ -41,31 +41,6 @@ static void scene_free(GuardScene *scene)
     guard_scene_free(scene);
 }
 
-/* Out of reach: what is written there is gone when it is taken back. */
-static bool is_guarded(GuardScene *scene, uint64_t block)
-{
-    bool is_there;
-
-    guard_scene_write(scene, block * BLOCK, MARK);
-    virtio_mem_guard_take_back(scene->guard);
-    is_there = guard_scene_read(scene, block * BLOCK) == MARK;
-    virtio_mem_guard_take_back(scene->guard);
-    guard_scene_discard(scene, block * BLOCK, BLOCK);
-    return !is_there;
-}
-
-/* A drawing of all blocks: '#' is guarded. */
-static void assert_guarded(GuardScene *scene, const char *drawing)
-{
-    char is[NB_BLOCKS + 1] = "";
-
-    for (int i = 0; i < NB_BLOCKS; i++) {
-        is[i] = is_guarded(scene, i) ? '#' : '.';
-    }
-    g_assert_cmpstr(is, ==, drawing);
-    g_assert_true(virtio_mem_guard_check(scene->guard));
-}
-
 #define ALL_GUARDED  "################"
 #define NONE_GUARDED "................"
 
@@ -76,7 +51,7 @@ static void draw(GuardScene *scene, const char *drawing)
             guard_scene_plug(scene, i, 1);
         }
     }
-    assert_guarded(scene, drawing);
+    guard_scene_assert_guarded(scene, drawing);
 }
 
 static void assert_active(GuardScene *scene, bool active)
@@ -90,11 +65,11 @@ static void assert_lost_and_found(GuardScene *scene, const char *drawing)
 {
     assert_active(scene, false);
     g_assert_cmpint(qatomic_read(&scene->notified), >, 0);
-    assert_guarded(scene, NONE_GUARDED);
+    guard_scene_assert_guarded(scene, NONE_GUARDED);
     faulty_host_recover();
     g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
     assert_active(scene, true);
-    assert_guarded(scene, drawing);
+    guard_scene_assert_guarded(scene, drawing);
 }
 
 /* --- the checker, which all of these tests trust --- */
@@ -225,7 +200,7 @@ static void test_new(void)
     assert_refused(scene, FAULTY_THREAD, 0, EAGAIN, "cannot create a thread");
     assert_refused(scene, FAULTY_REGISTER, 0, EINVAL, "cannot watch");
     guard_scene_start(scene, false);
-    assert_guarded(scene, ALL_GUARDED);
+    guard_scene_assert_guarded(scene, ALL_GUARDED);
     scene_free(scene);
 }
 
@@ -238,7 +213,7 @@ static void test_no_features(void)
     faulty_host_refuse(FAULTY_UFFD_API, 0, 1, EINVAL);
     if (guard_scene_start(scene, false)) {
         g_assert_cmpint(faulty_host_count(FAULTY_UFFD_API), ==, 1);
-        assert_guarded(scene, ALL_GUARDED);
+        guard_scene_assert_guarded(scene, ALL_GUARDED);
         g_assert_cmpint(guard_scene_count(scene), >=, NB_BLOCKS);
     }
     scene_free(scene);
@@ -259,7 +234,7 @@ static void test_populate(const void *opaque)
         g_assert_cmpint(faulty_host_count(FAULTY_POPULATE), ==, 1);
         draw(scene, "###..####.######");
         guard_scene_unplug(scene, 0, NB_BLOCKS);
-        assert_guarded(scene, ALL_GUARDED);
+        guard_scene_assert_guarded(scene, ALL_GUARDED);
     }
     scene_free(scene);
 }
@@ -279,11 +254,11 @@ static void test_protect(void)
     faulty_host_refuse(FAULTY_REGISTER, 0, 1, ENOMEM);
     g_assert_cmpint(guard_scene_try_unplug(scene, 0, NB_BLOCKS), ==, -ENOMEM);
     assert_active(scene, true);
-    assert_guarded(scene, drawing);
+    guard_scene_assert_guarded(scene, drawing);
 
     faulty_host_refuse(FAULTY_REGISTER, 0, 1, EBUSY);
     g_assert_cmpint(guard_scene_try_unplug(scene, 0, NB_BLOCKS), ==, -EBUSY);
-    assert_guarded(scene, drawing);
+    guard_scene_assert_guarded(scene, drawing);
 
     /* What is registered too much does not go, either. */
     faulty_host_refuse(FAULTY_REGISTER, 0, 1, ENOMEM);
@@ -307,7 +282,7 @@ static void test_release(void)
         g_assert_cmpint(guard_scene_try_plug(scene, 0, NB_BLOCKS), ==,
                         -ENOMEM);
         assert_active(scene, true);
-        assert_guarded(scene, drawing);
+        guard_scene_assert_guarded(scene, drawing);
     }
     /* What was given up cannot be watched again. */
     faulty_host_refuse(FAULTY_UNREGISTER, 1, 1, ENOMEM);
@@ -328,7 +303,7 @@ static void test_pause(void)
     faulty_host_refuse(FAULTY_UNREGISTER, 0, 1, ENOMEM);
     virtio_mem_guard_pause(scene->guard);
     g_assert_cmpint(faulty_host_count(FAULTY_UNREGISTER), ==, 1);
-    assert_guarded(scene, NONE_GUARDED);
+    guard_scene_assert_guarded(scene, NONE_GUARDED);
     g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
     scene_free(scene);
 }
@@ -346,11 +321,11 @@ static void test_resume(void)
         g_assert_cmpint(virtio_mem_guard_pause(scene->guard), ==, 0);
         faulty_host_refuse(FAULTY_REGISTER, i, 1, ENOMEM);
         g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, -ENOMEM);
-        assert_guarded(scene, NONE_GUARDED);
+        guard_scene_assert_guarded(scene, NONE_GUARDED);
         g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
         /* It may be asked to do what it does. */
         g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
-        assert_guarded(scene, drawing);
+        guard_scene_assert_guarded(scene, drawing);
     }
     scene_free(scene);
 }
@@ -366,7 +341,7 @@ static void test_resume_without_thread(void)
         g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, -EAGAIN);
         assert_active(scene, false);
         g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
-        assert_guarded(scene, ALL_GUARDED);
+        guard_scene_assert_guarded(scene, ALL_GUARDED);
     }
     scene_free(scene);
 }
@@ -400,7 +375,7 @@ static void test_lend_again(void)
     }
     for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
         faulty_host_refuse(FAULTY_ZEROPAGE, 0, 3, errors[i]);
-        assert_guarded(scene, ALL_GUARDED);
+        guard_scene_assert_guarded(scene, ALL_GUARDED);
         g_assert_cmpint(faulty_host_count(FAULTY_ZEROPAGE), ==, 3);
     }
     scene_free(scene);
@@ -448,7 +423,7 @@ static void test_readers(void)
     readers_run(scene);
     g_assert_cmpint(faulty_host_count(FAULTY_ZEROPAGE), >, NB_READERS);
     faulty_host_recover();
-    assert_guarded(scene, ALL_GUARDED);
+    guard_scene_assert_guarded(scene, ALL_GUARDED);
     scene_free(scene);
 }
 
@@ -483,12 +458,12 @@ static void test_poll(void)
         return;
     }
     faulty_host_refuse(FAULTY_POLL, 0, 2, EINTR);
-    assert_guarded(scene, ALL_GUARDED);
+    guard_scene_assert_guarded(scene, ALL_GUARDED);
     g_assert_cmpint(faulty_host_count(FAULTY_POLL), ==, 2);
     /* Without memory, the guard's thread lets the host have its processor. */
     begin = g_get_monotonic_time();
     faulty_host_refuse(FAULTY_POLL, 0, 5, ENOMEM);
-    assert_guarded(scene, ALL_GUARDED);
+    guard_scene_assert_guarded(scene, ALL_GUARDED);
     g_assert_cmpint(faulty_host_count(FAULTY_POLL), ==, 5);
     g_assert_cmpint(g_get_monotonic_time() - begin, >=, 4 * 10000);
     scene_free(scene);
@@ -569,7 +544,7 @@ static void test_substitute(const void *opaque)
     g_assert_cmpint(faulty_host_count(call), >, 0);
     faulty_host_recover();
     assert_active(scene, true);
-    assert_guarded(scene, ALL_GUARDED);
+    guard_scene_assert_guarded(scene, ALL_GUARDED);
     scene_free(scene);
 }
 
@@ -618,7 +593,7 @@ static void test_substitute_is_stuck(void)
     qatomic_set(&scene->map_left, INT_MAX);
     g_assert_cmpint(virtio_mem_guard_pause(scene->guard), ==, 0);
     g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
-    assert_guarded(scene, ALL_GUARDED);
+    guard_scene_assert_guarded(scene, ALL_GUARDED);
     scene_free(scene);
 }
 

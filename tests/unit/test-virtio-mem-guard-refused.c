@@ -18,7 +18,6 @@
 #define BLOCK (2 * MiB)
 #define NB_BLOCKS 16
 #define ALL (NB_BLOCKS * BLOCK)
-#define MARK 0x1badb002ULL
 
 /* More calls of one kind than any operation has; those of poll vary. */
 #define MANY 64
@@ -133,38 +132,15 @@ static const Operation operations[] = {
 
 /* --- what must be true --- */
 
-static bool is_guarded(GuardScene *scene, uint64_t block)
-{
-    bool is_there;
-
-    guard_scene_write(scene, block * BLOCK, MARK);
-    virtio_mem_guard_take_back(scene->guard);
-    is_there = guard_scene_read(scene, block * BLOCK) == MARK;
-    virtio_mem_guard_take_back(scene->guard);
-    guard_scene_discard(scene, block * BLOCK, BLOCK);
-    return !is_there;
-}
-
-static void assert_guarded(GuardScene *scene, const char *drawing)
-{
-    char is[NB_BLOCKS + 1] = "";
-
-    for (int i = 0; i < NB_BLOCKS; i++) {
-        is[i] = is_guarded(scene, i) ? '#' : '.';
-    }
-    g_assert_cmpstr(is, ==, drawing);
-    g_assert_true(virtio_mem_guard_check(scene->guard));
-}
-
 /* The host is well again: nothing is lost that was not given up. */
 static void assert_recovered(GuardScene *scene, const char *drawing)
 {
     g_assert_true(virtio_mem_guard_check(scene->guard));
     if (!virtio_mem_guard_is_active(scene->guard)) {
-        assert_guarded(scene, NONE);
+        guard_scene_assert_guarded(scene, NONE);
         g_assert_cmpint(virtio_mem_guard_resume(scene->guard), ==, 0);
     }
-    assert_guarded(scene, drawing);
+    guard_scene_assert_guarded(scene, drawing);
 }
 
 static void begin(GuardScene *scene, const Operation *op)
@@ -331,7 +307,7 @@ static void test_release_in_vain(void)
     g_assert_cmpint(do_release(scene), ==, -ENOMEM);
     faulty_host_recover();
     g_assert_true(virtio_mem_guard_is_active(scene->guard));
-    assert_guarded(scene, BEFORE);
+    guard_scene_assert_guarded(scene, BEFORE);
     guard_scene_free(scene);
 }
 

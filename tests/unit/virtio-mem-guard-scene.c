@@ -163,6 +163,35 @@ void guard_scene_write(GuardScene *scene, uint64_t offset, uint64_t value)
     qatomic_set((uint64_t *)(scene->host + offset), value);
 }
 
+/* Out of reach: what is written there is gone when it is taken back. */
+static bool guard_scene_is_guarded(GuardScene *scene, uint64_t block)
+{
+    const uint64_t block_size = scene->area.block_size;
+    const uint64_t mark = 0x1badb002;
+    bool is_there;
+
+    guard_scene_write(scene, block * block_size, mark);
+    virtio_mem_guard_take_back(scene->guard);
+    is_there = guard_scene_read(scene, block * block_size) == mark;
+    virtio_mem_guard_take_back(scene->guard);
+    guard_scene_discard(scene, block * block_size, block_size);
+    return !is_there;
+}
+
+void guard_scene_assert_guarded(GuardScene *scene, const char *drawing)
+{
+    const uint64_t nb_blocks = scene->area.size / scene->area.block_size;
+    g_autofree char *is = g_strnfill(nb_blocks, '.');
+
+    for (uint64_t i = 0; i < nb_blocks; i++) {
+        if (guard_scene_is_guarded(scene, i)) {
+            is[i] = '#';
+        }
+    }
+    g_assert_cmpstr(is, ==, drawing);
+    g_assert_true(virtio_mem_guard_check(scene->guard));
+}
+
 /* --- callbacks --- */
 
 int guard_scene_discard(void *opaque, uint64_t offset, uint64_t size)

@@ -63,6 +63,12 @@ int guard_scene_discard(void *scene, uint64_t offset, uint64_t size);
 uint64_t guard_scene_read(const GuardScene *scene, uint64_t offset);
 void guard_scene_write(GuardScene *scene, uint64_t offset, uint64_t value);
 
+/*
+ * Exactly those blocks are guarded that are drawn as '#', and the guard agrees.
+ * What can be lent has to be: each block is written to.
+ */
+void guard_scene_assert_guarded(GuardScene *scene, const char *drawing);
+
 /* Accesses that were noticed so far. */
 uint64_t guard_scene_count(GuardScene *scene);
 
