@@ -31,9 +31,9 @@ uint64_t virtio_mem_guard_substitute_find(const VirtIOMEMGuardMap *map,
 
 /*
  * Substitute @size bytes at @offset, guarded blocks, of which nothing may be
- * lent; some may be substituted already.  Each thread that waits
- * there retries.  Returns 0; or a negative errno, and nothing is substituted,
- * unless the kernel does not let us watch that: then the map is paused.
+ * lent; some may be substituted already.  Each thread that waits there retries.
+ * Returns 0; or a negative errno, and nothing is substituted, unless the kernel
+ * does not let us watch that: then the map is paused.
  */
 int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
                                 uint64_t size);
