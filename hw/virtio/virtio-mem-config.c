@@ -10,6 +10,7 @@
 #include "trace.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-region.h"
+#include "virtio-mem-unit.h"
 
 void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
 {
@@ -47,7 +48,7 @@ void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
     /* asked_size <= region_size, so the sum cannot wrap. */
     if (asked_size) {
         size = MIN(region_size,
-                   ROUND_UP(asked_size + vmem->usable_extent,
+                   ROUND_UP(asked_size + virtio_mem_unit_usable_extent(),
                             vmem->block_size));
     }
     if (size == old_size || (size < old_size && !can_shrink)) {

@@ -39,13 +39,13 @@ typedef struct VirtIOMEMResizeJob {
 } VirtIOMEMResizeJob;
 
 /* What a device has for its jobs. */
-struct VirtIOMEMJobs {
+typedef struct VirtIOMEMJobs {
     VirtIOMEMResizeJob *now;        /* or NULL */
     VirtioMEMLastResize *last;      /* or NULL */
     QEMUTimer *timer;               /* guest time: stands still with it */
     QEMUBH *bh;
     Notifier size_notifier;
-};
+} VirtIOMEMJobs;
 
 static int64_t job_clock_ms(void)
 {
@@ -67,8 +67,7 @@ static void job_handle(void *opaque)
 
 static void job_handle_size(Notifier *notifier, void *data)
 {
-    struct VirtIOMEMJobs *jobs = container_of(notifier, struct VirtIOMEMJobs,
-                                              size_notifier);
+    VirtIOMEMJobs *jobs = container_of(notifier, VirtIOMEMJobs, size_notifier);
 
     if (jobs->now) {
         qemu_bh_schedule(jobs->bh);
@@ -294,7 +293,7 @@ static void job_remember(const VirtIOMEMResizeJob *job)
 /* The device keeps what was achieved, and is left alone. */
 static int job_conclude(VirtIOMEMResizeJob *job, Error **errp)
 {
-    struct VirtIOMEMJobs *jobs = job->vmem->jobs;
+    VirtIOMEMJobs *jobs = job->vmem->jobs;
     int ret = 0;
 
     if (!job->is_over) {
@@ -426,7 +425,7 @@ void virtio_mem_job_fill_info(const VirtIOMEM *vmem, VirtioMEMDeviceInfo *info)
 
 void virtio_mem_job_realize(VirtIOMEM *vmem)
 {
-    struct VirtIOMEMJobs *jobs = g_new0(struct VirtIOMEMJobs, 1);
+    VirtIOMEMJobs *jobs = g_new0(VirtIOMEMJobs, 1);
 
     vmem->jobs = jobs;
     jobs->timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, job_handle, vmem);
@@ -438,7 +437,7 @@ void virtio_mem_job_realize(VirtIOMEM *vmem)
 /* A device that is removed by surprise may have a job still. */
 void virtio_mem_job_unrealize(VirtIOMEM *vmem)
 {
-    struct VirtIOMEMJobs *jobs = vmem->jobs;
+    VirtIOMEMJobs *jobs = vmem->jobs;
     VirtIOMEMResizeJob *job = jobs->now;
 
     notifier_remove(&jobs->size_notifier);

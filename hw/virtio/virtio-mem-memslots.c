@@ -18,12 +18,12 @@
  * Invariant, once realized: aliases[i] is mapped if and only if a block of
  * memslot i is plugged, except inside a change of the range it belongs to.
  */
-struct VirtIOMEMMemslots {
+typedef struct VirtIOMEMMemslots {
     MemoryRegion container;
     MemoryRegion *aliases;      /* nb_memslots of them, since realize */
     unsigned int nb_memslots;
     uint64_t memslot_size;      /* bytes, multiple of the block size */
-};
+} VirtIOMEMMemslots;
 
 MemoryRegion *virtio_mem_memslots_get_container(VirtIOMEM *vmem)
 {

@@ -40,13 +40,13 @@ typedef struct VirtIOMEMMigrationNotifier {
     VirtIOMEM *vmem;
 } VirtIOMEMMigrationNotifier;
 
-struct VirtIOMEMMigration {
+typedef struct VirtIOMEMMigration {
     QEMUTimer *postcopy_timer;
     QEMUTimer *retry_timer;
     VMChangeStateEntry *vm_change;
     VirtIOMEMMigrationNotifier
         notifiers[ARRAY_SIZE(virtio_mem_migration_modes)];
-};
+} VirtIOMEMMigration;
 
 /*
  * Resume the guard, and give back what arrived in unplugged memory meanwhile;

@@ -30,7 +30,7 @@
 #define VIRTIO_MEM_RETRY_MIN_S 1
 #define VIRTIO_MEM_RETRY_MAX_S 32
 
-struct VirtIOMEMProtection {
+typedef struct VirtIOMEMProtection {
     unsigned int paused;        /* VirtIOMEMPause: all reasons to be so */
     bool is_lost;               /* the guard could not resume, or gave up */
     QEMUBH *access_bh;
@@ -39,7 +39,7 @@ struct VirtIOMEMProtection {
     QEMUTimer *event_timer;     /* pending: the next event has to wait */
     VirtIOMEMGuardAccess access;
     bool has_access;            /* not told by an event yet */
-};
+} VirtIOMEMProtection;
 
 /* --- pauses --- */
 

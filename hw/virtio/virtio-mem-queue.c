@@ -23,10 +23,10 @@
 #define VIRTIO_MEM_QUEUE_SIZE 128
 #define VIRTIO_MEM_REQUESTS_PER_TURN 64
 
-struct VirtIOMEMQueue {
+typedef struct VirtIOMEMQueue {
     VirtQueue *vq;
     QEMUBH *bh;                 /* goes on serving the queue */
-};
+} VirtIOMEMQueue;
 
 static void queue_answer(VirtIOMEM *vmem, VirtQueueElement *elem,
                          const VirtIOMEMResponse *response)

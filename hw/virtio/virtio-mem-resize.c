@@ -17,7 +17,7 @@
 #include "virtio-mem-steps.h"
 #include "virtio-mem-work.h"
 
-struct VirtIOMEMResize {
+typedef struct VirtIOMEMResize {
     VirtIOMEM *vmem;
     MemoryDeviceResizeMode mode;        /* of the present wish */
     uint64_t reserve;                   /* the same */
@@ -26,9 +26,7 @@ struct VirtIOMEMResize {
     int64_t begin_ms;                   /* of the wish; -1: it was fulfilled */
     Notifier size_notifier;
     Notifier machine_done;
-};
-
-typedef struct VirtIOMEMResize VirtIOMEMResize;
+} VirtIOMEMResize;
 
 /* The one that ordered it, and nobody twice. */
 static void resize_tell_over(VirtIOMEMResize *resize,

@@ -12,8 +12,6 @@
 #include "virtio-mem-silence.h"
 #include "virtio-mem-unit.h"
 
-typedef struct VirtIOMEMSilence VirtIOMEMSilence;
-
 /* Of a report that is asked for, or came. */
 typedef enum VirtIOMEMSilenceReport {
     SILENCE_REPORT_NONE,
@@ -21,7 +19,7 @@ typedef enum VirtIOMEMSilenceReport {
     SILENCE_REPORT_THERE,
 } VirtIOMEMSilenceReport;
 
-struct VirtIOMEMSilence {
+typedef struct VirtIOMEMSilence {
     VirtIOMEM *vmem;
     QEMUBH *bh;
     uint64_t reserve;               /* 0: by the size of the guest */
@@ -31,7 +29,7 @@ struct VirtIOMEMSilence {
     VirtIOMEMSilenceReport has_last;
     VirtIOMEMPlanReport last;
     Notifier report_notifier;
-};
+} VirtIOMEMSilence;
 
 static bool silence_shrinks(const VirtIOMEM *vmem)
 {

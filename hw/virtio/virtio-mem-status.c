@@ -19,14 +19,12 @@
 /* A driver that works on a resize sends its next request sooner than that. */
 #define VIRTIO_MEM_SILENCE_MS 20000
 
-typedef struct VirtIOMEMStatus VirtIOMEMStatus;
-
 typedef struct VirtIOMEMSituation {
     VirtioMEMResizeStatus status;
     VirtioMEMResizeReason reason;       /* or VIRTIO_MEM_NO_REASON */
 } VirtIOMEMSituation;
 
-struct VirtIOMEMStatus {
+typedef struct VirtIOMEMStatus {
     VirtIOMEM *vmem;
     VirtIOMEMSituation told;            /* by the last event */
     bool told_obstacle;                 /* there was one then */
@@ -40,7 +38,7 @@ struct VirtIOMEMStatus {
     Notifier size_notifier;
     Notifier suspend_notifier;
     Notifier wakeup_notifier;
-};
+} VirtIOMEMStatus;
 
 /* Judge from the main loop, when all that changes has settled. */
 static void status_schedule(VirtIOMEMStatus *status)

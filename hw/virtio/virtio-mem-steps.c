@@ -33,9 +33,7 @@
 #define STEPS_STUCK_MS (STEPS_FIRST_REMINDER_MS << STEPS_NB_REMINDERS)
 #define STEPS_STUCK_POLL_MS 4000
 
-typedef struct VirtIOMEMSteps VirtIOMEMSteps;
-
-struct VirtIOMEMSteps {
+typedef struct VirtIOMEMSteps {
     VirtIOMEM *vmem;
     bool active;                /* a plan goes on */
     VirtIOMEMStepsEnd *end;     /* called when it ended by itself */
@@ -55,7 +53,7 @@ struct VirtIOMEMSteps {
     Notifier report_notifier;
     VirtIOMEMTurn turn;
     QLIST_ENTRY(VirtIOMEMSteps) next;
-};
+} VirtIOMEMSteps;
 
 /* All of the machine. */
 static QLIST_HEAD(, VirtIOMEMSteps) steps_of_all =

@@ -24,11 +24,11 @@
 #define VIRTIO_MEM_FIRST_RETRY_MS 1000
 #define VIRTIO_MEM_LAST_RETRY_MS (64 * VIRTIO_MEM_FIRST_RETRY_MS)
 
-struct VirtIOMEMWake {
+typedef struct VirtIOMEMWake {
     bool pending;               /* the guest waits for an interrupt */
     int64_t retry_ms;           /* the next delay of retry_timer */
     QEMUTimer *retry_timer;     /* guest time: stands still with the VM */
-};
+} VirtIOMEMWake;
 
 bool virtio_mem_migration_forbids_change(void)
 {

@@ -36,7 +36,6 @@
 #include "virtio-mem-status.h"
 #include "virtio-mem-steps.h"
 #include "virtio-mem-system-reset.h"
-#include "virtio-mem-unit.h"
 #include "virtio-mem-vmstate.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
@@ -175,7 +174,6 @@ static void virtio_mem_end_backing(VirtIOMEM *vmem)
 
 static void virtio_mem_begin_usable_region(VirtIOMEM *vmem)
 {
-    vmem->usable_extent = virtio_mem_unit_usable_extent();
     /* In mode safe, a guest that starts gets its memory in steps, too. */
     vmem->asked_size = vmem->resize_mode == MEMORY_DEVICE_RESIZE_MODE_SAFE
                        ? 0 : vmem->requested_size;

@@ -34,7 +34,7 @@ static void region_init(FakeHost *host, uint64_t region_size,
     fake_host_init(host);
     host->memdev.mr.size = int128_make64(region_size);
     host->vmem.block_size = block_size;
-    host->vmem.usable_extent = EXTENT;
+    fake_usable_extent = EXTENT;
     host->vmem.usable_region_size = usable_size;
 }
 

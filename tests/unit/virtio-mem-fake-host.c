@@ -15,10 +15,12 @@
 #include "hw/virtio/virtio-mem-memslots.h"
 #include "hw/virtio/virtio-mem-rdm.h"
 #include "hw/virtio/virtio-mem-stats.h"
+#include "hw/virtio/virtio-mem-unit.h"
 #include "virtio-mem-fake-host.h"
 
 unsigned fake_nb_reports;
 GString *fake_said;
+uint64_t fake_usable_extent;
 
 static FakeHost *fake_host_of(VirtIOMEM *vmem)
 {
@@ -57,6 +59,11 @@ static bool fake_host_is_plugged(const FakeHost *host, uint64_t block)
     return virtio_mem_blocks_classify(host->vmem.blocks,
                                       (VirtIOMEMRange) { block, 1 }) ==
            VIRTIO_MEM_BLOCKS_PLUGGED;
+}
+
+uint64_t virtio_mem_unit_usable_extent(void)
+{
+    return fake_usable_extent;
 }
 
 /* --- backing --- */

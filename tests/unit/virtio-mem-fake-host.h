@@ -56,6 +56,9 @@ extern unsigned fake_nb_reports;
 /* If set, the text of that is appended to it. */
 extern GString *fake_said;
 
+/* By which the usable region is larger than what the guest is asked for. */
+extern uint64_t fake_usable_extent;
+
 /* A device with no block plugged, and nothing refused.  Takes the BQL. */
 void fake_host_init(FakeHost *host);
 void fake_host_destroy(FakeHost *host);

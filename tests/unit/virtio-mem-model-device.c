@@ -27,6 +27,7 @@
 #include "hw/virtio/virtio-mem-stats.h"
 #include "hw/virtio/virtio-mem-status.h"
 #include "hw/virtio/virtio-mem-system-reset.h"
+#include "hw/virtio/virtio-mem-unit.h"
 #include "hw/virtio/virtio-mem-wake.h"
 #include "hw/virtio/virtio-mem-work.h"
 #include "virtio-mem-model-device.h"
@@ -71,6 +72,11 @@ uint64_t virtio_mem_backing_default_block_size(HostMemoryBackend *backend)
 bool virtio_mem_backing_is_ignored(HostMemoryBackend *backend)
 {
     return false;
+}
+
+uint64_t virtio_mem_unit_usable_extent(void)
+{
+    return 0;
 }
 
 void virtio_mem_memslots_map(VirtIOMEM *unused, VirtIOMEMRange range)

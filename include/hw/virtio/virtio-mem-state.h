@@ -50,13 +50,6 @@ OBJECT_DECLARE_TYPE(VirtIOMEM, VirtIOMEMClass, VIRTIO_MEM)
 #define VIRTIO_MEM_UNPLUGGED_ACCESS_PROP "unplugged-access"
 #define VIRTIO_MEM_UNPLUGGED_INACCESSIBLE_PROP "unplugged-inaccessible"
 
-typedef struct VirtIOMEMMemslots VirtIOMEMMemslots;
-typedef struct VirtIOMEMWake VirtIOMEMWake;
-typedef struct VirtIOMEMProtection VirtIOMEMProtection;
-typedef struct VirtIOMEMResetter VirtIOMEMResetter;
-typedef struct VirtIOMEMMigration VirtIOMEMMigration;
-typedef struct VirtIOMEMQueue VirtIOMEMQueue;
-
 /*
  * What the migration stream carries: filled from the live state before saving,
  * checked before it becomes live state after loading (virtio-mem-vmstate.c).
@@ -105,7 +98,6 @@ struct VirtIOMEM {
         unsigned int nb_drains;     /* wait for that; atomic */
     } flight;
     uint64_t asked_size;            /* what the guest reads and is migrated */
-    uint64_t usable_extent;         /* of the usable region over that */
     uint64_t usable_region_size;
     struct VirtIOMEMBlocks *blocks;
     struct VirtIOMEMGuard *guard;   /* NULL: unplugged is not protected */
