@@ -28,7 +28,7 @@
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage"
 
 /* What Linux uses where it does not tell, by host architecture. */
-static uint64_t virtio_mem_backing_guess_thp_size(void)
+static uint64_t backing_guess_thp_size(void)
 {
 #if defined(__x86_64__) || defined(__arm__) || defined(__powerpc64__)
     return 2 * MiB;
@@ -45,7 +45,7 @@ static uint64_t virtio_mem_backing_guess_thp_size(void)
     return VIRTIO_MEM_MIN_BLOCK_SIZE;
 }
 
-static uint64_t virtio_mem_backing_read_thp_size(void)
+static uint64_t backing_read_thp_size(void)
 {
     g_autofree char *content = NULL;
     uint64_t size;
@@ -59,23 +59,23 @@ static uint64_t virtio_mem_backing_read_thp_size(void)
         return size;
     }
 
-    size = virtio_mem_backing_guess_thp_size();
+    size = backing_guess_thp_size();
     warn_report("cannot read the size of transparent huge pages from '%s',"
                 " assuming 0x%" PRIx64, THP_DIR "/hpage_pmd_size", size);
     return size;
 }
 
-static uint64_t virtio_mem_backing_thp_size(void)
+static uint64_t backing_thp_size(void)
 {
     static uint64_t thp_size;
 
     if (!thp_size) {
-        thp_size = virtio_mem_backing_read_thp_size();
+        thp_size = backing_read_thp_size();
     }
     return thp_size;
 }
 
-static bool virtio_mem_backing_uses_base_pages(HostMemoryBackend *memdev)
+static bool backing_uses_base_pages(HostMemoryBackend *memdev)
 {
     return host_memory_backend_pagesize(memdev) == qemu_real_host_page_size();
 }
@@ -85,12 +85,12 @@ uint64_t virtio_mem_backing_default_block_size(HostMemoryBackend *memdev)
     uint64_t page_size;
 
     if (!memdev || !memory_region_is_ram(&memdev->mr)) {
-        return MAX(virtio_mem_backing_thp_size(), VIRTIO_MEM_MIN_BLOCK_SIZE);
+        return MAX(backing_thp_size(), VIRTIO_MEM_MIN_BLOCK_SIZE);
     }
 
     page_size = host_memory_backend_pagesize(memdev);
-    if (virtio_mem_backing_uses_base_pages(memdev)) {
-        page_size = MAX(page_size, virtio_mem_backing_thp_size());
+    if (backing_uses_base_pages(memdev)) {
+        page_size = MAX(page_size, backing_thp_size());
     }
     return MAX(page_size, VIRTIO_MEM_MIN_BLOCK_SIZE);
 }
@@ -99,7 +99,7 @@ bool virtio_mem_backing_has_shared_zeropage(HostMemoryBackend *memdev)
 {
     return !qemu_ram_is_shared(memdev->mr.ram_block) &&
            memory_region_get_fd(&memdev->mr) < 0 &&
-           virtio_mem_backing_uses_base_pages(memdev);
+           backing_uses_base_pages(memdev);
 }
 
 bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev)
@@ -111,7 +111,7 @@ bool virtio_mem_backing_is_ignored(HostMemoryBackend *memdev)
  * A file that has a name can be the memory of other virtual machines, too.  One
  * without, such as a memfd, cannot.
  */
-static bool virtio_mem_backing_has_named_file(HostMemoryBackend *memdev)
+static bool backing_has_named_file(HostMemoryBackend *memdev)
 {
     const int fd = memory_region_get_fd(&memdev->mr);
     struct stat st;
@@ -122,12 +122,12 @@ static bool virtio_mem_backing_has_named_file(HostMemoryBackend *memdev)
 bool virtio_mem_backing_is_private_copy(HostMemoryBackend *memdev)
 {
     return !qemu_ram_is_shared(memdev->mr.ram_block) &&
-           virtio_mem_backing_has_named_file(memdev);
+           backing_has_named_file(memdev);
 }
 
 /* Drop what this process has of its own; the file is not touched. */
-static int virtio_mem_backing_unmap(HostMemoryBackend *memdev, uint64_t offset,
-                                    uint64_t size)
+static int backing_unmap(HostMemoryBackend *memdev, uint64_t offset,
+                         uint64_t size)
 {
     char *area = memory_region_get_ram_ptr(&memdev->mr);
 
@@ -138,7 +138,7 @@ static int virtio_mem_backing_unmap(HostMemoryBackend *memdev, uint64_t offset,
  * Where the file of a private copy has no page when the device comes.  On tmpfs
  * it gets one when the mapping is touched, even to be written.
  */
-static unsigned long *virtio_mem_backing_find_holes(HostMemoryBackend *memdev)
+static unsigned long *backing_find_holes(HostMemoryBackend *memdev)
 {
     const uint64_t page_size = host_memory_backend_pagesize(memdev);
     const uint64_t size = memory_region_size(&memdev->mr);
@@ -169,7 +169,7 @@ bool virtio_mem_backing_realize(VirtIOMEM *vmem, Error **errp)
     if (!virtio_mem_backing_is_private_copy(memdev)) {
         return true;
     }
-    vmem->holes = virtio_mem_backing_find_holes(memdev);
+    vmem->holes = backing_find_holes(memdev);
     if (!vmem->holes) {
         error_setg(errp, "no memory for the table of holes in the file of '%s',"
                    " 0x%" PRIx64 " bytes; free memory of the host, or set its"
@@ -187,8 +187,7 @@ void virtio_mem_backing_unrealize(VirtIOMEM *vmem)
 }
 
 /* In small parts: a page may have 1 GiB. */
-static bool virtio_mem_backing_is_zero(const RAMBlock *rb, off_t at,
-                                       uint64_t page_size)
+static bool backing_is_zero(const RAMBlock *rb, off_t at, uint64_t page_size)
 {
     const off_t end = at + page_size;
     char part[4 * KiB];
@@ -203,8 +202,8 @@ static bool virtio_mem_backing_is_zero(const RAMBlock *rb, off_t at,
 }
 
 /* Pages of zeros that were holes become holes again: no content changes. */
-static void virtio_mem_backing_restore_holes(const VirtIOMEM *vmem,
-                                             uint64_t offset, uint64_t size)
+static void backing_restore_holes(const VirtIOMEM *vmem,
+                                  uint64_t offset, uint64_t size)
 {
     const uint64_t page_size = host_memory_backend_pagesize(vmem->memdev);
     const RAMBlock *rb = vmem->memdev->mr.ram_block;
@@ -214,7 +213,7 @@ static void virtio_mem_backing_restore_holes(const VirtIOMEM *vmem,
     while (vmem->holes &&
            (at = lseek(rb->fd, at, SEEK_DATA)) >= 0 && at < end) {
         if (test_bit((at - rb->fd_offset) / page_size, vmem->holes) &&
-            virtio_mem_backing_is_zero(rb, at, page_size)) {
+            backing_is_zero(rb, at, page_size)) {
             fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
                       page_size);
         }
@@ -223,16 +222,16 @@ static void virtio_mem_backing_restore_holes(const VirtIOMEM *vmem,
 }
 
 /* What this process has, and what its accesses have added to the file. */
-static int virtio_mem_backing_discard_private(const VirtIOMEM *vmem,
-                                              uint64_t offset, uint64_t size)
+static int backing_discard_private(const VirtIOMEM *vmem,
+                                   uint64_t offset, uint64_t size)
 {
     HostMemoryBackend *memdev = vmem->memdev;
     const RAMBlock *rb = memdev->mr.ram_block;
     int ret;
 
-    if (virtio_mem_backing_has_named_file(memdev)) {
-        ret = virtio_mem_backing_unmap(memdev, offset, size);
-        virtio_mem_backing_restore_holes(vmem, offset, size);
+    if (backing_has_named_file(memdev)) {
+        ret = backing_unmap(memdev, offset, size);
+        backing_restore_holes(vmem, offset, size);
         return ret;
     }
     if (fallocate(rb->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -240,8 +239,8 @@ static int virtio_mem_backing_discard_private(const VirtIOMEM *vmem,
         return -errno;
     }
     /* Huge pages are unmapped with the hole, and before Linux 5.18 only so. */
-    return virtio_mem_backing_uses_base_pages(memdev) ?
-           virtio_mem_backing_unmap(memdev, offset, size) : 0;
+    return backing_uses_base_pages(memdev) ?
+           backing_unmap(memdev, offset, size) : 0;
 }
 
 int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
@@ -253,15 +252,15 @@ int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
     trace_virtio_mem_backing_discard(offset, size);
 
     if (has_file && !qemu_ram_is_shared(memdev->mr.ram_block)) {
-        return virtio_mem_backing_discard_private(vmem, offset, size);
+        return backing_discard_private(vmem, offset, size);
     }
     /*
      * Linux locks a file while it punches a hole, and unmaps each page then.
      * Unmapping the pages first, which several threads can do in parallel,
      * makes the punch a third faster.
      */
-    if (has_file && virtio_mem_backing_uses_base_pages(memdev)) {
-        virtio_mem_backing_unmap(memdev, offset, size);
+    if (has_file && backing_uses_base_pages(memdev)) {
+        backing_unmap(memdev, offset, size);
     }
     return ram_block_discard_range(memdev->mr.ram_block, offset, size);
 }
@@ -332,7 +331,7 @@ bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
     if (rb->fd < 0) {
         return false;
     }
-    if (virtio_mem_backing_uses_base_pages(memdev)) {
+    if (backing_uses_base_pages(memdev)) {
         return qemu_ram_is_shared(memdev->mr.ram_block);
     }
     return rb->flags & RAM_NORESERVE;
@@ -342,8 +341,7 @@ bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
  * As the backend has done it for all of its memory, with a number too many for
  * an old Linux; see host_memory_backend_memory_complete().
  */
-static int virtio_mem_backing_bind(HostMemoryBackend *memdev, char *area,
-                                   uint64_t size)
+static int backing_bind(HostMemoryBackend *memdev, char *area, uint64_t size)
 {
 #ifdef CONFIG_NUMA
     const unsigned long last = find_last_bit(memdev->host_nodes, MAX_NODES);
@@ -366,8 +364,7 @@ static int virtio_mem_backing_bind(HostMemoryBackend *memdev, char *area,
  * As QEMU sets up any guest memory: the kernel merges a mapping with others
  * only if they are alike.
  */
-static void virtio_mem_backing_advise(HostMemoryBackend *memdev, char *area,
-                                      uint64_t size)
+static void backing_advise(HostMemoryBackend *memdev, char *area, uint64_t size)
 {
     qemu_madvise(area, size, QEMU_MADV_HUGEPAGE);
     if (!qtest_enabled()) {
@@ -391,18 +388,18 @@ int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
              rb->fd_offset + offset) == MAP_FAILED) {
         return -errno;
     }
-    ret = virtio_mem_backing_bind(memdev, area, size);
+    ret = backing_bind(memdev, area, size);
     if (ret) {
         /* What was there was anonymous memory, and empty. */
         mmap(area, size, PROT_READ | PROT_WRITE,
              MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     }
-    virtio_mem_backing_advise(memdev, area, size);
+    backing_advise(memdev, area, size);
     return ret;
 }
 
 /* The file that has to hold the memory; NULL if there is none to look at. */
-static char *virtio_mem_backing_path(HostMemoryBackend *memdev)
+static char *backing_path(HostMemoryBackend *memdev)
 {
     g_autofree char *link = g_strdup_printf(
         "/proc/self/fd/%d", memory_region_get_fd(&memdev->mr));
@@ -413,11 +410,11 @@ static char *virtio_mem_backing_path(HostMemoryBackend *memdev)
 }
 
 /* Which pages, and where there are more: "Bad address" would tell neither. */
-static void virtio_mem_backing_ask_for_huge_pages(HostMemoryBackend *memdev,
-                                                  uint64_t size, Error **errp)
+static void backing_ask_for_huge_pages(HostMemoryBackend *memdev,
+                                       uint64_t size, Error **errp)
 {
     const uint64_t page_size = host_memory_backend_pagesize(memdev);
-    g_autofree char *path = virtio_mem_backing_path(memdev);
+    g_autofree char *path = backing_path(memdev);
 
     error_setg(errp, "at least %" PRIu64 " more huge pages of %" PRIu64 " KiB"
                " are needed%s%s; raise /sys/kernel/mm/hugepages/hugepages-%"
@@ -427,10 +424,10 @@ static void virtio_mem_backing_ask_for_huge_pages(HostMemoryBackend *memdev,
 }
 
 /* How much, and where there has to be room for it. */
-static void virtio_mem_backing_ask_for_room(HostMemoryBackend *memdev,
-                                            uint64_t size, Error **errp)
+static void backing_ask_for_room(HostMemoryBackend *memdev,
+                                 uint64_t size, Error **errp)
 {
-    g_autofree char *path = virtio_mem_backing_path(memdev);
+    g_autofree char *path = backing_path(memdev);
     struct statfs fs;
 
     if (!path || fstatfs(memory_region_get_fd(&memdev->mr), &fs)) {
@@ -449,8 +446,8 @@ static void virtio_mem_backing_ask_for_room(HostMemoryBackend *memdev,
  * processors there are: one part in fifteen of the time that a slice of
  * transparent huge pages takes.  It knows what to do before Linux 5.14.
  */
-static bool virtio_mem_backing_prealloc(HostMemoryBackend *memdev, char *area,
-                                        uint64_t size)
+static bool backing_prealloc(HostMemoryBackend *memdev, char *area,
+                             uint64_t size)
 {
     if (!qemu_madvise(area, size, QEMU_MADV_POPULATE_WRITE)) {
         return true;
@@ -468,13 +465,13 @@ int virtio_mem_backing_populate(const VirtIOMEM *vmem, uint64_t offset,
 
     trace_virtio_mem_backing_populate(offset, size);
 
-    if (virtio_mem_backing_prealloc(memdev, area + offset, size)) {
+    if (backing_prealloc(memdev, area + offset, size)) {
         return 0;
     }
-    if (virtio_mem_backing_uses_base_pages(memdev)) {
-        virtio_mem_backing_ask_for_room(memdev, size, errp);
+    if (backing_uses_base_pages(memdev)) {
+        backing_ask_for_room(memdev, size, errp);
     } else {
-        virtio_mem_backing_ask_for_huge_pages(memdev, size, errp);
+        backing_ask_for_huge_pages(memdev, size, errp);
     }
     return -ENOMEM;
 }

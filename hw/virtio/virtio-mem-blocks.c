@@ -50,17 +50,15 @@ VirtIOMEMRange virtio_mem_blocks_all(const VirtIOMEMBlocks *blocks)
 }
 
 /* Written so that no sum can wrap, whatever the range. */
-static bool virtio_mem_blocks_contain(const VirtIOMEMBlocks *blocks,
-                                      VirtIOMEMRange range)
+static bool blocks_contain(const VirtIOMEMBlocks *blocks, VirtIOMEMRange range)
 {
     return range.nb_blocks && range.first < blocks->nb_blocks &&
            range.nb_blocks <= blocks->nb_blocks - range.first;
 }
 
 /* The first block at or after @from, but before @end, in the wanted state. */
-static uint64_t virtio_mem_blocks_find(const VirtIOMEMBlocks *blocks,
-                                       uint64_t from, uint64_t end,
-                                       bool plugged)
+static uint64_t blocks_find(const VirtIOMEMBlocks *blocks, uint64_t from,
+                            uint64_t end, bool plugged)
 {
     return plugged ? find_next_bit(blocks->bitmap, end, from)
                    : find_next_zero_bit(blocks->bitmap, end, from);
@@ -72,10 +70,10 @@ VirtIOMEMBlocksState virtio_mem_blocks_classify(const VirtIOMEMBlocks *blocks,
     const uint64_t end = range.first + range.nb_blocks;
     bool plugged;
 
-    assert(virtio_mem_blocks_contain(blocks, range));
+    assert(blocks_contain(blocks, range));
 
     plugged = test_bit(range.first, blocks->bitmap);
-    if (virtio_mem_blocks_find(blocks, range.first, end, !plugged) < end) {
+    if (blocks_find(blocks, range.first, end, !plugged) < end) {
         return VIRTIO_MEM_BLOCKS_MIXED;
     }
     return plugged ? VIRTIO_MEM_BLOCKS_PLUGGED : VIRTIO_MEM_BLOCKS_UNPLUGGED;
@@ -88,15 +86,14 @@ bool virtio_mem_blocks_next_run(const VirtIOMEMBlocks *blocks,
     const uint64_t end = within.first + within.nb_blocks;
     uint64_t first;
 
-    assert(virtio_mem_blocks_contain(blocks, within));
+    assert(blocks_contain(blocks, within));
 
-    first = virtio_mem_blocks_find(blocks, run->first + run->nb_blocks, end,
-                                   plugged);
+    first = blocks_find(blocks, run->first + run->nb_blocks, end, plugged);
     if (first >= end) {
         return false;
     }
     run->first = first;
-    run->nb_blocks = virtio_mem_blocks_find(blocks, first, end, !plugged) -
+    run->nb_blocks = blocks_find(blocks, first, end, !plugged) -
                      first;
     return true;
 }

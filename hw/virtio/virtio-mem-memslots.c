@@ -47,7 +47,7 @@ void virtio_mem_memslots_finalize(VirtIOMEM *vmem)
     }
 }
 
-static bool virtio_mem_memslots_can_split(const VirtIOMEM *vmem)
+static bool memslots_can_split(const VirtIOMEM *vmem)
 {
     HostMemoryBackend *memdev = vmem->memdev;
 
@@ -72,7 +72,7 @@ void virtio_mem_memslots_decide(VirtIOMEM *vmem, unsigned int limit)
     }
 
     virtio_mem_settle_block_size(vmem);
-    if (!virtio_mem_memslots_can_split(vmem)) {
+    if (!memslots_can_split(vmem)) {
         return;
     }
 
@@ -114,8 +114,7 @@ void virtio_mem_memslots_realize(VirtIOMEM *vmem)
     }
 }
 
-static void virtio_mem_memslots_set_mapped(VirtIOMEM *vmem, unsigned int idx,
-                                           bool mapped)
+static void memslots_set_mapped(VirtIOMEM *vmem, unsigned int idx, bool mapped)
 {
     VirtIOMEMMemslots *memslots = vmem->memslots;
     MemoryRegion *alias = &memslots->aliases[idx];
@@ -143,13 +142,12 @@ void virtio_mem_memslots_unrealize(VirtIOMEM *vmem)
 
     for (i = 0; i < memslots->nb_memslots; i++) {
         /* A guest may eject the device without being asked, blocks and all. */
-        virtio_mem_memslots_set_mapped(vmem, i, false);
+        memslots_set_mapped(vmem, i, false);
     }
 }
 
 /* The blocks of memslot @idx; the last memslot may have fewer. */
-static VirtIOMEMRange virtio_mem_memslots_blocks(const VirtIOMEM *vmem,
-                                                 unsigned int idx)
+static VirtIOMEMRange memslots_blocks(const VirtIOMEM *vmem, unsigned int idx)
 {
     const uint64_t nb_blocks = vmem->memslots->memslot_size / vmem->block_size;
     const uint64_t first = idx * nb_blocks;
@@ -159,11 +157,10 @@ static VirtIOMEMRange virtio_mem_memslots_blocks(const VirtIOMEM *vmem,
     };
 }
 
-static bool virtio_mem_memslots_is_empty(const VirtIOMEM *vmem,
-                                         unsigned int idx)
+static bool memslots_is_empty(const VirtIOMEM *vmem, unsigned int idx)
 {
     return virtio_mem_blocks_classify(vmem->blocks,
-                                      virtio_mem_memslots_blocks(vmem, idx)) ==
+                                      memslots_blocks(vmem, idx)) ==
            VIRTIO_MEM_BLOCKS_UNPLUGGED;
 }
 
@@ -171,8 +168,7 @@ static bool virtio_mem_memslots_is_empty(const VirtIOMEM *vmem,
  * One transaction for all memslots of @range.  It may register and unregister
  * listeners at its end.
  */
-static void virtio_mem_memslots_update(VirtIOMEM *vmem, VirtIOMEMRange range,
-                                       bool map)
+static void memslots_update(VirtIOMEM *vmem, VirtIOMEMRange range, bool map)
 {
     uint64_t nb_blocks;
     unsigned int i, last;
@@ -188,8 +184,8 @@ static void virtio_mem_memslots_update(VirtIOMEM *vmem, VirtIOMEMRange range,
 
     memory_region_transaction_begin();
     for (i = range.first / nb_blocks; i <= last; i++) {
-        if (map || virtio_mem_memslots_is_empty(vmem, i)) {
-            virtio_mem_memslots_set_mapped(vmem, i, map);
+        if (map || memslots_is_empty(vmem, i)) {
+            memslots_set_mapped(vmem, i, map);
         }
     }
     memory_region_transaction_commit();
@@ -197,10 +193,10 @@ static void virtio_mem_memslots_update(VirtIOMEM *vmem, VirtIOMEMRange range,
 
 void virtio_mem_memslots_map(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
-    virtio_mem_memslots_update(vmem, range, true);
+    memslots_update(vmem, range, true);
 }
 
 void virtio_mem_memslots_unmap_empty(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
-    virtio_mem_memslots_update(vmem, range, false);
+    memslots_update(vmem, range, false);
 }

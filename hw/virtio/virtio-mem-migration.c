@@ -54,8 +54,7 @@ typedef struct VirtIOMEMMigration {
  * that is not migrated is not ours to discard.  False if the host did not take
  * it back.
  */
-static bool virtio_mem_migration_settle(VirtIOMEM *vmem, VirtIOMEMPause why,
-                                        bool touched)
+static bool migration_settle(VirtIOMEM *vmem, VirtIOMEMPause why, bool touched)
 {
     const bool is_ours = why == VIRTIO_MEM_PAUSE_SNAPSHOT ||
                          !virtio_mem_backing_is_ignored(vmem->memdev);
@@ -67,7 +66,7 @@ static bool virtio_mem_migration_settle(VirtIOMEM *vmem, VirtIOMEMPause why,
 /* --- outgoing --- */
 
 /* The request in flight is the last one that changes anything. */
-static void virtio_mem_migration_begin(VirtIOMEM *vmem)
+static void migration_begin(VirtIOMEM *vmem)
 {
     virtio_mem_drain(vmem);
     if (migrate_background_snapshot()) {
@@ -80,11 +79,11 @@ static void virtio_mem_migration_begin(VirtIOMEM *vmem)
  * Also called when a switch to postcopy is done, while the migration still
  * runs; the guest's turn comes with the next event then.
  */
-static void virtio_mem_migration_end(VirtIOMEM *vmem)
+static void migration_end(VirtIOMEM *vmem)
 {
     /* The guest may have asked for something since the state changed. */
     virtio_mem_drain(vmem);
-    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_SNAPSHOT, false)) {
+    if (!migration_settle(vmem, VIRTIO_MEM_PAUSE_SNAPSHOT, false)) {
         warn_report("virtio-mem '%s': cannot give back unplugged memory"
                     " that was touched during a snapshot",
                     virtio_mem_name(vmem));
@@ -92,16 +91,16 @@ static void virtio_mem_migration_end(VirtIOMEM *vmem)
     virtio_mem_wake_if_due(vmem);
 }
 
-static int virtio_mem_migration_event(NotifierWithReturn *notifier,
-                                      MigrationEvent *event, Error **errp)
+static int migration_event(NotifierWithReturn *notifier,
+                           MigrationEvent *event, Error **errp)
 {
     VirtIOMEM *vmem = container_of(notifier, VirtIOMEMMigrationNotifier,
                                    notifier)->vmem;
 
     if (event->type == MIG_EVENT_PRECOPY_SETUP) {
-        virtio_mem_migration_begin(vmem);
+        migration_begin(vmem);
     } else {
-        virtio_mem_migration_end(vmem);
+        migration_end(vmem);
     }
     if (event->type == MIG_EVENT_PRECOPY_DONE &&
         !migrate_background_snapshot()) {
@@ -117,8 +116,7 @@ static int virtio_mem_migration_event(NotifierWithReturn *notifier,
  * Of a migration or a snapshot: before the first page arrives.  This is the
  * only hook that comes that early for both.
  */
-static int virtio_mem_migration_load_setup(QEMUFile *f, void *opaque,
-                                           Error **errp)
+static int migration_load_setup(QEMUFile *f, void *opaque, Error **errp)
 {
     VirtIOMEM *vmem = opaque;
     const int ret = virtio_mem_protect_pause(vmem, VIRTIO_MEM_PAUSE_LOAD);
@@ -133,7 +131,7 @@ static int virtio_mem_migration_load_setup(QEMUFile *f, void *opaque,
 }
 
 /* Works in any thread. */
-static void virtio_mem_migration_await_postcopy(VirtIOMEM *vmem)
+static void migration_await_postcopy(VirtIOMEM *vmem)
 {
     timer_mod(vmem->migration->postcopy_timer,
               qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
@@ -144,16 +142,16 @@ static void virtio_mem_migration_await_postcopy(VirtIOMEM *vmem)
  * Memory of unplugged blocks was filled with zero pages when it was touched.
  * That is given back when postcopy does not wait for faults any more.
  */
-static void virtio_mem_migration_poll_postcopy(void *opaque)
+static void migration_poll_postcopy(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
     if (migration_in_incoming_postcopy()) {
-        virtio_mem_migration_await_postcopy(vmem);
+        migration_await_postcopy(vmem);
         return;
     }
     virtio_mem_drain(vmem);
-    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, true)) {
+    if (!migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, true)) {
         warn_report("virtio-mem '%s': cannot give back unplugged memory that"
                     " was touched during postcopy", virtio_mem_name(vmem));
     }
@@ -166,21 +164,21 @@ static void virtio_mem_migration_poll_postcopy(void *opaque)
  * postcopy is in the last thread that is left of it, which is about to say
  * that it is over.
  */
-static int virtio_mem_migration_load_cleanup(void *opaque)
+static int migration_load_cleanup(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
     if (migration_in_incoming_postcopy()) {
-        virtio_mem_migration_await_postcopy(vmem);
+        migration_await_postcopy(vmem);
     } else {
-        virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, false);
+        migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, false);
     }
     return 0;
 }
 
 static const SaveVMHandlers virtio_mem_migration_handlers = {
-    .load_setup = virtio_mem_migration_load_setup,
-    .load_cleanup = virtio_mem_migration_load_cleanup,
+    .load_setup = migration_load_setup,
+    .load_cleanup = migration_load_cleanup,
 };
 
 bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp)
@@ -188,7 +186,7 @@ bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp)
     if (migration_in_incoming_postcopy()) {
         return true;
     }
-    if (!virtio_mem_migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, true)) {
+    if (!migration_settle(vmem, VIRTIO_MEM_PAUSE_LOAD, true)) {
         error_setg(errp, "cannot discard unplugged memory");
         return false;
     }
@@ -197,7 +195,7 @@ bool virtio_mem_migration_loaded(VirtIOMEM *vmem, Error **errp)
 
 /* --- protection that was lost --- */
 
-static void virtio_mem_migration_retry(void *opaque)
+static void migration_retry(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
@@ -213,11 +211,10 @@ static void virtio_mem_migration_retry(void *opaque)
 }
 
 /* It may have been lost while the VM did not run, and nobody had to stop it. */
-static void virtio_mem_migration_on_vm_change(void *opaque, bool running,
-                                              RunState state)
+static void migration_on_vm_change(void *opaque, bool running, RunState state)
 {
     if (running) {
-        virtio_mem_migration_retry(opaque);
+        migration_retry(opaque);
     }
 }
 
@@ -230,16 +227,16 @@ void virtio_mem_migration_realize(VirtIOMEM *vmem)
 
     vmem->migration = migration;
     migration->postcopy_timer = timer_new_ms(
-        QEMU_CLOCK_REALTIME, virtio_mem_migration_poll_postcopy, vmem);
+        QEMU_CLOCK_REALTIME, migration_poll_postcopy, vmem);
     migration->retry_timer = timer_new_ms(
-        QEMU_CLOCK_REALTIME, virtio_mem_migration_retry, vmem);
+        QEMU_CLOCK_REALTIME, migration_retry, vmem);
     virtio_mem_protect_on_loss(vmem, migration->retry_timer);
     migration->vm_change = qemu_add_vm_change_state_handler(
-        virtio_mem_migration_on_vm_change, vmem);
+        migration_on_vm_change, vmem);
     for (i = 0; i < ARRAY_SIZE(migration->notifiers); i++) {
         migration->notifiers[i].vmem = vmem;
         migration_add_notifier_mode(&migration->notifiers[i].notifier,
-                                    virtio_mem_migration_event,
+                                    migration_event,
                                     virtio_mem_migration_modes[i]);
     }
     register_savevm_live(VIRTIO_MEM_SAVEVM_ID, VMSTATE_INSTANCE_ID_ANY, 1,

@@ -76,7 +76,7 @@ void virtio_mem_protect_on_loss(VirtIOMEM *vmem, QEMUTimer *timer)
 }
 
 /* Whether it is lost, also by event. */
-static void virtio_mem_protect_set_lost(VirtIOMEM *vmem, bool lost)
+static void protect_set_lost(VirtIOMEM *vmem, bool lost)
 {
     DeviceState *proxy = virtio_mem_proxy(vmem);
     g_autofree char *path = object_get_canonical_path(OBJECT(proxy));
@@ -86,7 +86,7 @@ static void virtio_mem_protect_set_lost(VirtIOMEM *vmem, bool lost)
 }
 
 /* With "on", the VM must not run without protection. */
-static void virtio_mem_protect_stop(VirtIOMEM *vmem, const char *reason)
+static void protect_stop(VirtIOMEM *vmem, const char *reason)
 {
     if (vmem->protect_unplugged != ON_OFF_AUTO_ON || !runstate_is_running()) {
         return;
@@ -101,19 +101,19 @@ static void virtio_mem_protect_stop(VirtIOMEM *vmem, const char *reason)
 }
 
 /* Say so once, try again less and less often. */
-static void virtio_mem_protect_lose(VirtIOMEM *vmem, const char *reason)
+static void protect_lose(VirtIOMEM *vmem, const char *reason)
 {
     VirtIOMEMProtection *protection = vmem->protection;
 
     if (!protection->is_lost) {
-        virtio_mem_protect_set_lost(vmem, true);
+        protect_set_lost(vmem, true);
         protection->retry_s = VIRTIO_MEM_RETRY_MIN_S;
         warn_report("virtio-mem '%s': unplugged memory is not protected any"
                     " more, userfaultfd cannot watch it: %s; this is retried:"
                     " free host memory, raise vm.max_map_count, or end what"
                     " else watches it", virtio_mem_name(vmem), reason);
     }
-    virtio_mem_protect_stop(vmem, reason);
+    protect_stop(vmem, reason);
     if (protection->retry_timer) {
         timer_mod(protection->retry_timer,
                   qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
@@ -134,11 +134,11 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
     }
     ret = virtio_mem_guard_resume(vmem->guard);
     if (ret) {
-        virtio_mem_protect_lose(vmem, strerror(-ret));
+        protect_lose(vmem, strerror(-ret));
         return false;
     }
     if (vmem->protection->is_lost) {
-        virtio_mem_protect_set_lost(vmem, false);
+        protect_set_lost(vmem, false);
         info_report("virtio-mem '%s': unplugged memory is protected again",
                     virtio_mem_name(vmem));
     }
@@ -146,25 +146,24 @@ bool virtio_mem_protect_retry(VirtIOMEM *vmem)
 }
 
 /* The guard has given up by itself, see virtio_mem_guard_force(). */
-static void virtio_mem_protect_check(VirtIOMEM *vmem)
+static void protect_check(VirtIOMEM *vmem)
 {
     if (!vmem->protection->paused && !vmem->protection->is_lost &&
         !virtio_mem_guard_is_active(vmem->guard)) {
-        virtio_mem_protect_lose(vmem, "the kernel refused to undo a change");
+        protect_lose(vmem, "the kernel refused to undo a change");
     }
 }
 
 /* --- reports --- */
 
 /* Guest time in tests, as for other events. */
-static QEMUClockType virtio_mem_protect_clock(void)
+static QEMUClockType protect_clock(void)
 {
     return qtest_enabled() ? QEMU_CLOCK_VIRTUAL : QEMU_CLOCK_REALTIME;
 }
 
 /* The accesses since the last call, which the next event tells, too. */
-static bool virtio_mem_protect_fetch(VirtIOMEM *vmem,
-                                     VirtIOMEMGuardAccess *access)
+static bool protect_fetch(VirtIOMEM *vmem, VirtIOMEMGuardAccess *access)
 {
     VirtIOMEMProtection *protection = vmem->protection;
 
@@ -186,7 +185,7 @@ uint64_t virtio_mem_protect_nb_accesses(const VirtIOMEM *vmem)
 }
 
 /* At most one event each second; what comes in between is in the next one. */
-static void virtio_mem_protect_send_event(void *opaque)
+static void protect_send_event(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
     QEMUTimer *timer = vmem->protection->event_timer;
@@ -203,7 +202,7 @@ static void virtio_mem_protect_send_event(void *opaque)
                                                 vmem->addr + access->offset,
                                                 access->write, access->count);
     vmem->protection->has_access = false;
-    timer_mod(timer, qemu_clock_get_ms(virtio_mem_protect_clock()) +
+    timer_mod(timer, qemu_clock_get_ms(protect_clock()) +
                      VIRTIO_MEM_EVENT_INTERVAL_MS);
 }
 
@@ -211,26 +210,26 @@ static void virtio_mem_protect_send_event(void *opaque)
  * A driver MUST NOT write to unplugged memory.  It may read there, unless it
  * has acknowledged that it MUST NOT (virtio 1.4, Memory Device: Feature bits).
  */
-static bool virtio_mem_protect_is_wrong(VirtIOMEM *vmem,
-                                        const VirtIOMEMGuardAccess *access)
+static bool protect_is_wrong(VirtIOMEM *vmem,
+                             const VirtIOMEMGuardAccess *access)
 {
     return access->any_write ||
            virtio_vdev_has_feature(VIRTIO_DEVICE(vmem),
                                    VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
 }
 
-static void virtio_mem_protect_handle_access(void *opaque)
+static void protect_handle_access(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
     VirtIOMEMGuardAccess access;
 
-    virtio_mem_protect_check(vmem);
-    if (!virtio_mem_protect_fetch(vmem, &access)) {
+    protect_check(vmem);
+    if (!protect_fetch(vmem, &access)) {
         return;
     }
-    virtio_mem_protect_send_event(vmem);
+    protect_send_event(vmem);
     if (vmem->unplugged_access == VIRTIO_MEM_UNPLUGGED_ACCESS_STOP &&
-        runstate_is_running() && virtio_mem_protect_is_wrong(vmem, &access)) {
+        runstate_is_running() && protect_is_wrong(vmem, &access)) {
         error_report("virtio-mem '%s': the VM stops because the guest used"
                      " memory that it has not plugged", virtio_mem_name(vmem));
         qapi_event_send_guest_panicked(GUEST_PANIC_ACTION_PAUSE, NULL);
@@ -241,22 +240,21 @@ static void virtio_mem_protect_handle_access(void *opaque)
 
 /* --- what the guard asks for, in any thread --- */
 
-static void virtio_mem_protect_notify(void *opaque)
+static void protect_notify(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
     qemu_bh_schedule(vmem->protection->access_bh);
 }
 
-static int virtio_mem_protect_discard(void *opaque, uint64_t offset,
-                                      uint64_t size)
+static int protect_discard(void *opaque, uint64_t offset, uint64_t size)
 {
     VirtIOMEM *vmem = opaque;
 
     return virtio_mem_backing_discard(vmem, offset, size);
 }
 
-static int virtio_mem_protect_map(void *opaque, uint64_t offset, uint64_t size)
+static int protect_map(void *opaque, uint64_t offset, uint64_t size)
 {
     VirtIOMEM *vmem = opaque;
 
@@ -265,8 +263,7 @@ static int virtio_mem_protect_map(void *opaque, uint64_t offset, uint64_t size)
 
 /* --- life --- */
 
-static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool paused,
-                                                Error **errp)
+static VirtIOMEMGuard *protect_start(VirtIOMEM *vmem, bool paused, Error **errp)
 {
     const VirtIOMEMGuardArea area = {
         .host = memory_region_get_ram_ptr(&vmem->memdev->mr),
@@ -274,10 +271,10 @@ static VirtIOMEMGuard *virtio_mem_protect_start(VirtIOMEM *vmem, bool paused,
         .page_size = host_memory_backend_pagesize(vmem->memdev),
         .block_size = vmem->block_size,
         .shared = qemu_ram_is_shared(vmem->memdev->mr.ram_block),
-        .discard = virtio_mem_protect_discard,
+        .discard = protect_discard,
         .map = virtio_mem_backing_can_map(vmem->memdev) ?
-               virtio_mem_protect_map : NULL,
-        .notify = virtio_mem_protect_notify,
+               protect_map : NULL,
+        .notify = protect_notify,
         .opaque = vmem,
     };
 
@@ -301,11 +298,11 @@ bool virtio_mem_protect_realize(VirtIOMEM *vmem, Error **errp)
     vmem->protection = g_new0(VirtIOMEMProtection, 1);
     vmem->protection->paused = paused ? VIRTIO_MEM_PAUSE_LOAD : 0;
     vmem->protection->event_timer = timer_new_ms(
-        virtio_mem_protect_clock(), virtio_mem_protect_send_event, vmem);
+        protect_clock(), protect_send_event, vmem);
     vmem->protection->access_bh = virtio_bh_new_guarded(
-        DEVICE(vmem), virtio_mem_protect_handle_access, vmem);
+        DEVICE(vmem), protect_handle_access, vmem);
 
-    vmem->guard = virtio_mem_protect_start(vmem, paused, &err);
+    vmem->guard = protect_start(vmem, paused, &err);
     if (vmem->guard) {
         return true;
     }

@@ -13,8 +13,8 @@
 typedef int (*VirtIOMEMRdmFn)(MemoryRegionSection *part, void *opaque);
 
 /* All blocks that @section touches, even if only in part. */
-static VirtIOMEMRange virtio_mem_rdm_blocks(const VirtIOMEM *vmem,
-                                            const MemoryRegionSection *section)
+static VirtIOMEMRange rdm_blocks(const VirtIOMEM *vmem,
+                                 const MemoryRegionSection *section)
 {
     const uint64_t start = section->offset_within_region;
     const uint64_t size = int128_get64(section->size);
@@ -28,10 +28,9 @@ static VirtIOMEMRange virtio_mem_rdm_blocks(const VirtIOMEM *vmem,
  * Set @part to what @section and @range share; false if that is nothing.  The
  * address moves with the offset, the other members are those of @section.
  */
-static bool virtio_mem_rdm_intersect(const VirtIOMEM *vmem,
-                                     const MemoryRegionSection *section,
-                                     VirtIOMEMRange range,
-                                     MemoryRegionSection *part)
+static bool rdm_intersect(const VirtIOMEM *vmem,
+                          const MemoryRegionSection *section,
+                          VirtIOMEMRange range, MemoryRegionSection *part)
 {
     const uint64_t section_start = section->offset_within_region;
     const uint64_t section_end = section_start + int128_get64(section->size);
@@ -51,12 +50,11 @@ static bool virtio_mem_rdm_intersect(const VirtIOMEM *vmem,
 }
 
 /* Call @fn for each run of (un)plugged blocks in @section until it fails. */
-static int virtio_mem_rdm_foreach(const VirtIOMEM *vmem,
-                                  const MemoryRegionSection *section,
-                                  bool plugged, VirtIOMEMRdmFn fn,
-                                  void *opaque)
+static int rdm_foreach(const VirtIOMEM *vmem,
+                       const MemoryRegionSection *section, bool plugged,
+                       VirtIOMEMRdmFn fn, void *opaque)
 {
-    const VirtIOMEMRange within = virtio_mem_rdm_blocks(vmem, section);
+    const VirtIOMEMRange within = rdm_blocks(vmem, section);
     VirtIOMEMRange run;
 
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(vmem->blocks, within, plugged, run) {
@@ -64,7 +62,7 @@ static int virtio_mem_rdm_foreach(const VirtIOMEM *vmem,
         bool any;
         int ret;
 
-        any = virtio_mem_rdm_intersect(vmem, section, run, &part);
+        any = rdm_intersect(vmem, section, run, &part);
         assert(any);
         ret = fn(&part, opaque);
         if (ret) {
@@ -74,8 +72,8 @@ static int virtio_mem_rdm_foreach(const VirtIOMEM *vmem,
     return 0;
 }
 
-static uint64_t virtio_mem_rdm_get_min_granularity(const RamDiscardManager *rdm,
-                                                   const MemoryRegion *mr)
+static uint64_t rdm_get_min_granularity(const RamDiscardManager *rdm,
+                                        const MemoryRegion *mr)
 {
     const VirtIOMEM *vmem = VIRTIO_MEM(rdm);
 
@@ -83,24 +81,22 @@ static uint64_t virtio_mem_rdm_get_min_granularity(const RamDiscardManager *rdm,
     return vmem->block_size;
 }
 
-static bool virtio_mem_rdm_is_populated(const RamDiscardManager *rdm,
-                                        const MemoryRegionSection *section)
+static bool rdm_is_populated(const RamDiscardManager *rdm,
+                             const MemoryRegionSection *section)
 {
     const VirtIOMEM *vmem = VIRTIO_MEM(rdm);
-    const VirtIOMEMRange range = virtio_mem_rdm_blocks(vmem, section);
+    const VirtIOMEMRange range = rdm_blocks(vmem, section);
 
     assert(section->mr == &vmem->memdev->mr);
     return virtio_mem_blocks_classify(vmem->blocks, range) ==
            VIRTIO_MEM_BLOCKS_PLUGGED;
 }
 
-static int virtio_mem_rdm_replay_populated(const RamDiscardManager *rdm,
-                                           MemoryRegionSection *section,
-                                           ReplayRamPopulate replay_fn,
-                                           void *opaque)
+static int rdm_replay_populated(const RamDiscardManager *rdm,
+                                MemoryRegionSection *section,
+                                ReplayRamPopulate replay_fn, void *opaque)
 {
-    return virtio_mem_rdm_foreach(VIRTIO_MEM(rdm), section, true, replay_fn,
-                                  opaque);
+    return rdm_foreach(VIRTIO_MEM(rdm), section, true, replay_fn, opaque);
 }
 
 typedef struct VirtIOMEMRdmReplay {
@@ -108,8 +104,7 @@ typedef struct VirtIOMEMRdmReplay {
     void *opaque;
 } VirtIOMEMRdmReplay;
 
-static int virtio_mem_rdm_replay_one_discarded(MemoryRegionSection *part,
-                                               void *opaque)
+static int rdm_replay_one_discarded(MemoryRegionSection *part, void *opaque)
 {
     VirtIOMEMRdmReplay *replay = opaque;
 
@@ -117,25 +112,24 @@ static int virtio_mem_rdm_replay_one_discarded(MemoryRegionSection *part,
     return 0;
 }
 
-static void virtio_mem_rdm_replay_discarded(const RamDiscardManager *rdm,
-                                            MemoryRegionSection *section,
-                                            ReplayRamDiscard replay_fn,
-                                            void *opaque)
+static void rdm_replay_discarded(const RamDiscardManager *rdm,
+                                 MemoryRegionSection *section,
+                                 ReplayRamDiscard replay_fn, void *opaque)
 {
     VirtIOMEMRdmReplay replay = { replay_fn, opaque };
 
-    virtio_mem_rdm_foreach(VIRTIO_MEM(rdm), section, false,
-                           virtio_mem_rdm_replay_one_discarded, &replay);
+    rdm_foreach(VIRTIO_MEM(rdm), section, false,
+                rdm_replay_one_discarded, &replay);
 }
 
-static int virtio_mem_rdm_populate_one(MemoryRegionSection *part, void *opaque)
+static int rdm_populate_one(MemoryRegionSection *part, void *opaque)
 {
     RamDiscardListener *rdl = opaque;
 
     return rdl->notify_populate(rdl, part);
 }
 
-static int virtio_mem_rdm_discard_one(MemoryRegionSection *part, void *opaque)
+static int rdm_discard_one(MemoryRegionSection *part, void *opaque)
 {
     RamDiscardListener *rdl = opaque;
 
@@ -144,7 +138,7 @@ static int virtio_mem_rdm_discard_one(MemoryRegionSection *part, void *opaque)
 }
 
 /* Have one listener drop all that it was ever told to take in. */
-static void virtio_mem_rdm_drop_all(VirtIOMEM *vmem, RamDiscardListener *rdl)
+static void rdm_drop_all(VirtIOMEM *vmem, RamDiscardListener *rdl)
 {
     if (!virtio_mem_blocks_count_plugged(vmem->blocks)) {
         return;
@@ -152,14 +146,13 @@ static void virtio_mem_rdm_drop_all(VirtIOMEM *vmem, RamDiscardListener *rdl)
     if (rdl->double_discard_supported) {
         rdl->notify_discard(rdl, rdl->section);
     } else {
-        virtio_mem_rdm_foreach(vmem, rdl->section, true,
-                               virtio_mem_rdm_discard_one, rdl);
+        rdm_foreach(vmem, rdl->section, true, rdm_discard_one, rdl);
     }
 }
 
-static void virtio_mem_rdm_register_listener(RamDiscardManager *rdm,
-                                             RamDiscardListener *rdl,
-                                             MemoryRegionSection *section)
+static void rdm_register_listener(RamDiscardManager *rdm,
+                                  RamDiscardListener *rdl,
+                                  MemoryRegionSection *section)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(rdm);
     int ret;
@@ -169,26 +162,25 @@ static void virtio_mem_rdm_register_listener(RamDiscardManager *rdm,
     rdl->section = memory_region_section_new_copy(section);
     QLIST_INSERT_HEAD(&vmem->listeners, rdl, next);
 
-    ret = virtio_mem_rdm_foreach(vmem, rdl->section, true,
-                                 virtio_mem_rdm_populate_one, rdl);
+    ret = rdm_foreach(vmem, rdl->section, true, rdm_populate_one, rdl);
     if (ret) {
         error_report("a new user of the memory of '%s' refused a plugged"
                      " part: %s", VIRTIO_DEVICE(vmem)->name, strerror(-ret));
     }
 }
 
-static void virtio_mem_rdm_unregister_listener(RamDiscardManager *rdm,
-                                               RamDiscardListener *rdl)
+static void rdm_unregister_listener(RamDiscardManager *rdm,
+                                    RamDiscardListener *rdl)
 {
     assert(bql_locked());
-    virtio_mem_rdm_drop_all(VIRTIO_MEM(rdm), rdl);
+    rdm_drop_all(VIRTIO_MEM(rdm), rdl);
     QLIST_REMOVE(rdl, next);
     g_clear_pointer(&rdl->section, memory_region_section_free_copy);
 }
 
 /* Tell the listeners before @last, or all of them for NULL. */
-static void virtio_mem_rdm_tell_until(VirtIOMEM *vmem, VirtIOMEMRange range,
-                                      const RamDiscardListener *last)
+static void rdm_tell_until(VirtIOMEM *vmem, VirtIOMEMRange range,
+                           const RamDiscardListener *last)
 {
     RamDiscardListener *rdl;
 
@@ -198,7 +190,7 @@ static void virtio_mem_rdm_tell_until(VirtIOMEM *vmem, VirtIOMEMRange range,
         if (rdl == last) {
             return;
         }
-        if (virtio_mem_rdm_intersect(vmem, rdl->section, range, &part)) {
+        if (rdm_intersect(vmem, rdl->section, range, &part)) {
             rdl->notify_discard(rdl, &part);
         }
     }
@@ -223,13 +215,13 @@ int virtio_mem_rdm_ask_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
         MemoryRegionSection part;
         int ret;
 
-        if (!virtio_mem_rdm_intersect(vmem, rdl->section, range, &part)) {
+        if (!rdm_intersect(vmem, rdl->section, range, &part)) {
             continue;
         }
         ret = rdl->notify_populate(rdl, &part);
         if (ret) {
             /* The one that refused has already undone its own share. */
-            virtio_mem_rdm_tell_until(vmem, range, rdl);
+            rdm_tell_until(vmem, range, rdl);
             return ret;
         }
     }
@@ -239,7 +231,7 @@ int virtio_mem_rdm_ask_plug(VirtIOMEM *vmem, VirtIOMEMRange range)
 void virtio_mem_rdm_tell_unplug(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
     assert(bql_locked());
-    virtio_mem_rdm_tell_until(vmem, range, NULL);
+    rdm_tell_until(vmem, range, NULL);
 }
 
 void virtio_mem_rdm_tell_unplug_all(VirtIOMEM *vmem)
@@ -248,7 +240,7 @@ void virtio_mem_rdm_tell_unplug_all(VirtIOMEM *vmem)
 
     assert(bql_locked());
     QLIST_FOREACH(rdl, &vmem->listeners, next) {
-        virtio_mem_rdm_drop_all(vmem, rdl);
+        rdm_drop_all(vmem, rdl);
     }
 }
 
@@ -256,10 +248,10 @@ void virtio_mem_rdm_class_init(ObjectClass *klass)
 {
     RamDiscardManagerClass *rdmc = RAM_DISCARD_MANAGER_CLASS(klass);
 
-    rdmc->get_min_granularity = virtio_mem_rdm_get_min_granularity;
-    rdmc->is_populated = virtio_mem_rdm_is_populated;
-    rdmc->replay_populated = virtio_mem_rdm_replay_populated;
-    rdmc->replay_discarded = virtio_mem_rdm_replay_discarded;
-    rdmc->register_listener = virtio_mem_rdm_register_listener;
-    rdmc->unregister_listener = virtio_mem_rdm_unregister_listener;
+    rdmc->get_min_granularity = rdm_get_min_granularity;
+    rdmc->is_populated = rdm_is_populated;
+    rdmc->replay_populated = rdm_replay_populated;
+    rdmc->replay_discarded = rdm_replay_discarded;
+    rdmc->register_listener = rdm_register_listener;
+    rdmc->unregister_listener = rdm_unregister_listener;
 }

@@ -21,7 +21,7 @@
 #define UNIT_LARGE_BOOT_END (64 * GiB)
 #define UNIT_MAX (2 * GiB)
 
-static uint64_t virtio_mem_unit_boot_end(void)
+static uint64_t unit_boot_end(void)
 {
     const X86MachineState *x86ms = X86_MACHINE(qdev_get_machine());
 
@@ -33,7 +33,7 @@ static uint64_t virtio_mem_unit_boot_end(void)
 /* The largest unit that the end of boot memory is aligned to. */
 uint64_t virtio_mem_unit_of_guest(void)
 {
-    const uint64_t end = virtio_mem_unit_boot_end();
+    const uint64_t end = unit_boot_end();
 
     if (end < UNIT_LARGE_BOOT_END) {
         return UNIT_MIN;
@@ -47,8 +47,7 @@ uint64_t virtio_mem_unit_of_guest(void)
  */
 uint64_t virtio_mem_unit_usable_extent(void)
 {
-    return 2 * (virtio_mem_unit_boot_end() < UNIT_LARGE_BOOT_END ? UNIT_MIN
-                                                                 : UNIT_MAX);
+    return 2 * (unit_boot_end() < UNIT_LARGE_BOOT_END ? UNIT_MIN : UNIT_MAX);
 }
 
 #else

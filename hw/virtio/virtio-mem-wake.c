@@ -78,7 +78,7 @@ void virtio_mem_wake_forget(VirtIOMEM *vmem)
     virtio_mem_wake_reset_backoff(vmem);
 }
 
-static void virtio_mem_wake_retry(void *opaque)
+static void wake_retry(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
 
@@ -94,8 +94,7 @@ void virtio_mem_wake_realize(VirtIOMEM *vmem)
 
     vmem->wake = wake;
     wake->retry_ms = VIRTIO_MEM_FIRST_RETRY_MS;
-    wake->retry_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL,
-                                     virtio_mem_wake_retry, vmem);
+    wake->retry_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, wake_retry, vmem);
 }
 
 void virtio_mem_wake_unrealize(VirtIOMEM *vmem)
