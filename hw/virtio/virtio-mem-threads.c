@@ -8,37 +8,37 @@
 #include "qapi/error.h"
 #include "virtio-mem-threads.h"
 
-/* Jobs that wait while there is not even one thread. */
+/* Tasks that wait while there is not even one thread. */
 #define THREADS_MAX_STRANDED 64
 
 static GThreadPool *threads_common;
 
-/* Jobs that run; atomic. */
+/* Tasks that run; atomic. */
 static unsigned int threads_nb_running;
 
 static void threads_clear(void *opaque)
 {
-    VirtIOMEMJob *job = opaque;
+    VirtIOMEMTask *task = opaque;
 
-    job->clear(job);
+    task->clear(task);
 }
 
-void virtio_mem_job_release(VirtIOMEMJob *job)
+void virtio_mem_threads_release(VirtIOMEMTask *task)
 {
-    g_atomic_rc_box_release_full(job, threads_clear);
+    g_atomic_rc_box_release_full(task, threads_clear);
 }
 
 static void threads_run(void *data, void *unused)
 {
-    VirtIOMEMJob *job = data;
+    VirtIOMEMTask *task = data;
 
     qatomic_inc(&threads_nb_running);
-    job->run(job);
+    task->run(task);
     qatomic_dec(&threads_nb_running);
-    virtio_mem_job_release(job);
+    virtio_mem_threads_release(task);
 }
 
-bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job)
+bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMTask *task)
 {
     if (!g_thread_pool_get_num_threads(pool) &&
         g_thread_pool_unprocessed(pool) >= THREADS_MAX_STRANDED) {
@@ -46,8 +46,8 @@ bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job)
         g_thread_pool_set_max_threads(pool, VIRTIO_MEM_THREADS_MAX, NULL);
         return false;
     }
-    /* A job stays in the queue, even if no thread could be started for it. */
-    g_thread_pool_push(pool, g_atomic_rc_box_acquire(job), NULL);
+    /* A task stays in the queue, even if no thread could be started for it. */
+    g_thread_pool_push(pool, g_atomic_rc_box_acquire(task), NULL);
     return g_thread_pool_get_num_threads(pool);
 }
 

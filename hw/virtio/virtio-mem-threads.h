@@ -26,31 +26,31 @@
 
 /*
  * Something to do, allocated by g_atomic_rc_box_alloc().  Each push has @run
- * called once, by a thread without the BQL; the last one who releases the job
+ * called once, by a thread without the BQL; the last one who releases the task
  * calls @clear.
  */
-typedef struct VirtIOMEMJob VirtIOMEMJob;
-struct VirtIOMEMJob {
-    void (*run)(VirtIOMEMJob *job);
-    void (*clear)(VirtIOMEMJob *job);
+typedef struct VirtIOMEMTask VirtIOMEMTask;
+struct VirtIOMEMTask {
+    void (*run)(VirtIOMEMTask *task);
+    void (*clear)(VirtIOMEMTask *task);
 };
 
 /*
  * The common pool without a @context; with one, a new pool of @nb_threads (1 to
  * VIRTIO_MEM_THREADS_MAX).  NULL with an error if they cannot be created.  To
- * be given back by _free(), which waits for jobs that run.  With the BQL.
+ * be given back by _free(), which waits for tasks that run.  With the BQL.
  */
 GThreadPool *virtio_mem_threads_new(ThreadContext *context,
                                     unsigned int nb_threads, Error **errp);
 void virtio_mem_threads_free(GThreadPool *pool);
 
 /*
- * Have a thread run @job, in the order of pushes.  False if there is no thread:
- * then it will not run soon, or not at all.  In any thread.
+ * Have a thread run @task, in the order of pushes.  False without a
+ * thread: then it will not run soon, or not at all.  In any thread.
  */
-bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job);
+bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMTask *task);
 
-/* Whether a job waits for a thread: one that takes long lets others pass. */
+/* Whether a task waits for a thread: one that takes long lets others pass. */
 bool virtio_mem_threads_are_wanted(GThreadPool *pool);
 
 /*
@@ -61,6 +61,6 @@ bool virtio_mem_threads_are_wanted(GThreadPool *pool);
 unsigned int virtio_mem_threads_max(void);
 bool virtio_mem_threads_have_room(void);
 
-void virtio_mem_job_release(VirtIOMEMJob *job);
+void virtio_mem_threads_release(VirtIOMEMTask *task);
 
 #endif

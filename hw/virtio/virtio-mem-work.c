@@ -49,7 +49,7 @@ typedef int (*VirtIOMEMWorkFn)(const VirtIOMEM *vmem, uint64_t offset,
  * done: so each holds a reference.
  */
 typedef struct VirtIOMEMWork {
-    VirtIOMEMJob job;           /* the first member: it is the reference */
+    VirtIOMEMTask task;         /* the first member: it is the reference */
 
     /* Constant while anybody works. */
     VirtIOMEM *vmem;
@@ -144,7 +144,7 @@ static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
 
 /*
  * False if there is no slice left for this thread; or if, @in_turns, a thread
- * will go on with it after other jobs that wait.
+ * will go on with it after other tasks that wait.
  */
 static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
 {
@@ -162,7 +162,7 @@ static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
     us = g_get_monotonic_time() - start;
     /* Now: when the slice ends, the threads may, too. */
     is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
-                   virtio_mem_threads_push(work->threads, &work->job);
+                   virtio_mem_threads_push(work->threads, &work->task);
     work_note(work, us, ret, err);
     return !is_passed_on;
 }
@@ -207,7 +207,7 @@ static void work_over_bh(void *opaque)
     if (work->co) {
         qemu_coroutine_enter(g_steal_pointer(&work->co));
     }
-    virtio_mem_job_release(&work->job);
+    virtio_mem_threads_release(&work->task);
 }
 
 /* This thread does no more.  The last one of all tells that. */
@@ -249,7 +249,7 @@ static bool work_recruit(VirtIOMEMWork *work)
         }
         work->nb_recruited++;
     }
-    return virtio_mem_threads_push(work->threads, &work->job);
+    return virtio_mem_threads_push(work->threads, &work->task);
 }
 
 /*
@@ -278,9 +278,9 @@ static void work_wait(VirtIOMEMWork *work)
 }
 
 /* In a thread that others want, too: after a slice, it is their turn. */
-static void work_run_job(VirtIOMEMJob *job)
+static void work_run_task(VirtIOMEMTask *task)
 {
-    work_do_slices(container_of(job, VirtIOMEMWork, job), true);
+    work_do_slices(container_of(task, VirtIOMEMWork, task), true);
 }
 
 /* While threads work, the BQL is free.  Without a thread, it is done here. */
@@ -357,9 +357,9 @@ static unsigned int work_count_threads(const VirtIOMEMWork *work)
                work_max_threads(work->vmem));
 }
 
-static void work_clear(VirtIOMEMJob *job)
+static void work_clear(VirtIOMEMTask *task)
 {
-    VirtIOMEMWork *work = container_of(job, VirtIOMEMWork, job);
+    VirtIOMEMWork *work = container_of(task, VirtIOMEMWork, task);
 
     assert(!work->co && !work->nb_working);
     qemu_mutex_destroy(&work->lock);
@@ -372,7 +372,7 @@ static VirtIOMEMWork *work_new(VirtIOMEM *vmem, VirtIOMEMRuns runs,
 {
     VirtIOMEMWork *work = g_atomic_rc_box_new0(VirtIOMEMWork);
 
-    work->job = (VirtIOMEMJob) { .run = work_run_job, .clear = work_clear };
+    work->task = (VirtIOMEMTask) { .run = work_run_task, .clear = work_clear };
     work->vmem = vmem;
     work->threads = vmem->threads;
     work->runs = runs;
@@ -447,7 +447,7 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
     work_do(work, VIRTIO_MEM_POPULATE_TIME, VIRTIO_MEM_POPULATED_BYTES);
     ret = work->ret;
     error_propagate(errp, g_steal_pointer(&work->err));
-    virtio_mem_job_release(&work->job);
+    virtio_mem_threads_release(&work->task);
     return ret;
 }
 
@@ -477,7 +477,7 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
                                work->min_slice);
     work_do(work, VIRTIO_MEM_DISCARD_TIME, VIRTIO_MEM_DISCARDED_BYTES);
     ret = work->ret;
-    virtio_mem_job_release(&work->job);
+    virtio_mem_threads_release(&work->task);
     return ret;
 }
 

@@ -76,8 +76,8 @@ void model_fail(const char *what)
 /* --- threads --- */
 
 typedef struct Worker {
-    Coroutine *co;              /* in a job */
-    VirtIOMEMJob *job;
+    Coroutine *co;              /* in a task */
+    VirtIOMEMTask *task;
 } Worker;
 
 typedef struct Rogue {
@@ -90,7 +90,7 @@ typedef struct Bh {
 } Bh;
 
 static struct {
-    GQueue jobs;
+    GQueue tasks;
     Worker workers[NB_WORKERS];
     Worker *worker;             /* whose step it is */
     GQueue bhs;
@@ -105,9 +105,9 @@ static struct {
     int64_t now;
 } threads;
 
-bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMJob *job)
+bool virtio_mem_threads_push(GThreadPool *pool, VirtIOMEMTask *task)
 {
-    g_queue_push_tail(&threads.jobs, g_atomic_rc_box_acquire(job));
+    g_queue_push_tail(&threads.tasks, g_atomic_rc_box_acquire(task));
     return true;
 }
 
@@ -137,24 +137,24 @@ void virtio_mem_threads_free(GThreadPool *pool)
 {
 }
 
-static void job_clear(void *opaque)
+static void task_clear(void *opaque)
 {
-    VirtIOMEMJob *job = opaque;
+    VirtIOMEMTask *task = opaque;
 
-    job->clear(job);
+    task->clear(task);
 }
 
-void virtio_mem_job_release(VirtIOMEMJob *job)
+void virtio_mem_threads_release(VirtIOMEMTask *task)
 {
-    g_atomic_rc_box_release_full(job, job_clear);
+    g_atomic_rc_box_release_full(task, task_clear);
 }
 
 static void coroutine_fn worker_co(void *opaque)
 {
     Worker *worker = opaque;
 
-    worker->job->run(worker->job);
-    virtio_mem_job_release(worker->job);
+    worker->task->run(worker->task);
+    virtio_mem_threads_release(worker->task);
     worker->co = NULL;
 }
 
@@ -166,14 +166,14 @@ static bool worker_can(const Worker *worker)
     while (first->co && first < threads.workers + NB_WORKERS - 1) {
         first++;
     }
-    return worker->co || (worker == first && threads.jobs.length);
+    return worker->co || (worker == first && threads.tasks.length);
 }
 
 static void worker_step(Worker *worker)
 {
     threads.worker = worker;
     if (!worker->co) {
-        worker->job = g_queue_pop_head(&threads.jobs);
+        worker->task = g_queue_pop_head(&threads.tasks);
         worker->co = qemu_coroutine_create(worker_co, worker);
     }
     qemu_coroutine_enter(worker->co);
@@ -411,7 +411,7 @@ void model_begin(void)
 
 void model_end(void)
 {
-    g_assert_cmpuint(threads.jobs.length, ==, 0);
+    g_assert_cmpuint(threads.tasks.length, ==, 0);
     g_assert_cmpuint(threads.bhs.length, ==, 0);
     g_assert_null(threads.guard);
 }
