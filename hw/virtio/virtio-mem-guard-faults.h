@@ -38,7 +38,7 @@ typedef struct VirtIOMEMGuardShared {
     EventNotifier quit;
     GThread *thread;            /* from the first time one is active */
 
-    QemuMutex turn;             /* see virtio_mem_guard_lock() */
+    QemuMutex gate;             /* see virtio_mem_guard_lock() */
     QemuMutex lock;             /* of all below, and of all guards */
     QLIST_HEAD(, VirtIOMEMGuard) guards;
     VirtIOMEMGuardBudget budget;
@@ -54,9 +54,9 @@ extern VirtIOMEMGuardShared virtio_mem_guard_shared;
  */
 static inline void virtio_mem_guard_lock(void)
 {
-    qemu_mutex_lock(&virtio_mem_guard_shared.turn);
+    qemu_mutex_lock(&virtio_mem_guard_shared.gate);
     qemu_mutex_lock(&virtio_mem_guard_shared.lock);
-    qemu_mutex_unlock(&virtio_mem_guard_shared.turn);
+    qemu_mutex_unlock(&virtio_mem_guard_shared.gate);
 }
 
 static inline void virtio_mem_guard_unlock(void)

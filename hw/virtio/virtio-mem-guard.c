@@ -19,7 +19,7 @@ static VirtIOMEMGuardShared *const guard_shared = &virtio_mem_guard_shared;
 
 static void __attribute__((__constructor__)) guard_init_locks(void)
 {
-    qemu_mutex_init(&guard_shared->turn);
+    qemu_mutex_init(&guard_shared->gate);
     qemu_mutex_init(&guard_shared->lock);
 }
 
