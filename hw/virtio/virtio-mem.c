@@ -204,13 +204,13 @@ static void virtio_mem_end_rdm(VirtIOMEM *vmem)
 
 /*
  * What a device consists of, in the order in which it comes up.  It goes down
- * in the reverse order, also from the first step that fails.
+ * in the reverse order, also from the first part that fails.
  */
 static const struct {
     bool (*try)(VirtIOMEM *vmem, Error **errp);     /* either this ... */
     void (*begin)(VirtIOMEM *vmem);                 /* ... or this */
     void (*end)(VirtIOMEM *vmem);
-} virtio_mem_steps[] = {
+} virtio_mem_parts[] = {
     { .try = virtio_mem_check_properties },
     { .begin = virtio_mem_stats_realize, .end = virtio_mem_stats_unrealize },
     { .try = virtio_mem_work_realize, .end = virtio_mem_work_unrealize },
@@ -237,12 +237,12 @@ static const struct {
     { .begin = virtio_mem_begin_rdm, .end = virtio_mem_end_rdm },
 };
 
-/* Undo the first @nb_steps steps. */
-static void virtio_mem_undo(VirtIOMEM *vmem, size_t nb_steps)
+/* End the first @nb_parts parts. */
+static void virtio_mem_end_parts(VirtIOMEM *vmem, size_t nb_parts)
 {
-    while (nb_steps--) {
-        if (virtio_mem_steps[nb_steps].end) {
-            virtio_mem_steps[nb_steps].end(vmem);
+    while (nb_parts--) {
+        if (virtio_mem_parts[nb_parts].end) {
+            virtio_mem_parts[nb_parts].end(vmem);
         }
     }
 }
@@ -252,11 +252,11 @@ static void virtio_mem_realize(DeviceState *dev, Error **errp)
     VirtIOMEM *vmem = VIRTIO_MEM(dev);
     size_t i;
 
-    for (i = 0; i < ARRAY_SIZE(virtio_mem_steps); i++) {
-        if (virtio_mem_steps[i].begin) {
-            virtio_mem_steps[i].begin(vmem);
-        } else if (!virtio_mem_steps[i].try(vmem, errp)) {
-            virtio_mem_undo(vmem, i);
+    for (i = 0; i < ARRAY_SIZE(virtio_mem_parts); i++) {
+        if (virtio_mem_parts[i].begin) {
+            virtio_mem_parts[i].begin(vmem);
+        } else if (!virtio_mem_parts[i].try(vmem, errp)) {
+            virtio_mem_end_parts(vmem, i);
             return;
         }
     }
@@ -267,7 +267,7 @@ static void virtio_mem_unrealize(DeviceState *dev)
     VirtIOMEM *vmem = VIRTIO_MEM(dev);
 
     virtio_mem_drain(vmem);
-    virtio_mem_undo(vmem, ARRAY_SIZE(virtio_mem_steps));
+    virtio_mem_end_parts(vmem, ARRAY_SIZE(virtio_mem_parts));
 }
 
 /* --- class methods: what a proxy asks --- */
