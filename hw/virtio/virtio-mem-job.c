@@ -32,7 +32,7 @@ typedef struct VirtIOMEMResizeJob {
     uint64_t best;                  /* the largest way from there so far */
     int64_t seen_ms;                /* when it looked last */
     int64_t elapsed_ms;             /* guest time in which it could go on */
-    int64_t idle_ms;                /* of its turns, since it came closer */
+    int64_t idle_ms;                /* since it came closer, but for waits */
     bool is_over;
     VirtioMEMResizeReason reason;   /* why it failed; or VIRTIO_MEM_NO_REASON */
     bool is_settled;                /* the wish is not the job's any more */
@@ -115,7 +115,9 @@ static void job_note_time(VirtIOMEMResizeJob *job)
 
     if (!job_stands_still(job)) {
         job->elapsed_ms += passed_ms;
-        job->idle_ms += virtio_mem_steps_await_turn(job->vmem) ? 0 : passed_ms;
+        if (!virtio_mem_steps_await_baton(job->vmem)) {
+            job->idle_ms += passed_ms;
+        }
     }
     job->seen_ms = now_ms;
 }

@@ -12,13 +12,13 @@
 #include "hw/boards.h"
 #include "hw/mem/memory-device.h"
 #include "trace.h"
+#include "virtio-mem-baton.h"
 #include "virtio-mem-config.h"
 #include "virtio-mem-plan.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-steps.h"
-#include "virtio-mem-turn.h"
 #include "virtio-mem-unit.h"
 #include "virtio-mem-work.h"
 
@@ -51,7 +51,7 @@ typedef struct VirtIOMEMSteps {
     QEMUBH *bh;
     Notifier size_notifier;
     Notifier report_notifier;
-    VirtIOMEMTurn turn;
+    VirtIOMEMRunner runner;
     QLIST_ENTRY(VirtIOMEMSteps) next;
 } VirtIOMEMSteps;
 
@@ -98,11 +98,11 @@ static bool steps_is_obstructed(const VirtIOMEMSteps *steps)
 }
 
 /* A growth takes nothing from the others, nor does one that is there. */
-static bool steps_take_turn(VirtIOMEMSteps *steps)
+static bool steps_take_baton(VirtIOMEMSteps *steps)
 {
     return !steps_shrinks(steps) ||
            virtio_mem_plugged_size(steps->vmem) <= steps->plan.goal.wish ||
-           virtio_mem_turn_take(&steps->turn);
+           virtio_mem_baton_take(&steps->runner);
 }
 
 /* The guest does not do what it is asked for, and was reminded. */
@@ -127,7 +127,7 @@ static void steps_pause(VirtIOMEMSteps *steps)
         timer_del(steps->timer);
     }
     if (steps_is_obstructed(steps)) {
-        virtio_mem_turn_pass(&steps->turn, false);
+        virtio_mem_baton_pass(&steps->runner, false);
         steps->poll_at_ms = 0;
     }
     steps->is_asked = false;
@@ -161,7 +161,7 @@ void virtio_mem_steps_stop(VirtIOMEM *vmem)
     timer_del(steps->timer);
     steps->active = false;
     virtio_mem_status_hold(vmem, VIRTIO_MEM_NO_REASON);
-    virtio_mem_turn_pass(&steps->turn, false);
+    virtio_mem_baton_pass(&steps->runner, false);
 }
 
 /* All that the machine has and no device of this kind. */
@@ -354,7 +354,7 @@ static void steps_go_on(VirtIOMEMSteps *steps)
 {
     if (steps->step_is_over) {
         steps->step_is_over = false;
-        virtio_mem_turn_pass(&steps->turn, true);
+        virtio_mem_baton_pass(&steps->runner, true);
         qemu_bh_schedule(steps->bh);
         return;
     }
@@ -365,7 +365,7 @@ static void steps_go_on(VirtIOMEMSteps *steps)
     /* It waits for the guest, which may be long. */
     if (steps->plan.advice.verdict == VIRTIO_MEM_PLAN_HOLD ||
         steps_is_stuck(steps)) {
-        virtio_mem_turn_pass(&steps->turn, false);
+        virtio_mem_baton_pass(&steps->runner, false);
     }
 }
 
@@ -376,7 +376,7 @@ static void steps_handle(void *opaque)
     if (!steps->active) {
         return;
     }
-    if (steps_is_obstructed(steps) || !steps_take_turn(steps)) {
+    if (steps_is_obstructed(steps) || !steps_take_baton(steps)) {
         steps_pause(steps);
         return;
     }
@@ -439,9 +439,9 @@ bool virtio_mem_steps_are_active(const VirtIOMEM *vmem)
     return vmem->steps->active;
 }
 
-bool virtio_mem_steps_await_turn(const VirtIOMEM *vmem)
+bool virtio_mem_steps_await_baton(const VirtIOMEM *vmem)
 {
-    return virtio_mem_turn_is_awaited(&vmem->steps->turn);
+    return virtio_mem_baton_is_awaited(&vmem->steps->runner);
 }
 
 bool virtio_mem_steps_get_available(const VirtIOMEM *vmem,
@@ -466,7 +466,7 @@ void virtio_mem_steps_realize(VirtIOMEM *vmem, VirtIOMEMStepsEnd *end)
     notifier_list_add(&vmem->size_change_notifiers, &steps->size_notifier);
     steps->report_notifier.notify = steps_take_report;
     qemu_balloon_add_stats_notifier(&steps->report_notifier);
-    virtio_mem_turn_join(&steps->turn, steps->bh);
+    virtio_mem_baton_join(&steps->runner, steps->bh);
     QLIST_INSERT_HEAD(&steps_of_all, steps, next);
 }
 
@@ -475,7 +475,7 @@ void virtio_mem_steps_unrealize(VirtIOMEM *vmem)
     VirtIOMEMSteps *steps = vmem->steps;
 
     virtio_mem_steps_stop(vmem);
-    virtio_mem_turn_leave(&steps->turn);
+    virtio_mem_baton_leave(&steps->runner);
     QLIST_REMOVE(steps, next);
     notifier_remove(&steps->report_notifier);
     notifier_remove(&steps->size_notifier);

@@ -35,8 +35,8 @@ void virtio_mem_steps_stop(VirtIOMEM *vmem);
 
 bool virtio_mem_steps_are_active(const VirtIOMEM *vmem);
 
-/* Another device of the machine has its turn to shrink. */
-bool virtio_mem_steps_await_turn(const VirtIOMEM *vmem);
+/* Another device of the machine shrinks, and this one waits for that. */
+bool virtio_mem_steps_await_baton(const VirtIOMEM *vmem);
 
 /*
  * What the guest had available by its last report, in bytes, and what was to
