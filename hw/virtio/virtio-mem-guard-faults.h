@@ -12,7 +12,7 @@
 #include "qemu/thread.h"
 #include "virtio-mem-guard.h"
 #include "virtio-mem-guard-budget.h"
-#include "virtio-mem-guard-lend.h"
+#include "virtio-mem-guard-ring.h"
 #include "virtio-mem-guard-map.h"
 
 struct VirtIOMEMGuard {

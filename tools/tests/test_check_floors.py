@@ -79,8 +79,8 @@ class CheckFloors(unittest.TestCase):
         self.assertEqual(self.check(
             **whole, guard_lend_c=part + 'int x(void)\n{\n'
             '    virtio_mem_guard_new();\n}\n')[1], [
-                'guard-lend.c: virtio_mem_guard_new(): virtio-mem-guard is not'
-                ' below virtio-mem-guard-lend'])
+                'guard-ring.c: virtio_mem_guard_new(): virtio-mem-guard is not'
+                ' below virtio-mem-guard-ring'])
 
     def test_a_neighbour_is_not_below(self):
         self.assertEqual(self.check(

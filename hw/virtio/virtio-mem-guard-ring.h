@@ -13,8 +13,8 @@
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
-#ifndef HW_VIRTIO_MEM_GUARD_LEND_H
-#define HW_VIRTIO_MEM_GUARD_LEND_H
+#ifndef HW_VIRTIO_MEM_GUARD_RING_H
+#define HW_VIRTIO_MEM_GUARD_RING_H
 
 #include "virtio-mem-guard-map.h"
 

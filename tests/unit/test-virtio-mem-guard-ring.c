@@ -7,7 +7,7 @@
 #include "qemu/osdep.h"
 #include "qemu/units.h"
 #include "qemu/userfaultfd.h"
-#include "../../hw/virtio/virtio-mem-guard-lend.h"
+#include "../../hw/virtio/virtio-mem-guard-ring.h"
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -322,14 +322,14 @@ static void test_kinds(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/virtio-mem/guard-lend/kinds", test_kinds);
-    g_test_add_func("/virtio-mem/guard-lend/turn", test_turn);
-    g_test_add_func("/virtio-mem/guard-lend/next-turn", test_next);
-    g_test_add_func("/virtio-mem/guard-lend/emptied-slot", test_emptied);
-    g_test_add_func("/virtio-mem/guard-lend/full-slot", test_full);
-    g_test_add_func("/virtio-mem/guard-lend/take-back", test_take_back);
-    g_test_add_func("/virtio-mem/guard-lend/table-in-use", test_table);
-    g_test_add_func("/virtio-mem/guard-lend/page-exists", test_exists);
-    g_test_add_func("/virtio-mem/guard-lend/no-memory", test_no_memory);
+    g_test_add_func("/virtio-mem/guard-ring/kinds", test_kinds);
+    g_test_add_func("/virtio-mem/guard-ring/turn", test_turn);
+    g_test_add_func("/virtio-mem/guard-ring/next-turn", test_next);
+    g_test_add_func("/virtio-mem/guard-ring/emptied-slot", test_emptied);
+    g_test_add_func("/virtio-mem/guard-ring/full-slot", test_full);
+    g_test_add_func("/virtio-mem/guard-ring/take-back", test_take_back);
+    g_test_add_func("/virtio-mem/guard-ring/table-in-use", test_table);
+    g_test_add_func("/virtio-mem/guard-ring/page-exists", test_exists);
+    g_test_add_func("/virtio-mem/guard-ring/no-memory", test_no_memory);
     return g_test_run();
 }

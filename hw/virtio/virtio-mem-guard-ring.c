@@ -10,7 +10,7 @@
 #include "qemu/madvise.h"
 #include "qemu/units.h"
 #include "qemu/userfaultfd.h"
-#include "virtio-mem-guard-lend.h"
+#include "virtio-mem-guard-ring.h"
 #include <sys/ioctl.h>
 
 /*
@@ -91,8 +91,8 @@ static void guard_ring_drop_table(const VirtIOMEMGuardRing *ring,
 }
 
 /* A page that the host does not take back is no reason to keep others out. */
-static void guard_ring_take_back(VirtIOMEMGuardRing *ring,
-                                 VirtIOMEMGuardSlot *slot, unsigned int i)
+static void guard_ring_take_back_page(VirtIOMEMGuardRing *ring,
+                                      VirtIOMEMGuardSlot *slot, unsigned int i)
 {
     const VirtIOMEMGuardPage page = slot->pages[i];
     const VirtIOMEMGuardArea *area = page.map->area;
@@ -119,7 +119,7 @@ static void guard_ring_empty_slot(VirtIOMEMGuardRing *ring,
                                   VirtIOMEMGuardSlot *slot)
 {
     while (slot->nb_pages) {
-        guard_ring_take_back(ring, slot, 0);
+        guard_ring_take_back_page(ring, slot, 0);
     }
 }
 
@@ -138,7 +138,7 @@ void virtio_mem_guard_ring_take_back(VirtIOMEMGuardRing *ring,
 
             if (page->map == map && page->offset >= offset &&
                 page->offset - offset < size) {
-                guard_ring_take_back(ring, slot, j - 1);
+                guard_ring_take_back_page(ring, slot, j - 1);
             }
         }
     }
@@ -299,7 +299,7 @@ int virtio_mem_guard_ring_lend(VirtIOMEMGuardRing *ring,
         guard_ring_empty_slot(ring, slot);
     }
     if (slot->nb_pages == VIRTIO_MEM_GUARD_SLOT_PAGES) {
-        guard_ring_take_back(ring, slot, 0);
+        guard_ring_take_back_page(ring, slot, 0);
     }
     if (!slot->nb_pages || now >= slot->turn_end) {
         slot->thread = thread;
