@@ -35,8 +35,8 @@
 #include "virtio-mem-stats.h"
 #include "virtio-mem-status.h"
 #include "virtio-mem-steps.h"
+#include "virtio-mem-stream.h"
 #include "virtio-mem-system-reset.h"
-#include "virtio-mem-vmstate.h"
 #include "virtio-mem-wake.h"
 #include "virtio-mem-work.h"
 
@@ -230,8 +230,8 @@ static const struct {
     { .begin = virtio_mem_job_realize, .end = virtio_mem_job_unrealize },
     { .begin = virtio_mem_migration_realize,
       .end = virtio_mem_migration_unrealize },
-    { .begin = virtio_mem_vmstate_realize,
-      .end = virtio_mem_vmstate_unrealize },
+    { .begin = virtio_mem_stream_realize,
+      .end = virtio_mem_stream_unrealize },
     { .begin = virtio_mem_system_reset_realize,
       .end = virtio_mem_system_reset_unrealize },
     { .begin = virtio_mem_begin_rdm, .end = virtio_mem_end_rdm },

@@ -27,7 +27,7 @@
 #include "hw/virtio/virtio-mem-protect.h"
 #include "hw/virtio/virtio-mem-resize.h"
 #include "hw/virtio/virtio-mem-status.h"
-#include "hw/virtio/virtio-mem-vmstate.h"
+#include "hw/virtio/virtio-mem-stream.h"
 #include "hw/virtio/virtio-mem-wake.h"
 #include "virtio-mem-streams.h"
 
@@ -337,13 +337,13 @@ static void host_init(FakeHost *host, bool early)
     host->vmem.node = STREAM_NODE;
     host->vmem.early_migration = early;
     virtio_mem_migration_realize(&host->vmem);
-    virtio_mem_vmstate_realize(&host->vmem);
+    virtio_mem_stream_realize(&host->vmem);
     g_assert_true(early == !!world.early);
 }
 
 static void host_destroy(FakeHost *host)
 {
-    virtio_mem_vmstate_unrealize(&host->vmem);
+    virtio_mem_stream_unrealize(&host->vmem);
     virtio_mem_migration_unrealize(&host->vmem);
     fake_host_destroy(host);
     g_string_free(g_steal_pointer(&fake_said), true);

@@ -52,7 +52,7 @@ OBJECT_DECLARE_TYPE(VirtIOMEM, VirtIOMEMClass, VIRTIO_MEM)
 
 /*
  * What the migration stream carries: filled from the live state before saving,
- * checked before it becomes live state after loading (virtio-mem-vmstate.c).
+ * checked before it becomes live state after loading (virtio-mem-stream.c).
  * Member names are the field names that tools read from the stream.
  */
 typedef struct VirtIOMEMStream {

@@ -27,7 +27,7 @@
 #include "virtio-mem-plug.h"
 #include "virtio-mem-region.h"
 #include "virtio-mem-resize.h"
-#include "virtio-mem-vmstate.h"
+#include "virtio-mem-stream.h"
 #include "virtio-mem-wake.h"
 
 /* --- what must match --- */
@@ -402,7 +402,7 @@ const VMStateDescription vmstate_virtio_mem = {
 
 /* --- life --- */
 
-void virtio_mem_vmstate_realize(VirtIOMEM *vmem)
+void virtio_mem_stream_realize(VirtIOMEM *vmem)
 {
     /* The name of the RAM block is part of the stream: path and memdev. */
     vmstate_register_ram(&vmem->memdev->mr, DEVICE(vmem));
@@ -412,7 +412,7 @@ void virtio_mem_vmstate_realize(VirtIOMEM *vmem)
     }
 }
 
-void virtio_mem_vmstate_unrealize(VirtIOMEM *vmem)
+void virtio_mem_stream_unrealize(VirtIOMEM *vmem)
 {
     if (vmem->early_migration) {
         vmstate_unregister(VMSTATE_IF(vmem),
