@@ -36,9 +36,14 @@ static uint64_t guard_count_mappings(void)
     return nb;
 }
 
-static bool guard_may_cost(VirtIOMEMGuard *guard, int64_t cost)
+/* Whether the guards may have the mappings that it takes. */
+static bool guard_may_change(const VirtIOMEMGuard *guard, uint64_t offset,
+                             uint64_t size, bool protect)
 {
+    const uint64_t block_size = guard->area.block_size;
     const uint64_t max = guard->area.max_mappings;
+    const int64_t cost = virtio_mem_guard_map_cost(
+        &guard->map, offset / block_size, size / block_size, protect);
 
     if (cost <= 0) {
         return true;
@@ -50,40 +55,73 @@ static bool guard_may_cost(VirtIOMEMGuard *guard, int64_t cost)
                                           guard_count_mappings(), cost);
 }
 
-static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
-                        bool protect, bool force)
+static int guard_set(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
+                     bool protect)
+{
+    const uint64_t block_size = guard->area.block_size;
+
+    assert(QEMU_IS_ALIGNED(offset | size, block_size));
+    return virtio_mem_guard_map_set(&guard->map, offset / block_size,
+                                    size / block_size, protect);
+}
+
+/* What can be done with @size bytes at @offset; 0, or a negative errno. */
+typedef int GuardChange(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size);
+
+static int guard_protect(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size)
+{
+    const int ret = guard_set(guard, offset, size, true);
+
+    if (!ret) {
+        virtio_mem_guard_substitute_clear(&guard->map, offset, size);
+    }
+    return ret;
+}
+
+static int guard_restore(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size)
+{
+    virtio_mem_guard_faults_take_back(guard, offset, size);
+    return virtio_mem_guard_restore(&guard->map, offset, size);
+}
+
+static int guard_let_go(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size)
 {
     const uint64_t first = offset / guard->area.block_size;
-    const uint64_t nb_blocks = size / guard->area.block_size;
-    const bool was_active = virtio_mem_guard_map_is_active(&guard->map);
-    int ret = 0;
+    const uint64_t end = (offset + size) / guard->area.block_size;
+    const int ret = guard_set(guard, offset, size, false);
 
-    assert(QEMU_IS_ALIGNED(offset | size, guard->area.block_size));
-    if (!force &&
-        !guard_may_cost(guard, virtio_mem_guard_map_cost(&guard->map, first,
-                                                         nb_blocks, protect))) {
-        return -ENOSPC;
-    }
-    if (!protect) {
-        virtio_mem_guard_faults_take_back(guard, offset, size);
-        ret = virtio_mem_guard_restore(&guard->map, offset, size);
-        if (ret && force) {
-            error_report("virtio-mem: the host does not map a backend's memory"
-                         " again: other memory stays in its place");
-        }
-    }
-    if (!ret || force) {
-        ret = virtio_mem_guard_map_set(&guard->map, first, nb_blocks, protect);
-    }
-    if (ret && !protect) {
+    if (ret) {
         /* What has its area's memory again stays out of reach. */
-        virtio_mem_guard_map_watch(&guard->map, first, first + nb_blocks);
+        virtio_mem_guard_map_watch(&guard->map, first, end);
     }
+    return ret;
+}
+
+static int guard_release(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size)
+{
+    return guard_restore(guard, offset, size) ?:
+           guard_let_go(guard, offset, size);
+}
+
+static int guard_release_anyway(VirtIOMEMGuard *guard, uint64_t offset,
+                                uint64_t size)
+{
+    if (guard_restore(guard, offset, size)) {
+        error_report("virtio-mem: the host does not map a backend's memory"
+                     " again: other memory stays in its place");
+    }
+    return guard_let_go(guard, offset, size);
+}
+
+static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
+                        GuardChange *change)
+{
+    const uint64_t first = offset / guard->area.block_size;
+    const bool was_active = virtio_mem_guard_map_is_active(&guard->map);
+    const int ret = change(guard, offset, size);
+
     if (ret && was_active && !virtio_mem_guard_map_is_active(&guard->map)) {
         virtio_mem_guard_faults_lose(guard);
-    }
-    if (!ret && protect) {
-        virtio_mem_guard_substitute_clear(&guard->map, offset, size);
     }
     if (virtio_mem_guard_map_is_guarded(&guard->map, first) &&
         virtio_mem_guard_map_is_mixed(&guard->map, offset)) {
@@ -94,44 +132,47 @@ static int guard_change(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
 
 /* --- what callers ask for --- */
 
-int virtio_mem_guard_protect(VirtIOMEMGuard *guard, uint64_t offset,
-                             uint64_t size)
+static int guard_try(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size,
+                     bool protect)
 {
-    int ret;
+    int ret = -ENOSPC;
 
     if (!guard) {
         return 0;
     }
     virtio_mem_guard_lock();
-    ret = guard_change(guard, offset, size, true, false);
+    if (guard_may_change(guard, offset, size, protect)) {
+        ret = guard_change(guard, offset, size,
+                           protect ? guard_protect : guard_release);
+    }
     virtio_mem_guard_unlock();
     return ret;
+}
+
+int virtio_mem_guard_protect(VirtIOMEMGuard *guard, uint64_t offset,
+                             uint64_t size)
+{
+    return guard_try(guard, offset, size, true);
 }
 
 int virtio_mem_guard_release(VirtIOMEMGuard *guard, uint64_t offset,
                              uint64_t size)
 {
-    int ret;
-
-    if (!guard) {
-        return 0;
-    }
-    virtio_mem_guard_lock();
-    ret = guard_change(guard, offset, size, false, false);
-    virtio_mem_guard_unlock();
-    return ret;
+    return guard_try(guard, offset, size, false);
 }
 
 void virtio_mem_guard_force(VirtIOMEMGuard *guard, uint64_t offset,
                             uint64_t size, bool protect)
 {
+    GuardChange *change = protect ? guard_protect : guard_release_anyway;
+
     if (!guard) {
         return;
     }
     virtio_mem_guard_lock();
-    if (guard_change(guard, offset, size, protect, true)) {
+    if (guard_change(guard, offset, size, change)) {
         virtio_mem_guard_faults_lose(guard);
-        guard_change(guard, offset, size, protect, true);
+        guard_change(guard, offset, size, change);
     }
     virtio_mem_guard_unlock();
 }
