@@ -86,6 +86,12 @@ bool virtio_mem_blocks_next_run(const VirtIOMEMBlocks *blocks,
     const uint64_t end = within.first + within.nb_blocks;
     uint64_t first;
 
+    if (!blocks) {
+        const bool is_first = !run->nb_blocks && within.nb_blocks;
+
+        *run = within;
+        return is_first;
+    }
     assert(blocks_contain(blocks, within));
 
     first = blocks_find(blocks, run->first + run->nb_blocks, end, plugged);

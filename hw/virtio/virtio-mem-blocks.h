@@ -60,7 +60,8 @@ VirtIOMEMBlocksState virtio_mem_blocks_classify(const VirtIOMEMBlocks *blocks,
  * Step @run to the next maximal run of @plugged (or unplugged) blocks inside
  * @within, in ascending order; false, with @run undefined, after the last one.
  * Start with *run = { within.first, 0 }.  Maximal means: inside @within, the
- * blocks on both sides of the run are in the other state.
+ * blocks on both sides of the run are in the other state.  Without @blocks, all
+ * of @within is one run.
  */
 bool virtio_mem_blocks_next_run(const VirtIOMEMBlocks *blocks,
                                 VirtIOMEMRange within, bool plugged,

@@ -26,12 +26,12 @@
  * region may not be populated: slices to discard grow while calls turn out to
  * be short, so far that a region has some dozens of them.
  */
-#define VIRTIO_MEM_POPULATE_SLICE (2 * MiB)
-#define VIRTIO_MEM_DISCARD_SLICE (32 * MiB)
-#define VIRTIO_MEM_DISCARD_SHARED_SLICE (4 * MiB)
-#define VIRTIO_MEM_DISCARD_SLICES_MIN 64
-#define VIRTIO_MEM_SHORT_CALL_US 100
-#define VIRTIO_MEM_LONG_CALL_US 1000
+#define WORK_POPULATE_SLICE (2 * MiB)
+#define WORK_DISCARD_SLICE (32 * MiB)
+#define WORK_DISCARD_SHARED_SLICE (4 * MiB)
+#define WORK_DISCARD_SLICES_MIN 64
+#define WORK_SHORT_CALL_US 100
+#define WORK_LONG_CALL_US 1000
 
 /*
  * To wake a thread and to wait costs more than to discard memory of which
@@ -39,10 +39,16 @@
  * beforehand, so to discard is tried in place for that long.  What is empty, as
  * the host can tell, is done in slices of any size meanwhile.
  */
-#define VIRTIO_MEM_TRY_US 500
+#define WORK_TRY_US 500
 
-typedef int (*VirtIOMEMWorkFn)(const VirtIOMEM *vmem, uint64_t offset,
-                               uint64_t size, Error **errp);
+typedef struct VirtIOMEMWorkKind {
+    int (*do_slice)(const VirtIOMEM *vmem, uint64_t offset, uint64_t size,
+                    Error **errp);
+    uint64_t slice[2];          /* of private and of shared memory */
+    VirtIOMEMCounter time;
+    VirtIOMEMCounter bytes;
+    bool populates;             /* long for sure; a drain may end it halfway */
+} VirtIOMEMWorkKind;
 
 /*
  * What is to be done, and how far it is.  Threads may come late, when all is
@@ -52,12 +58,10 @@ typedef struct VirtIOMEMWork {
     VirtIOMEMTask task;         /* the first member: it is the reference */
 
     /* Constant while anybody works. */
+    const VirtIOMEMWorkKind *kind;
     VirtIOMEM *vmem;
     GThreadPool *threads;
     VirtIOMEMRuns runs;
-    VirtIOMEMWorkFn fn;
-    bool can_cancel;            /* a drain may end it halfway */
-    bool try_here;              /* it may take no time at all */
     bool away;                  /* a coroutine waits, not a thread */
     uint64_t size;              /* of all runs, in bytes */
     uint64_t min_slice;
@@ -86,13 +90,8 @@ static bool work_next_run(VirtIOMEMWork *work)
 {
     const VirtIOMEMRuns *runs = &work->runs;
 
-    if (!runs->blocks) {
-        if (work->run.nb_blocks) {
-            return false;
-        }
-        work->run = runs->within;
-    } else if (!virtio_mem_blocks_next_run(runs->blocks, runs->within,
-                                           runs->plugged, &work->run)) {
+    if (!virtio_mem_blocks_next_run(runs->blocks, runs->within,
+                                    runs->plugged, &work->run)) {
         return false;
     }
     work->offset = virtio_mem_range_offset(work->vmem, work->run);
@@ -109,7 +108,7 @@ static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
         /* This thread came too late: neither device nor blocks may be left. */
         return false;
     }
-    if (work->can_cancel && !work->ret &&
+    if (work->kind->populates && !work->ret &&
         virtio_mem_is_draining(work->vmem)) {
         work->ret = -ECANCELED;
         error_setg(&work->err, "canceled");
@@ -132,10 +131,10 @@ static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
 
     assert(work->nb_working);
     work->nb_working--;
-    if (us > VIRTIO_MEM_LONG_CALL_US) {
+    if (us > WORK_LONG_CALL_US) {
         work->slice = work->min_slice;
-    } else if (us < VIRTIO_MEM_SHORT_CALL_US) {
-        work->slice = MIN(VIRTIO_MEM_LONG_CALL_US / VIRTIO_MEM_SHORT_CALL_US *
+    } else if (us < WORK_SHORT_CALL_US) {
+        work->slice = MIN(WORK_LONG_CALL_US / WORK_SHORT_CALL_US *
                           work->slice, work->max_slice);
     }
     work->ret = work->ret ?: ret;
@@ -158,7 +157,7 @@ static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
         return false;
     }
     start = g_get_monotonic_time();
-    ret = work->fn(work->vmem, offset, size, &err);
+    ret = work->kind->do_slice(work->vmem, offset, size, &err);
     us = g_get_monotonic_time() - start;
     /* Now: when the slice ends, the threads may, too. */
     is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
@@ -184,15 +183,19 @@ static void work_choose_slice(VirtIOMEMWork *work)
 /* Do what can be done in a short time.  False if something is left. */
 static bool work_try(VirtIOMEMWork *work)
 {
-    const int64_t end = g_get_monotonic_time() + VIRTIO_MEM_TRY_US;
+    const int64_t end = g_get_monotonic_time() + WORK_TRY_US;
     bool left = true;
 
-    work->max_slice *= VIRTIO_MEM_DISCARD_SLICES_MIN;
+    if (work->kind->populates) {
+        return false;
+    }
+
+    work->max_slice *= WORK_DISCARD_SLICES_MIN;
     while (left && g_get_monotonic_time() < end) {
         work_choose_slice(work);
         left = work_do_slice(work, false);
     }
-    work->max_slice /= VIRTIO_MEM_DISCARD_SLICES_MIN;
+    work->max_slice /= WORK_DISCARD_SLICES_MIN;
     work->slice = MIN(work->slice, work->max_slice);
     return !left;
 }
@@ -234,7 +237,7 @@ static void work_yield(int64_t *since)
 {
     const int64_t now = g_get_monotonic_time();
 
-    if (now - *since >= VIRTIO_MEM_LONG_CALL_US) {
+    if (now - *since >= WORK_LONG_CALL_US) {
         g_thread_yield();
         *since = g_get_monotonic_time();
     }
@@ -336,9 +339,6 @@ static uint64_t work_size(const VirtIOMEM *vmem, const VirtIOMEMRuns *runs)
     VirtIOMEMRange run;
     uint64_t size = 0;
 
-    if (!runs->blocks) {
-        return virtio_mem_range_size(vmem, runs->within);
-    }
     VIRTIO_MEM_BLOCKS_FOREACH_RUN(runs->blocks, runs->within,
                                   runs->plugged, run) {
         size += virtio_mem_range_size(vmem, run);
@@ -367,18 +367,24 @@ static void work_clear(VirtIOMEMTask *task)
     error_free(work->err);
 }
 
-static VirtIOMEMWork *work_new(VirtIOMEM *vmem, VirtIOMEMRuns runs,
-                               VirtIOMEMWorkFn fn)
+static VirtIOMEMWork *work_new(const VirtIOMEMWorkKind *kind, VirtIOMEM *vmem,
+                               VirtIOMEMRuns runs)
 {
     VirtIOMEMWork *work = g_atomic_rc_box_new0(VirtIOMEMWork);
 
+    work->kind = kind;
     work->task = (VirtIOMEMTask) { .run = work_run_task, .clear = work_clear };
     work->vmem = vmem;
     work->threads = vmem->threads;
     work->runs = runs;
-    work->fn = fn;
     work->size = work_size(vmem, &runs);
-    work->run = (VirtIOMEMRange) { runs.within.first, 0 };
+    work->run = (VirtIOMEMRange) { runs.within.first };
+    work->min_slice = ROUND_UP(kind->slice[vmem->memdev->share],
+                               host_memory_backend_pagesize(vmem->memdev));
+    if (!kind->populates) {
+        work->max_slice = ROUND_UP(work->size / WORK_DISCARD_SLICES_MIN,
+                                   work->min_slice);
+    }
     qemu_mutex_init(&work->lock);
     qemu_event_init(&work->over, false);
     return work;
@@ -394,7 +400,7 @@ static bool work_may_yield(const VirtIOMEMWork *work)
 {
     return qemu_in_coroutine() && replay_mode == REPLAY_MODE_NONE &&
            !virtio_mem_is_draining(work->vmem) &&
-           (work->can_cancel || virtio_mem_is_in_flight(work->vmem));
+           (work->kind->populates || virtio_mem_is_in_flight(work->vmem));
 }
 
 static void coroutine_mixed_fn work_do_somewhere(VirtIOMEMWork *work)
@@ -402,13 +408,13 @@ static void coroutine_mixed_fn work_do_somewhere(VirtIOMEMWork *work)
     const bool may_yield = work_may_yield(work);
 
     assert(bql_locked());
-    if (!may_yield && work->try_here) {
+    if (!may_yield) {
         /* Everybody waits for the end, whatever happens in between. */
-        work->min_slice = MAX(work->min_slice, VIRTIO_MEM_DISCARD_SLICE);
+        work->min_slice = MAX(work->min_slice, work->kind->slice[false]);
     }
     work->max_slice = MAX(work->max_slice, work->min_slice);
     work->slice = work->min_slice;
-    if (may_yield && work->try_here && work_try(work)) {
+    if (may_yield && work_try(work)) {
         return;
     }
 
@@ -416,39 +422,41 @@ static void coroutine_mixed_fn work_do_somewhere(VirtIOMEMWork *work)
     trace_virtio_mem_work_begin(work->size, work->nb_threads, may_yield);
     if (may_yield) {
         work_do_away(work);
-    } else if (!work->try_here || !work_try(work)) {
+    } else if (!work_try(work)) {
         work->nb_recruited = 1;     /* this thread */
         work_wait(work);
     }
     trace_virtio_mem_work_end(work->ret);
 }
 
-static void coroutine_mixed_fn work_do(VirtIOMEMWork *work,
-                                       VirtIOMEMCounter time,
-                                       VirtIOMEMCounter bytes)
+static int coroutine_mixed_fn work_do(const VirtIOMEMWorkKind *kind,
+                                      VirtIOMEM *vmem, VirtIOMEMRuns runs,
+                                      Error **errp)
 {
+    VirtIOMEMWork *work = work_new(kind, vmem, runs);
     const int64_t start = get_clock();
+    int ret;
 
     work_do_somewhere(work);
-    virtio_mem_stats_add(work->vmem, time, get_clock() - start);
-    virtio_mem_stats_add(work->vmem, bytes, work->ret ? 0 : work->size);
+    ret = work->ret;
+    virtio_mem_stats_add(vmem, kind->time, get_clock() - start);
+    virtio_mem_stats_add(vmem, kind->bytes, ret ? 0 : work->size);
+    error_propagate(errp, g_steal_pointer(&work->err));
+    virtio_mem_threads_release(&work->task);
+    return ret;
 }
 
 int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
                                                 VirtIOMEMRuns runs,
                                                 Error **errp)
 {
-    VirtIOMEMWork *work = work_new(vmem, runs, virtio_mem_backing_populate);
-    int ret;
+    static const VirtIOMEMWorkKind populate = {
+        virtio_mem_backing_populate,
+        { WORK_POPULATE_SLICE, WORK_POPULATE_SLICE },
+        VIRTIO_MEM_POPULATE_TIME, VIRTIO_MEM_POPULATED_BYTES, true
+    };
 
-    work->can_cancel = true;
-    work->min_slice = ROUND_UP(VIRTIO_MEM_POPULATE_SLICE,
-                               host_memory_backend_pagesize(vmem->memdev));
-    work_do(work, VIRTIO_MEM_POPULATE_TIME, VIRTIO_MEM_POPULATED_BYTES);
-    ret = work->ret;
-    error_propagate(errp, g_steal_pointer(&work->err));
-    virtio_mem_threads_release(&work->task);
-    return ret;
+    return work_do(&populate, vmem, runs, errp);
 }
 
 static int work_discard_slice(const VirtIOMEM *vmem, uint64_t offset,
@@ -457,28 +465,16 @@ static int work_discard_slice(const VirtIOMEM *vmem, uint64_t offset,
     return virtio_mem_backing_discard(vmem, offset, size);
 }
 
-/* What slices are multiples of. */
-static uint64_t work_discard_unit(HostMemoryBackend *memdev)
-{
-    return ROUND_UP(memdev->share ? VIRTIO_MEM_DISCARD_SHARED_SLICE
-                                  : VIRTIO_MEM_DISCARD_SLICE,
-                    host_memory_backend_pagesize(memdev));
-}
-
 int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
                                                VirtIOMEMRuns runs)
 {
-    VirtIOMEMWork *work = work_new(vmem, runs, work_discard_slice);
-    int ret;
+    static const VirtIOMEMWorkKind discard = {
+        work_discard_slice,
+        { WORK_DISCARD_SLICE, WORK_DISCARD_SHARED_SLICE },
+        VIRTIO_MEM_DISCARD_TIME, VIRTIO_MEM_DISCARDED_BYTES
+    };
 
-    work->try_here = true;
-    work->min_slice = work_discard_unit(vmem->memdev);
-    work->max_slice = ROUND_UP(work->size / VIRTIO_MEM_DISCARD_SLICES_MIN,
-                               work->min_slice);
-    work_do(work, VIRTIO_MEM_DISCARD_TIME, VIRTIO_MEM_DISCARDED_BYTES);
-    ret = work->ret;
-    virtio_mem_threads_release(&work->task);
-    return ret;
+    return work_do(&discard, vmem, runs, NULL);
 }
 
 /* --- life --- */
