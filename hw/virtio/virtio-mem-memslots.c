@@ -12,7 +12,7 @@
 #include "virtio-mem-memslots.h"
 #include "virtio-mem-region.h"
 
-#define VIRTIO_MEM_MIN_MEMSLOT_SIZE (1 * GiB)
+#define MEMSLOTS_MIN_SIZE (1 * GiB)
 
 /*
  * Invariant, once realized: aliases[i] is mapped if and only if a block of
@@ -78,8 +78,7 @@ void virtio_mem_memslots_decide(VirtIOMEM *vmem, unsigned int limit)
 
     memslot_size = ROUND_UP(DIV_ROUND_UP(region_size, limit),
                             vmem->block_size);
-    memslot_size = MAX(memslot_size,
-                       MAX(vmem->block_size, VIRTIO_MEM_MIN_MEMSLOT_SIZE));
+    memslot_size = MAX(memslot_size, MAX(vmem->block_size, MEMSLOTS_MIN_SIZE));
     memslots->nb_memslots = DIV_ROUND_UP(region_size, memslot_size);
     if (memslots->nb_memslots > 1) {
         memslots->memslot_size = memslot_size;

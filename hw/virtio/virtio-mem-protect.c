@@ -26,9 +26,9 @@
 #include "virtio-mem-region.h"
 #include "standard-headers/linux/virtio_mem.h"
 
-#define VIRTIO_MEM_EVENT_INTERVAL_MS 1000
-#define VIRTIO_MEM_RETRY_MIN_S 1
-#define VIRTIO_MEM_RETRY_MAX_S 32
+#define PROTECT_EVENT_INTERVAL_MS 1000
+#define PROTECT_RETRY_MIN_S 1
+#define PROTECT_RETRY_MAX_S 32
 
 typedef struct VirtIOMEMProtection {
     unsigned int paused;        /* VirtIOMEMPause: all reasons to be so */
@@ -107,7 +107,7 @@ static void protect_lose(VirtIOMEM *vmem, const char *reason)
 
     if (!protection->is_lost) {
         protect_set_lost(vmem, true);
-        protection->retry_s = VIRTIO_MEM_RETRY_MIN_S;
+        protection->retry_s = PROTECT_RETRY_MIN_S;
         warn_report("virtio-mem '%s': unplugged memory is not protected any"
                     " more, userfaultfd cannot watch it: %s; this is retried:"
                     " free host memory, raise vm.max_map_count, or end what"
@@ -118,8 +118,7 @@ static void protect_lose(VirtIOMEM *vmem, const char *reason)
         timer_mod(protection->retry_timer,
                   qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
                   protection->retry_s * 1000);
-        protection->retry_s = MIN(protection->retry_s * 2,
-                                  VIRTIO_MEM_RETRY_MAX_S);
+        protection->retry_s = MIN(protection->retry_s * 2, PROTECT_RETRY_MAX_S);
     }
 }
 
@@ -203,7 +202,7 @@ static void protect_send_event(void *opaque)
                                                 access->write, access->count);
     vmem->protection->has_access = false;
     timer_mod(timer, qemu_clock_get_ms(protect_clock()) +
-                     VIRTIO_MEM_EVENT_INTERVAL_MS);
+                     PROTECT_EVENT_INTERVAL_MS);
 }
 
 /*

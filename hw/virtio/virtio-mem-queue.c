@@ -20,8 +20,8 @@
 #include "virtio-mem-wake.h"
 
 /* Ring slots; Linux and Windows use two at a time. */
-#define VIRTIO_MEM_QUEUE_SIZE 128
-#define VIRTIO_MEM_REQUESTS_PER_TURN 64
+#define QUEUE_SIZE 128
+#define QUEUE_REQUESTS_AT_ONCE 64
 
 typedef struct VirtIOMEMQueue {
     VirtQueue *vq;
@@ -111,7 +111,7 @@ static bool coroutine_fn queue_serve_next(VirtIOMEM *vmem)
 static void coroutine_fn queue_serve_all(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
-    int budget = VIRTIO_MEM_REQUESTS_PER_TURN;
+    int budget = QUEUE_REQUESTS_AT_ONCE;
 
     virtio_mem_flight_begin(vmem);
     while (budget && !virtio_mem_is_draining(vmem) &&
@@ -165,7 +165,7 @@ void virtio_mem_queue_realize(VirtIOMEM *vmem)
     VirtIOMEMQueue *queue = g_new0(VirtIOMEMQueue, 1);
 
     vmem->queue = queue;
-    queue->vq = virtio_add_queue(VIRTIO_DEVICE(vmem), VIRTIO_MEM_QUEUE_SIZE,
+    queue->vq = virtio_add_queue(VIRTIO_DEVICE(vmem), QUEUE_SIZE,
                                  queue_handle);
     /* Like the queue's handler, not inside of other devices' draining. */
     queue->bh = virtio_bh_io_new_guarded(DEVICE(vmem), queue_go_on, vmem);

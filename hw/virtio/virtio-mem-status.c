@@ -17,7 +17,7 @@
 #include "virtio-mem-wake.h"
 
 /* A driver that works on a resize sends its next request sooner than that. */
-#define VIRTIO_MEM_SILENCE_MS 20000
+#define STATUS_SILENCE_MS 20000
 
 typedef struct VirtIOMEMSituation {
     VirtioMEMResizeStatus status;
@@ -158,7 +158,7 @@ static VirtIOMEMSituation status_judge(const VirtIOMEMStatus *status)
                                       status->held };
     }
     if (virtio_mem_is_in_flight(vmem) || status_has_arrived(vmem) ||
-        silence_ms < VIRTIO_MEM_SILENCE_MS) {
+        silence_ms < STATUS_SILENCE_MS) {
         return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_WORKING,
                                       VIRTIO_MEM_NO_REASON };
     }
@@ -190,7 +190,7 @@ static void status_watch_silence(VirtIOMEMStatus *status)
 
     if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_WORKING) &&
         !status_has_arrived(status->vmem)) {
-        timer_mod(status->silence_timer, since_ms + VIRTIO_MEM_SILENCE_MS);
+        timer_mod(status->silence_timer, since_ms + STATUS_SILENCE_MS);
     } else {
         timer_del(status->silence_timer);
     }

@@ -240,7 +240,7 @@ static int stream_early_post_load(void *opaque, int version_id)
 }
 
 /* Fields by the names that the stream's description shows to tools. */
-#define VIRTIO_MEM_STREAM_UINT64(_field, _test) {                           \
+#define STREAM_UINT64(_field, _test) {                                      \
     .name = stringify(_field),                                              \
     .field_exists = (_test),                                                \
     .size = sizeof(uint64_t),                                               \
@@ -249,7 +249,7 @@ static int stream_early_post_load(void *opaque, int version_id)
     .offset = vmstate_offset_value(VirtIOMEM, stream._field, uint64_t),     \
 }
 
-#define VIRTIO_MEM_STREAM_BITMAP(_test) {                                   \
+#define STREAM_BITMAP(_test) {                                              \
     .name = "bitmap",                                                       \
     .field_exists = (_test),                                                \
     .size_offset = vmstate_offset_value(VirtIOMEM, stream.bitmap_size,      \
@@ -271,8 +271,8 @@ static const VMStateDescription vmstate_virtio_mem_device_early = {
     .fields = (const VMStateField[]) {
         VMSTATE_WITH_TMP(VirtIOMEM, VirtIOMEMSanityChecks,
                          vmstate_virtio_mem_sanity_checks),
-        VIRTIO_MEM_STREAM_UINT64(size, NULL),
-        VIRTIO_MEM_STREAM_BITMAP(NULL),
+        STREAM_UINT64(size, NULL),
+        STREAM_BITMAP(NULL),
         VMSTATE_END_OF_LIST(),
     },
 };
@@ -382,10 +382,10 @@ const VMStateDescription vmstate_virtio_mem_device = {
         VMSTATE_WITH_TMP_TEST(VirtIOMEM, stream_blocks_came_late,
                               VirtIOMEMSanityChecks,
                               vmstate_virtio_mem_sanity_checks),
-        VIRTIO_MEM_STREAM_UINT64(usable_region_size, NULL),
-        VIRTIO_MEM_STREAM_UINT64(size, stream_blocks_came_late),
-        VIRTIO_MEM_STREAM_UINT64(requested_size, NULL),
-        VIRTIO_MEM_STREAM_BITMAP(stream_blocks_came_late),
+        STREAM_UINT64(usable_region_size, NULL),
+        STREAM_UINT64(size, stream_blocks_came_late),
+        STREAM_UINT64(requested_size, NULL),
+        STREAM_BITMAP(stream_blocks_came_late),
         VMSTATE_END_OF_LIST(),
     },
 };

@@ -21,8 +21,8 @@
 #include "virtio-mem-stats.h"
 #include "virtio-mem-wake.h"
 
-#define VIRTIO_MEM_FIRST_RETRY_MS 1000
-#define VIRTIO_MEM_LAST_RETRY_MS (64 * VIRTIO_MEM_FIRST_RETRY_MS)
+#define WAKE_FIRST_RETRY_MS 1000
+#define WAKE_LAST_RETRY_MS (64 * WAKE_FIRST_RETRY_MS)
 
 typedef struct VirtIOMEMWake {
     bool pending;               /* the guest waits for an interrupt */
@@ -62,12 +62,12 @@ void virtio_mem_wake_later(VirtIOMEM *vmem)
     wake->pending = true;
     timer_mod(wake->retry_timer,
               qemu_clock_get_ms(QEMU_CLOCK_VIRTUAL) + wake->retry_ms);
-    wake->retry_ms = MIN(2 * wake->retry_ms, VIRTIO_MEM_LAST_RETRY_MS);
+    wake->retry_ms = MIN(2 * wake->retry_ms, WAKE_LAST_RETRY_MS);
 }
 
 void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem)
 {
-    vmem->wake->retry_ms = VIRTIO_MEM_FIRST_RETRY_MS;
+    vmem->wake->retry_ms = WAKE_FIRST_RETRY_MS;
 }
 
 void virtio_mem_wake_forget(VirtIOMEM *vmem)
@@ -93,7 +93,7 @@ void virtio_mem_wake_realize(VirtIOMEM *vmem)
     VirtIOMEMWake *wake = g_new0(VirtIOMEMWake, 1);
 
     vmem->wake = wake;
-    wake->retry_ms = VIRTIO_MEM_FIRST_RETRY_MS;
+    wake->retry_ms = WAKE_FIRST_RETRY_MS;
     wake->retry_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, wake_retry, vmem);
 }
 
