@@ -44,8 +44,8 @@ static bool plan_grew(uint64_t first, uint64_t last, uint64_t by)
            last - first >= by;
 }
 
-VirtIOMEMPlanReason virtio_mem_plan_harm(const VirtIOMEMPlanReport *first,
-                                         const VirtIOMEMPlanReport *last)
+VirtIOMEMPlanReason virtio_mem_plan_harm(const BalloonGuestStats *first,
+                                         const BalloonGuestStats *last)
 {
     if (plan_grew(first->oom_kills, last->oom_kills, 1)) {
         return VIRTIO_MEM_PLAN_OUT_OF_MEMORY;
@@ -112,7 +112,7 @@ static bool plan_note_plugged(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
 /* One that does not say what matters is none. */
 static void plan_note_report(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
 {
-    const VirtIOMEMPlanReport *report = now->report;
+    const BalloonGuestStats *report = now->report;
 
     plan->news = report && report->available != UINT64_MAX &&
                  report->total != UINT64_MAX;

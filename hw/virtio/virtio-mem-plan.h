@@ -21,14 +21,7 @@
 #ifndef HW_VIRTIO_MEM_PLAN_H
 #define HW_VIRTIO_MEM_PLAN_H
 
-/* What a guest said.  UINT64_MAX: it did not. */
-typedef struct VirtIOMEMPlanReport {
-    uint64_t total;
-    uint64_t available;
-    uint64_t swap_out;
-    uint64_t oom_kills;
-    uint64_t alloc_stalls;
-} VirtIOMEMPlanReport;
+#include "system/balloon.h"
 
 typedef enum VirtIOMEMPlanReason {
     VIRTIO_MEM_PLAN_NO_REASON,
@@ -62,7 +55,7 @@ typedef struct VirtIOMEMPlanNow {
     uint64_t plugged;
     uint64_t others;        /* plugged by other devices of this kind */
     uint64_t others_asked;  /* that, and what they are still asked to plug */
-    const VirtIOMEMPlanReport *report;  /* new since the last call, or NULL */
+    const BalloonGuestStats *report;    /* new since the last call, or NULL */
 } VirtIOMEMPlanNow;
 
 typedef struct VirtIOMEMPlanAdvice {
@@ -85,8 +78,8 @@ typedef struct VirtIOMEMPlan {
     uint64_t best;          /* the closest to the wish so far */
     bool has_first;
     uint64_t first_plugged; /* at the first report */
-    VirtIOMEMPlanReport first;
-    VirtIOMEMPlanReport last;
+    BalloonGuestStats first;
+    BalloonGuestStats last;
     bool news;              /* last came with this call */
     int64_t changed_ms;     /* the plugged size or the ask did */
     int64_t due_ms;         /* when the next report is to be asked for */
@@ -118,8 +111,8 @@ VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
 bool virtio_mem_plan_is_online(uint64_t first, uint64_t last, uint64_t grown);
 
 /* What went wrong in the guest between two reports, or no reason. */
-VirtIOMEMPlanReason virtio_mem_plan_harm(const VirtIOMEMPlanReport *first,
-                                         const VirtIOMEMPlanReport *last);
+VirtIOMEMPlanReason virtio_mem_plan_harm(const BalloonGuestStats *first,
+                                         const BalloonGuestStats *last);
 
 /* What the last report called available, and the reserve; false without one. */
 bool virtio_mem_plan_get_available(const VirtIOMEMPlan *plan,

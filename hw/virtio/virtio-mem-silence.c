@@ -24,10 +24,10 @@ typedef struct VirtIOMEMSilence {
     QEMUBH *bh;
     uint64_t reserve;               /* 0: by the size of the guest */
     VirtIOMEMSilenceReport has_first;
-    VirtIOMEMPlanReport first;
+    BalloonGuestStats first;
     uint64_t first_plugged;         /* when it came */
     VirtIOMEMSilenceReport has_last;
-    VirtIOMEMPlanReport last;
+    BalloonGuestStats last;
     Notifier report_notifier;
 } VirtIOMEMSilence;
 
@@ -43,23 +43,16 @@ static void silence_take_report(Notifier *notifier, void *data)
 {
     VirtIOMEMSilence *silence = container_of(notifier, VirtIOMEMSilence,
                                              report_notifier);
-    const BalloonGuestStats *stats = data;
-    const VirtIOMEMPlanReport report = {
-        .total = stats->total,
-        .available = stats->available,
-        .swap_out = stats->swap_out,
-        .oom_kills = stats->oom_kills,
-        .alloc_stalls = stats->alloc_stalls,
-    };
+    const BalloonGuestStats *report = data;
 
     if (silence->has_first == SILENCE_REPORT_AWAITED) {
         silence->has_first = SILENCE_REPORT_THERE;
-        silence->first = report;
+        silence->first = *report;
         silence->first_plugged = virtio_mem_plugged_size(silence->vmem);
     }
     if (silence->has_last != SILENCE_REPORT_NONE) {
         silence->has_last = SILENCE_REPORT_THERE;
-        silence->last = report;
+        silence->last = *report;
         qemu_bh_schedule(silence->bh);
     }
 }
@@ -117,8 +110,8 @@ static VirtioMEMResizeReason silence_of_shrink(const VirtIOMEMSilence *silence)
 /* Linux stops when 1 GiB waits to be brought online, and says nothing. */
 static VirtioMEMResizeReason silence_of_growth(const VirtIOMEMSilence *silence)
 {
-    const VirtIOMEMPlanReport *first = &silence->first;
-    const VirtIOMEMPlanReport *last = &silence->last;
+    const BalloonGuestStats *first = &silence->first;
+    const BalloonGuestStats *last = &silence->last;
     const uint64_t plugged = virtio_mem_plugged_size(silence->vmem);
 
     if (silence->has_first != SILENCE_REPORT_THERE ||

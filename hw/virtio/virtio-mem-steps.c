@@ -45,7 +45,7 @@ typedef struct VirtIOMEMSteps {
     int64_t poll_at_ms;         /* ... then */
     bool is_asked;              /* the balloon was asked for one */
     bool has_report;
-    VirtIOMEMPlanReport report;
+    BalloonGuestStats report;
     unsigned int nb_reminders;  /* in this silence */
     QEMUTimer *timer;           /* guest time: stands still with it */
     QEMUBH *bh;
@@ -414,21 +414,15 @@ static void steps_take_report(Notifier *notifier, void *data)
 {
     VirtIOMEMSteps *steps = container_of(notifier, VirtIOMEMSteps,
                                          report_notifier);
-    const BalloonGuestStats *stats = data;
+    const BalloonGuestStats *report = data;
 
     if (!steps->active || !steps->is_asked) {
         return;
     }
-    trace_virtio_mem_resize_report(stats->total, stats->available);
+    trace_virtio_mem_resize_report(report->total, report->available);
     steps->is_asked = false;
     steps->has_report = true;
-    steps->report = (VirtIOMEMPlanReport) {
-        .total = stats->total,
-        .available = stats->available,
-        .swap_out = stats->swap_out,
-        .oom_kills = stats->oom_kills,
-        .alloc_stalls = stats->alloc_stalls,
-    };
+    steps->report = *report;
     qemu_bh_schedule(steps->bh);
 }
 

@@ -20,9 +20,9 @@ static uint64_t take_size(FuzzInput *input)
     return kind == 255 ? UINT64_MAX : fuzz_take(input, 8);
 }
 
-static VirtIOMEMPlanReport take_report(FuzzInput *input)
+static BalloonGuestStats take_report(FuzzInput *input)
 {
-    return (VirtIOMEMPlanReport) {
+    return (BalloonGuestStats) {
         .total = take_size(input),
         .available = take_size(input),
         .swap_out = take_size(input),
@@ -101,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     while (input.len && advice.verdict <= VIRTIO_MEM_PLAN_HOLD) {
         const uint8_t what = fuzz_take(&input, 1);
         const uint64_t before = advice.ask;
-        VirtIOMEMPlanReport report;
+        BalloonGuestStats report;
 
         now.ms += fuzz_take(&input, what & 1 ? 2 : 1);
         if (what & 2) {

@@ -45,7 +45,7 @@ static void test_no_report_no_step(void)
 /* One that is silent about what matters is no report. */
 static void test_empty_report(void)
 {
-    const VirtIOMEMPlanReport nothing = {
+    const BalloonGuestStats nothing = {
         .total = 4 * GiB, .available = UINT64_MAX,
     };
     PlanGuest guest;
@@ -462,9 +462,9 @@ static void random_live(PlanGuest *guest, uint64_t ask)
     guest->ms += random_size(one_in(20) ? 20000 : 600, 1);
 }
 
-static VirtIOMEMPlanReport random_report(const PlanGuest *guest)
+static BalloonGuestStats random_report(const PlanGuest *guest)
 {
-    VirtIOMEMPlanReport report = guest->said;
+    BalloonGuestStats report = guest->said;
 
     report.total = plan_guest_total(guest);
     report.available = plan_guest_available(guest);
@@ -476,7 +476,7 @@ static VirtIOMEMPlanReport random_report(const PlanGuest *guest)
 }
 
 static void assert_affordable(const PlanGuest *guest, uint64_t before,
-                              const VirtIOMEMPlanReport *report,
+                              const BalloonGuestStats *report,
                               VirtIOMEMPlanAdvice advice)
 {
     const uint64_t reserve = guest->goal.reserve ?:
@@ -494,7 +494,7 @@ static unsigned int random_run(void)
     PlanGuest guest;
     VirtIOMEMPlan twin;
     VirtIOMEMPlanAdvice advice = { 0 };
-    VirtIOMEMPlanReport last = { 0 };
+    BalloonGuestStats last = { 0 };
     uint64_t low, high, best;
     int64_t best_ms;
     unsigned int nb = 0;
@@ -508,7 +508,7 @@ static unsigned int random_run(void)
     best_ms = guest.ms;
     while (advice.verdict <= VIRTIO_MEM_PLAN_HOLD) {
         const uint64_t before = advice.ask;
-        const VirtIOMEMPlanReport report = random_report(&guest);
+        const BalloonGuestStats report = random_report(&guest);
         const VirtIOMEMPlanNow now = {
             .ms = guest.ms, .plugged = guest.plugged,
             .others = guest.others, .others_asked = guest.others,

@@ -34,7 +34,7 @@ void plan_guest_begin(PlanGuest *guest, uint64_t boot, uint64_t start,
 
 VirtIOMEMPlanAdvice plan_guest_next(PlanGuest *guest, bool reports)
 {
-    VirtIOMEMPlanReport report = guest->said;
+    BalloonGuestStats report = guest->said;
 
     report.total = plan_guest_total(guest);
     report.available = plan_guest_available(guest);

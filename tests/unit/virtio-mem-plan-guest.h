@@ -24,7 +24,7 @@ typedef struct PlanGuest {
     uint64_t offline;           /* of that: not used by anybody */
     uint64_t used;
     uint64_t others;            /* of that, other devices have plugged */
-    VirtIOMEMPlanReport said;   /* the counters of reports */
+    BalloonGuestStats said;     /* the counters of reports */
 } PlanGuest;
 
 uint64_t plan_guest_total(const PlanGuest *guest);
