@@ -139,11 +139,19 @@ static bool status_has_arrived(const VirtIOMEM *vmem)
     return virtio_mem_plugged_size(vmem) == vmem->asked_size;
 }
 
+/* When nothing is in its way any more, the guest has all of its time again. */
+static int64_t status_heard_ms(const VirtIOMEMStatus *status)
+{
+    return status_is(status, VIRTIO_MEM_RESIZE_STATUS_DONE) ||
+           status_is(status, VIRTIO_MEM_RESIZE_STATUS_WAITING)
+           ? status_now_ms() : status->heard_ms;
+}
+
 static VirtIOMEMSituation status_judge(const VirtIOMEMStatus *status)
 {
     const VirtIOMEM *vmem = status->vmem;
     const VirtioMEMResizeReason obstacle = status_obstacle(status);
-    const int64_t silence_ms = status_now_ms() - status->heard_ms;
+    const int64_t silence_ms = status_now_ms() - status_heard_ms(status);
 
     if (status_has_arrived(vmem) && vmem->asked_size == vmem->requested_size) {
         return (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_DONE,
@@ -207,16 +215,12 @@ static void status_tell_obstacle(VirtIOMEMStatus *status)
     status->told_obstacle = is_there;
 }
 
-/* When nothing is in its way any more, the guest has all of its time again. */
 static void status_refresh(VirtIOMEMStatus *status)
 {
     const VirtIOMEMSituation before = status->told;
     const bool was_stalled = before.status == VIRTIO_MEM_RESIZE_STATUS_STALLED;
 
-    if (status_is(status, VIRTIO_MEM_RESIZE_STATUS_DONE) ||
-        status_is(status, VIRTIO_MEM_RESIZE_STATUS_WAITING)) {
-        status->heard_ms = status_now_ms();
-    }
+    status->heard_ms = status_heard_ms(status);
     if (!was_stalled) {
         virtio_mem_silence_end(status->vmem);
     }
@@ -274,13 +278,13 @@ VirtioMEMResizeReason virtio_mem_status_obstacle(const VirtIOMEM *vmem)
     return status_obstacle(vmem->status);
 }
 
-VirtioMEMResizeReason virtio_mem_status_reason(VirtIOMEM *vmem)
+VirtioMEMResizeReason virtio_mem_status_reason(const VirtIOMEM *vmem)
 {
+    const VirtioMEMResizeReason reason = status_judge(vmem->status).reason;
+
     assert(bql_locked());
-    status_refresh(vmem->status);
-    return vmem->status->told.reason == VIRTIO_MEM_NO_REASON
-           ? VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT
-           : vmem->status->told.reason;
+    return reason == VIRTIO_MEM_NO_REASON
+           ? VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT : reason;
 }
 
 void virtio_mem_status_on_obstacle(VirtIOMEM *vmem, QEMUBH *bh)
@@ -365,10 +369,10 @@ static void status_handle_wakeup(Notifier *notifier, void *data)
 void virtio_mem_status_fill_info(const VirtIOMEM *vmem,
                                  VirtioMEMDeviceInfo *info)
 {
-    VirtIOMEMStatus *status = vmem->status;
+    const VirtIOMEMStatus *status = vmem->status;
+    const VirtIOMEMSituation now = status_judge(status);
 
     assert(bql_locked());
-    status_refresh(status);
     info->has_asked_size = true;
     info->asked_size = vmem->asked_size;
     info->has_driver = true;
@@ -376,10 +380,10 @@ void virtio_mem_status_fill_info(const VirtIOMEM *vmem,
     info->has_resize_mode = true;
     info->resize_mode = vmem->resize_mode;
     info->has_resize_status = true;
-    info->resize_status = status->told.status;
-    if (status->told.reason != VIRTIO_MEM_NO_REASON) {
+    info->resize_status = now.status;
+    if (now.reason != VIRTIO_MEM_NO_REASON) {
         info->has_resize_reason = true;
-        info->resize_reason = status->told.reason;
+        info->resize_reason = now.reason;
     }
 }
 

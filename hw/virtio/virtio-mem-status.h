@@ -49,7 +49,7 @@ void virtio_mem_status_hold(VirtIOMEM *vmem, VirtioMEMResizeReason reason);
 VirtioMEMResizeReason virtio_mem_status_obstacle(const VirtIOMEM *vmem);
 
 /* Why the size does not come closer, as far as is known: never no reason. */
-VirtioMEMResizeReason virtio_mem_status_reason(VirtIOMEM *vmem);
+VirtioMEMResizeReason virtio_mem_status_reason(const VirtIOMEM *vmem);
 
 /* @bh is scheduled whenever something gets in the way, or out of it. */
 void virtio_mem_status_on_obstacle(VirtIOMEM *vmem, QEMUBH *bh);
