@@ -51,15 +51,16 @@ def cases(run):
         yield outcome, name, reason[1] if reason else ''
 
 
-def may_skip(reason):
+def may_skip(reason, facts):
     """Whether tools/skips.toml says why a case may be skipped for @reason."""
     allowed = tomllib.loads(SKIPS.read_text())['allowed']
-    return any(re.search(entry['reason'], reason) for entry in allowed)
+    return any(re.search(entry['reason'], reason) and
+               entry.get('unless') not in facts for entry in allowed)
 
 
-def strictly(outcome, reason):
+def strictly(outcome, reason, facts):
     """What a case counts as that may only be skipped with good reason."""
-    if outcome != 'skipped' or may_skip(reason):
+    if outcome != 'skipped' or may_skip(reason, facts):
         return outcome, reason
     return 'failed', (f'skipped ({reason or "without a reason"}), which '
                       'tools/skips.toml does not allow')
@@ -84,19 +85,19 @@ def show_slowest(runs):
         print(f'slowest: {run["duration"]:7.1f} s  {program_name(run)}')
 
 
-def report(runs, strict=False):
+def report(runs, strict=False, facts=()):
     """
     Show why cases were skipped and how others failed, close with the line "N
     passed, N failed, N skipped".  Return 1 if one failed or none ran, or 0.  If
-    @strict, a case that was skipped for a reason that is not on the list has
-    failed.
+    @strict, a case that was skipped for a reason that is not on the list, or is
+    none on a host of which @facts are known, has failed.
     """
     count = Counter()
     notable = {'skipped': [], 'failed': []}
     for run in runs:
         for outcome, case, reason in cases(run):
             if strict:
-                outcome, reason = strictly(outcome, reason)
+                outcome, reason = strictly(outcome, reason, facts)
             count[outcome] += 1
             if outcome in notable:
                 notable[outcome].append(

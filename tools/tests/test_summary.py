@@ -10,6 +10,7 @@ import unittest
 from unittest import mock
 
 import summary
+import virtio_mem_facts
 import virtio_mem_tap
 
 
@@ -58,11 +59,25 @@ class Summary(unittest.TestCase):
             self.assertIn(reason, said[0])
             self.assertEqual(status, outcome == 'failed')
 
+    def test_what_the_host_has_is_no_reason_to_skip(self):
+        for reason, fact in (
+                ('/dev/kvm cannot be used (no such file)', 'KVM: yes'),
+                ('userfaultfd may not be used', 'userfaultfd: yes'),
+                ('this host has no userfaultfd: it', 'userfaultfd: yes')):
+            for facts, outcome in (([], 'skipped'), ([fact], 'failed')):
+                self.assertEqual(
+                    summary.strictly('skipped', reason, facts)[0], outcome)
+
     def test_each_allowed_skip_says_why(self):
         listed = tomllib.loads(summary.SKIPS.read_text())['allowed']
         for entry in listed:
-            self.assertEqual(set(entry), {'reason', 'why'})
+            self.assertEqual(set(entry) - {'unless'}, {'reason', 'why'})
             self.assertFalse(re.search(entry['reason'], 'too lazy'))
+            if 'unless' in entry:
+                name, has = entry['unless'].split(': ')
+                self.assertEqual(has, 'yes')
+                self.assertIn(name, [fact.split(': ')[0]
+                                     for fact in virtio_mem_facts.facts()])
 
     def test_log_of_a_failed_program_is_shown(self):
         said = self.said(summary.show_logs, [
