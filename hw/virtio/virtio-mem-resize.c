@@ -189,6 +189,9 @@ void virtio_mem_resize_load(VirtIOMEM *vmem)
 
 void virtio_mem_resize_leave(VirtIOMEM *vmem)
 {
+    if (!vmem->resize->over) {
+        return;
+    }
     virtio_mem_steps_stop(vmem);
     resize_count_end(vmem->resize);
     vmem->requested_size = vmem->asked_size;

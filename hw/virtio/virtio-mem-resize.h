@@ -63,8 +63,9 @@ void virtio_mem_resize_settle(VirtIOMEM *vmem);
 void virtio_mem_resize_load(VirtIOMEM *vmem);
 
 /*
- * The guest goes on elsewhere, where only what it was asked for is known: that
- * is the wish from now on, also if the guest comes back.
+ * The guest was sent elsewhere, where only what it was asked for is known.  An
+ * order is over then.  A wish stands, as the guest may go on here all the same:
+ * the stream may be a file, which is kept as a backup.
  */
 void virtio_mem_resize_leave(VirtIOMEM *vmem);
 

@@ -233,8 +233,6 @@ static void check_migration(const char *env)
     virtio_mem_safe_move(safe, 2600 * MiB);
     virtio_mem_balloon_free(safe->balloon);
     virtio_mem_migrate(from, to);
-    g_assert_cmphex(virtio_mem_qom_get(from, "requested-size"), ==,
-                    2176 * MiB);
     g_assert_cmphex(virtio_mem_qom_get(from, "asked-size"), ==, 2176 * MiB);
     g_assert_cmphex(virtio_mem_requested_size(to), ==, 2176 * MiB);
     g_assert_cmphex(virtio_mem_qom_get(to, "requested-size"), ==, 2176 * MiB);
@@ -255,6 +253,25 @@ static void test_migration_to_stock(VirtioMemGuest *unused)
     if (virtio_mem_have_stock()) {
         check_migration(VM_STOCK_BINARY);
     }
+}
+
+/* A file that was saved is a backup: the guest and its wish are still here. */
+static void test_save_and_continue(VirtioMemGuest *vm)
+{
+    g_autofree char *path = virtio_mem_temp_path("backup.stream");
+    VirtioMemSafe *safe = begin_step(vm);
+
+    virtio_mem_save(vm, path);
+    unlink(path);
+    virtio_mem_safe_assert(safe, 2176 * MiB, "waiting", "guest-stopped");
+    g_assert_cmphex(virtio_mem_qom_get(vm, "requested-size"), ==, 0);
+    qtest_clock_step(vm->qts, PAUSE);
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'cont' }");
+    virtio_mem_safe_assert(safe, 2176 * MiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(safe, 1792 * MiB, "working", NULL);
+    virtio_mem_safe_end(safe);
 }
 
 /* --- several devices --- */
@@ -372,6 +389,8 @@ static const VirtioMemTest tests[] = {
     { "", "safe/stands-still-at-its-end", test_stop_at_end, &with_balloon,
       .once = true },
     { "", "safe/goes-on-after-a-migration-that-failed", test_migration_fails,
+      &with_balloon, .once = true },
+    { "", "safe/goes-on-after-it-was-saved", test_save_and_continue,
       &with_balloon, .once = true },
     { "", "safe/driver-goes-away", test_driver_goes_away, &with_balloon,
       .once = true },
