@@ -62,6 +62,9 @@ static VmAnswer model_serve(HostileModel *m,
     uint64_t first, nb = req->nb_blocks;
 
     if (req->type == VIRTIO_MEM_REQ_UNPLUG_ALL) {
+        if (m->is_busy && model_count(m, 0, NB_BLOCKS)) {
+            return (VmAnswer){ VIRTIO_MEM_RESP_BUSY };
+        }
         model_set(m, 0, NB_BLOCKS, false);
         return (VmAnswer){ VIRTIO_MEM_RESP_ACK };
     }
@@ -76,6 +79,9 @@ static VmAnswer model_serve(HostileModel *m,
     }
     if (plug && model_count(m, 0, NB_BLOCKS) + nb > m->nb_requested) {
         return (VmAnswer){ VIRTIO_MEM_RESP_NACK };
+    }
+    if (m->is_busy) {
+        return (VmAnswer){ VIRTIO_MEM_RESP_BUSY };
     }
     model_set(m, first, nb, plug);
     return (VmAnswer){ VIRTIO_MEM_RESP_ACK };

@@ -26,6 +26,7 @@ typedef struct HostileModel {
     uint64_t stamp[NB_BLOCKS];  /* in the block's first quadword; 0: fresh */
     uint64_t nb_requested;
     uint64_t nb_usable;         /* only the device knows: read from it */
+    bool is_busy;               /* the device: nothing changes now */
 } HostileModel;
 
 /* Plugged blocks in a range. */
