@@ -14,6 +14,13 @@
 
 #define COMMON(member) offsetof(struct virtio_pci_common_cfg, member)
 
+gint64 virtio_mem_wait_usec(void)
+{
+    const char *seconds = g_getenv("VIRTIO_MEM_TEST_WAIT");
+
+    return (seconds ? atoi(seconds) : 60) * G_USEC_PER_SEC;
+}
+
 static VirtioMemOptions guest_fill_options(const VirtioMemOptions *given)
 {
     VirtioMemOptions opts = given ? *given : (VirtioMemOptions){};

@@ -29,6 +29,8 @@ static bool change(Twin *twin, int i)
             'x');
     }
     g_free(twin->text);
+    g_clear_pointer(&twin->name, g_free);
+    g_clear_pointer(&twin->other, twin_end);
     twin->nb += 2;
     return true;
 }
@@ -54,9 +56,10 @@ class Mutate(unittest.TestCase):
             (10, 'if (!(more <= twin->max)) {'),
             (10, 'if (more < twin->max) {'),
             (11, ';'),
-            (15, ';'),
-            (15, 'twin->nb -= 2;'),
-            (16, 'return false;')])
+            (16, ';'),
+            (17, ';'),
+            (17, 'twin->nb -= 2;'),
+            (18, 'return false;')])
 
     @mock.patch('subprocess.run')
     def test_unit_tests_of_a_library(self, run):
