@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "virtio-mem-migrate.h"
+#include "virtio-mem-safe.h"
 
 /* --- values --- */
 
@@ -46,6 +47,38 @@ static void test_resize(VirtioMemGuest *vm)
     g_assert_cmpstr(qdict_get_str(response, "return"), ==, "plain");
     qobject_unref(response);
     g_assert_cmphex(virtio_mem_qom_get(vm, "resize-reserve"), ==, 64 * MiB);
+}
+
+/* All that the guest may have is the most to ask for; maxmem is 256 GiB. */
+static void test_reserve(VirtioMemGuest *vm)
+{
+    g_autofree char *error = NULL;
+
+    g_assert_null(virtio_mem_safe_set(vm, "resize-reserve", "274877906944"));
+    error = virtio_mem_safe_set(vm, "resize-reserve", "274877906945");
+    g_assert_nonnull(strstr(error, "(0x4000000000), 0x4000000001 does"));
+    g_assert_cmphex(virtio_mem_qom_get(vm, "resize-reserve"), ==, 256 * GiB);
+    g_assert_null(virtio_mem_safe_set(vm, "resize-reserve", "0"));
+}
+
+/* As many as would preallocate the backend. */
+static const VirtioMemOptions three_threads = {
+    .memdev = "memory-backend-ram,id=vmem0,size=1G,reserve=off,"
+              "prealloc-threads=3",
+    .region_size = GiB,
+};
+
+static const VirtioMemOptions two_threads = {
+    .memdev = "memory-backend-ram,id=vmem0,size=1G,reserve=off,"
+              "prealloc-threads=3",
+    .region_size = GiB,
+    .device = "prealloc-threads=2",
+};
+
+static void test_threads(VirtioMemGuest *vm)
+{
+    g_assert_cmpuint(virtio_mem_qom_get(vm, "prealloc-threads"), ==,
+                     vm->opts.device ? 2 : 3);
 }
 
 /* Larger boot memory has Linux take larger units. */
@@ -182,11 +215,27 @@ static void test_safe(VirtioMemGuest *unused)
     }, "virtio-mem 'vmem0': 'resize-mode' is 'safe', which needs a balloon");
 }
 
+static void test_small_blocks(VirtioMemGuest *unused)
+{
+    const bool has_huge_pages =
+        !access("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", F_OK);
+
+    check_start(&(VirtioMemOptions) {
+        .region_size = GiB, .block_size = MiB,
+    }, has_huge_pages ? "'block-size' property is smaller than the default 0x"
+                      : NULL);
+}
+
 static const VirtioMemTest tests[] = {
     { "", "properties/block-size-stays", test_block_size, .once = true },
     { "", "properties/plugged-size-is-summed-up", test_plugged_size,
       .once = true },
     { "", "properties/resize", test_resize, &with_reserve, .once = true },
+    { "", "properties/reserve-up-to-all-memory", test_reserve, .once = true },
+    { "", "properties/threads-of-the-backend", test_threads, &three_threads,
+      .once = true },
+    { "", "properties/threads-of-its-own", test_threads, &two_threads,
+      .once = true },
     { "", "properties/usable-size-by-boot-memory", test_usable, &large,
       .once = true },
     { "", "properties/inaccessible", test_inaccessible, .once = true,
@@ -194,6 +243,8 @@ static const VirtioMemTest tests[] = {
     { "", "properties/more-than-fits", test_far, .once = true,
       .no_guest = true },
     { "", "properties/safe-without-balloon", test_safe, .once = true,
+      .no_guest = true },
+    { "", "properties/small-blocks", test_small_blocks, .once = true,
       .no_guest = true },
     { "", "properties/units-of-linux", test_units, .once = true,
       .no_guest = true },
