@@ -25,6 +25,17 @@ static void assert_hmp(VirtioMemGuest *vm, const char *command,
     }
 }
 
+/* It ends, and its error has no other words. */
+static void assert_error(VirtioMemGuest *vm, const char *error)
+{
+    QDict *info;
+
+    vm_wait_until(virtio_mem_job_is(vm, "concluded"));
+    info = virtio_mem_find_job(vm, vm->id);
+    g_assert_cmpstr(qdict_get_str(info, "error"), ==, error);
+    qobject_unref(info);
+}
+
 /* --- how it ends --- */
 
 static void test_done(VirtioMemGuest *vm)
@@ -180,7 +191,42 @@ static void test_pause_cancelled(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
+/* It is the job's wish again, and ends with it. */
+static void test_resume_cancelled(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
+
+    virtio_mem_job_start(vm, 0, "");
+    virtio_mem_safe_move(safe, GiB);
+    virtio_mem_job_pause(vm);
+    virtio_mem_job_do(vm, "job-resume");
+    vm_wait_until(virtio_mem_requested_size(vm) == 0);
+    virtio_mem_job_do(vm, "job-cancel");
+    virtio_mem_job_await_end(vm, "cancelled");
+    virtio_mem_job_assert_settled(vm, GiB);
+    virtio_mem_job_end(safe);
+}
+
 /* --- mode safe --- */
+
+/* Mode and reserve are those of the device, unless the job has its own. */
+static void test_properties(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
+
+    g_assert_null(virtio_mem_safe_set(vm, "resize-reserve", "536870912"));
+    virtio_mem_safe_set_mode(vm, "safe");
+    virtio_mem_job_start(vm, 0, "");
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, 1792 * MiB, "working", NULL);
+    virtio_mem_job_do(vm, "job-cancel");
+    /* The guest's memory was no reason. */
+    assert_error(vm, "'vm0' stays at 2147483648 of 0 bytes requested:"
+                 " cancelled");
+    virtio_mem_job_await_end(vm, "cancelled");
+    virtio_mem_job_assert_settled(vm, 2 * GiB);
+    virtio_mem_job_end(safe);
+}
 
 static void test_safe(VirtioMemGuest *vm)
 {
@@ -383,6 +429,10 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "", "job/stays-paused", test_pause_lasts, .once = true },
     { "", "job/cancelled-while-paused", test_pause_cancelled, .once = true },
+    { "", "job/cancelled-after-a-pause", test_resume_cancelled,
+      .once = true },
+    { "", "job/properties-of-the-device", test_properties, &with_balloon,
+      .once = true },
     { "", "job/safe", test_safe, &with_balloon, .once = true },
     { "", "job/gives-the-last-step-back", test_gives_back, &with_balloon,
       .once = true },
