@@ -276,6 +276,10 @@ static void test_save_and_continue(VirtioMemGuest *vm)
 
 /* --- several devices --- */
 
+/* PIIX4's register that ejects the slots of bus 0, a bit for each. */
+#define ACPI_PCI_EJECT 0xae08
+#define SECOND_SLOT 5
+
 static const VirtioMemOptions two_devices = {
     .args = VM_BALLOON_ARGS
             " -object memory-backend-ram,id=vmem1,size=4G,reserve=off"
@@ -353,6 +357,26 @@ static void test_turn_of_stuck(VirtioMemGuest *vm)
     end_two(safe, &second);
 }
 
+/* A guest may eject it unasked: the other one goes on. */
+static void test_ejected_in_turn(VirtioMemGuest *vm)
+{
+    VirtioMemSafe second;
+    VirtioMemSafe *safe = begin_two(vm, &second);
+
+    virtio_mem_safe_assert(safe, GiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(&second, 128 * MiB, "working", NULL);
+    virtio_mem_safe_assert(safe, GiB, "working", NULL);
+    qtest_outl(vm->qts, ACPI_PCI_EJECT, 1 << SECOND_SLOT);
+    qtest_qmp_eventwait(vm->qts, "DEVICE_DELETED");
+    virtio_mem_guest_stop(second.vm);
+    safe->boot -= GiB;
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(safe, 640 * MiB, "working", NULL);
+    virtio_mem_safe_end(safe);
+}
+
 /* It is only watched any more, and that ends when it leaves. */
 static void test_removal_while_watched(VirtioMemGuest *vm)
 {
@@ -406,6 +430,8 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "", "safe/turn-of-a-device-that-is-stuck", test_turn_of_stuck,
       &two_devices, .once = true },
+    { "", "safe/ejected-in-its-turn", test_ejected_in_turn, &two_devices,
+      .once = true },
     { "", "safe/removal-while-watched", test_removal_while_watched,
       &with_balloon, .once = true },
 };
