@@ -15,27 +15,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from unittest import mock
 
+import made_up_project
 import overlay
 import program
 import virtio_mem_tap
+from made_up_project import edit, write
 
 dsc = program.load('dsc')
 WHEN = datetime(2026, 11, 29, tzinfo=timezone.utc)
 
 
-def write(top, files):
-    for path, text in files.items():
-        (top / path).parent.mkdir(parents=True, exist_ok=True)
-        (top / path).write_text(text)
-
-
 def run(*command, **options):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL, **options)
-
-
-def edit(path, old, new):
-    return f'Why.\n\n--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-{old}\n+{new}\n'
 
 
 class Version(unittest.TestCase):
@@ -84,22 +76,7 @@ class Package(unittest.TestCase):
     UPSTREAM = {'VERSION': '10.0.99\n', 'Kconfig': 'on\n', 'notes': 'old\n',
                 'theirs': 'upstream\n',
                 **dict.fromkeys(overlay.REMOVED, 'int theirs;\n' * 30)}
-    PROJECT = {'hw/virtio/virtio-mem.c': 'int ours;\n' * 30,
-               'contrib/tool': '#!/bin/sh\n',
-               'notes.patch': edit('notes', 'old', 'new'),
-               'tools/off.patch': edit('Kconfig', 'on', 'off'),
-               'tools/series.toml': '''
-                   growing = []
-                   cover = {subject = "the whole", body = "Why."}
-                   [[patch]]
-                   subject = "one"
-                   body = "first"
-                   files = ["notes"]
-                   [[patch]]
-                   subject = "two"
-                   body = "second"
-                   files = ["hw/virtio/virtio-mem.c", "contrib/tool"]
-                   '''}
+    PROJECT = made_up_project.files(**{'contrib/tool': '#!/bin/sh\n'})
 
     def setUp(self):
         if not shutil.which('dpkg-source'):
@@ -108,24 +85,16 @@ class Package(unittest.TestCase):
         self.addCleanup(tmp.cleanup)
         self.project = Path(tmp.name, 'project')
         self.build = self.project / 'build'
-        self.patch(mock.patch.dict(os.environ, {
-            f'GIT_{role}_{what}': 'T' for role in ('AUTHOR', 'COMMITTER')
-            for what in ('NAME', 'EMAIL')}))
-        self.patch(mock.patch.multiple(
-            dsc, BUILD=self.build, BASE=self.build / 'base',
-            TREE=self.build / 'tree', DOWNLOAD=self.build / 'download',
-            RESULT=self.build / 'dsc'))
-        self.patch(mock.patch.multiple(
-            dsc.series, ROOT=self.project, SERIES=self.build / 'series',
-            TREE=self.build / 'series/tree',
-            EDIT=self.project / 'tools/off.patch',
-            COMPLETE='hw/virtio/virtio-mem.c'))
+        for patch in (*made_up_project.patches(dsc.series, self.project,
+                                               self.build / 'series'),
+                      mock.patch.multiple(
+                          dsc, BUILD=self.build, BASE=self.build / 'base',
+                          TREE=self.build / 'tree',
+                          DOWNLOAD=self.build / 'download',
+                          RESULT=self.build / 'dsc')):
+            self.enterContext(patch)
         self.make_base()
         self.make_project()
-
-    def patch(self, patched):
-        patched.start()
-        self.addCleanup(patched.stop)
 
     def make_base(self):
         """Have Debian's package fetched, and unpacked."""
@@ -174,7 +143,7 @@ class Package(unittest.TestCase):
         run('dpkg-source', '-x', package, self.build / 'again')
         for path, text in (('notes', 'new\n'), ('theirs', 'debian\n'),
                            ('Kconfig', 'on\n'),
-                           ('hw/virtio/virtio-mem.c', 'int ours;\n' * 30)):
+                           ('hw/virtio/virtio-mem.c', made_up_project.TEXT)):
             self.assertEqual((self.build / 'again' / path).read_text(), text)
         self.assertFalse(
             (self.build / 'again/hw/virtio/virtio-mem-pci.c').exists())

@@ -3,7 +3,6 @@
 
 import contextlib
 import io
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,9 +11,11 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+import made_up_project
 import overlay
 import program
 import virtio_mem_tap
+from made_up_project import edit, write
 
 TOOLS = Path(__file__).resolve().parent.parent
 
@@ -82,20 +83,10 @@ class Grown(unittest.TestCase):
                          self.FINAL)
 
 
-def write(top, files):
-    for path, text in files.items():
-        (top / path).parent.mkdir(parents=True, exist_ok=True)
-        (top / path).write_text(text)
-
-
 def git(top, *args):
     return subprocess.run(
         ['git', '-C', top, *args], check=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
-
-
-def edit(path, old, new):
-    return f'Why.\n\n--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-{old}\n+{new}\n'
 
 
 class Base(unittest.TestCase):
@@ -104,41 +95,18 @@ class Base(unittest.TestCase):
     SECRET = 'static int known_to_nobody;\n'
     BASE = {'VERSION': '10.0.99\n', 'Kconfig': 'on\n', 'notes': 'old\n',
             **dict.fromkeys(overlay.REMOVED, SECRET * 30)}
-    PROJECT = {'hw/virtio/virtio-mem.c': 'int ours;\n' * 30,
-               'notes.patch': edit('notes', 'old', 'new'),
-               'tools/off.patch': edit('Kconfig', 'on', 'off'),
-               'tools/series.toml': '''
-                   growing = []
-                   cover = {subject = "the whole", body = "Why."}
-                   [[patch]]
-                   subject = "one"
-                   body = "first"
-                   files = ["notes"]
-                   [[patch]]
-                   subject = "two"
-                   body = "second"
-                   files = ["hw/virtio/virtio-mem.c"]
-                   '''}
 
     def setUp(self):
         tmp = tempfile.TemporaryDirectory()
         self.addCleanup(tmp.cleanup)
         self.base, self.project, self.result = (
             Path(tmp.name, d) for d in ('base', 'project', 'result'))
-        self.patch(mock.patch.dict(os.environ, {
-            f'GIT_{role}_{what}': 'T' for role in ('AUTHOR', 'COMMITTER')
-            for what in ('NAME', 'EMAIL')}))
+        for patch in made_up_project.patches(series, self.project,
+                                             self.result):
+            self.enterContext(patch)
         write(self.base, self.BASE)
-        write(self.project, self.PROJECT)
+        write(self.project, made_up_project.files())
         self.commit(self.project)
-        self.patch(mock.patch.multiple(
-            series, ROOT=self.project, SERIES=self.result,
-            TREE=self.result / 'tree', EDIT=self.project / 'tools/off.patch',
-            COMPLETE='hw/virtio/virtio-mem.c'))
-
-    def patch(self, patched):
-        patched.start()
-        self.addCleanup(patched.stop)
 
     @staticmethod
     def commit(top):
@@ -160,7 +128,7 @@ class Base(unittest.TestCase):
         self.assertEqual((tree / 'Kconfig').read_text(), 'on\n')
         self.assertEqual((tree / 'notes').read_text(), 'new\n')
         self.assertEqual((tree / 'hw/virtio/virtio-mem.c').read_text(),
-                         self.PROJECT['hw/virtio/virtio-mem.c'])
+                         made_up_project.TEXT)
         self.assertEqual(
             git(tree, 'log', '--format=%s', 'virtio-mem-base..virtio-mem'),
             'two\none')
