@@ -17,7 +17,6 @@
 #include "qapi/qapi-types-migration.h"
 #include "migration/client-options.h"
 #include "migration/misc.h"
-#include "migration/register.h"
 #include "migration/vmstate.h"
 #include "system/runstate.h"
 #include "../migration/qemu-file.h"
@@ -95,16 +94,6 @@ bool virtio_mem_protect_resume(VirtIOMEM *vmem, VirtIOMEMPause why)
     return false;
 }
 
-/* No protection is ever lost. */
-void virtio_mem_protect_on_loss(VirtIOMEM *vmem, QEMUTimer *timer)
-{
-}
-
-bool virtio_mem_protect_retry(VirtIOMEM *vmem)
-{
-    g_assert_not_reached();
-}
-
 int virtio_mem_protect_pause(VirtIOMEM *vmem, VirtIOMEMPause why)
 {
     g_assert_not_reached();
@@ -117,21 +106,6 @@ bool migrate_background_snapshot(void)
 
 void migration_add_notifier_mode(NotifierWithReturn *notifier,
                                  MigrationNotifyFunc func, MigMode mode)
-{
-}
-
-void migration_remove_notifier(NotifierWithReturn *notifier)
-{
-}
-
-int register_savevm_live(const char *idstr, uint32_t instance_id,
-                         int version_id, const SaveVMHandlers *ops,
-                         void *opaque)
-{
-    return 0;
-}
-
-void unregister_savevm(VMStateIf *obj, const char *idstr, void *opaque)
 {
 }
 

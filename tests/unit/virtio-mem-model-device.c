@@ -12,7 +12,6 @@
 #include "qapi/qapi-types-migration.h"
 #include "hw/resettable.h"
 #include "migration/client-options.h"
-#include "migration/register.h"
 #include "system/reset.h"
 #include "system/runstate.h"
 #include "hw/virtio/virtio-mem-backing.h"
@@ -160,15 +159,6 @@ bool migration_in_incoming_postcopy(void)
     return false;
 }
 
-void virtio_mem_protect_on_loss(VirtIOMEM *unused, QEMUTimer *timer)
-{
-}
-
-bool virtio_mem_protect_retry(VirtIOMEM *unused)
-{
-    g_assert_not_reached();
-}
-
 int virtio_mem_protect_pause(VirtIOMEM *unused, VirtIOMEMPause why)
 {
     is_paused = true;
@@ -193,21 +183,6 @@ void migration_add_notifier_mode(NotifierWithReturn *notifier,
         migration_notifier = notifier;
         migration_notify = notify;
     }
-}
-
-void migration_remove_notifier(NotifierWithReturn *notifier)
-{
-}
-
-int register_savevm_live(const char *idstr, uint32_t instance_id,
-                         int version_id, const SaveVMHandlers *ops,
-                         void *opaque)
-{
-    return 0;
-}
-
-void unregister_savevm(VMStateIf *obj, const char *idstr, void *opaque)
-{
 }
 
 static Object *resetter;
