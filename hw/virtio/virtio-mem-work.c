@@ -76,6 +76,7 @@ typedef struct VirtIOMEMWork {
     uint64_t offset;            /* of the next slice in it */
     uint64_t end;
     uint64_t slice;             /* how large it is, min_slice to max_slice */
+    bool is_tried;              /* in place: or more, where it is empty */
     unsigned int nb_working;    /* threads in a slice */
     unsigned int nb_recruited;  /* that take part, nb_threads at most */
     bool is_handed_out;         /* no slice is left */
@@ -119,6 +120,12 @@ static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
     }
     *offset = work->offset;
     *size = MIN(work->slice, work->end - work->offset);
+    if (work->is_tried && work->slice > work->min_slice &&
+        !virtio_mem_backing_is_empty(work->vmem, *offset, *size)) {
+        /* It may take long. */
+        work->slice = work->min_slice;
+        *size = MIN(work->slice, *size);
+    }
     work->offset += *size;
     work->nb_working++;
     return true;
@@ -135,7 +142,8 @@ static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
         work->slice = work->min_slice;
     } else if (us < WORK_SHORT_CALL_US) {
         work->slice = MIN(WORK_LONG_CALL_US / WORK_SHORT_CALL_US *
-                          work->slice, work->max_slice);
+                          work->slice,
+                          work->is_tried ? work->size : work->max_slice);
     }
     work->ret = work->ret ?: ret;
     error_propagate(&work->err, err);
@@ -166,20 +174,6 @@ static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
     return !is_passed_on;
 }
 
-/* The next slice may be large if it is empty: or else it may take long. */
-static void work_choose_slice(VirtIOMEMWork *work)
-{
-    if (work->offset == work->end && !work_next_run(work)) {
-        return;
-    }
-    if (work->slice > work->min_slice &&
-        !virtio_mem_backing_is_empty(work->vmem, work->offset,
-                                     MIN(work->slice,
-                                         work->end - work->offset))) {
-        work->slice = work->min_slice;
-    }
-}
-
 /* Do what can be done in a short time.  False if something is left. */
 static bool work_try(VirtIOMEMWork *work)
 {
@@ -190,12 +184,11 @@ static bool work_try(VirtIOMEMWork *work)
         return false;
     }
 
-    work->max_slice *= WORK_DISCARD_SLICES_MIN;
+    work->is_tried = true;
     while (left && g_get_monotonic_time() < end) {
-        work_choose_slice(work);
         left = work_do_slice(work, false);
     }
-    work->max_slice /= WORK_DISCARD_SLICES_MIN;
+    work->is_tried = false;
     work->slice = MIN(work->slice, work->max_slice);
     return !left;
 }
