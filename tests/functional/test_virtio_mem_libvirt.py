@@ -575,12 +575,16 @@ class VirtioMemLibvirtNewest(VirtioMemLibvirt):
         found = domain.xml().find("devices/memory/target/address")
         return int(found.get('base'), 16)
 
+    def check_switch(self, name, **described):
+        """QEMU's property is on as described, and the device resizes."""
+        with self.started(memory_xml(SIZE, **described)) as domain:
+            self.assertTrue(self.qemu_property(domain, name))
+            self.check_resizes(domain)
+
     def test_dynamic_memslots(self):
         self.require(10, 1)
-        device = memory_xml(SIZE, attributes="dynamicMemslots='yes'")
-        with self.started(device) as domain:
-            self.assertTrue(self.qemu_property(domain, 'dynamic-memslots'))
-            self.check_resizes(domain)
+        self.check_switch('dynamic-memslots',
+                          attributes="dynamicMemslots='yes'")
 
     def check_address(self, domain, wanted):
         """The only device is where it was before the domain moved."""
@@ -633,10 +637,7 @@ class VirtioMemLibvirtNewest(VirtioMemLibvirt):
 
     def test_packed_ring(self):
         self.require(11, 9)
-        device = memory_xml(SIZE, driver="<driver packed='on'/>")
-        with self.started(device) as domain:
-            self.assertTrue(self.qemu_property(domain, 'packed'))
-            self.check_resizes(domain)
+        self.check_switch('packed', driver="<driver packed='on'/>")
 
     def test_node_of_the_host_is_strict(self):
         self.require(12, 0)
