@@ -64,6 +64,31 @@ static void test_limit(VirtioMemGuest *vm)
     virtio_mem_safe_end(safe);
 }
 
+static const VirtioMemOptions two_devices = {
+    .args = VM_BALLOON_ARGS
+            " -object memory-backend-ram,id=vmem1,size=4G,reserve=off"
+            " -device virtio-mem-pci,id=vm1,memdev=vmem1,addr=05.0",
+};
+
+/* What another device's guest has not plugged yet counts, too. */
+static void test_limit_of_two(VirtioMemGuest *vm)
+{
+    VirtioMemGuest *other = virtio_mem_guest_attach(vm, "vm1",
+                                                    QPCI_DEVFN(5, 0));
+    VirtioMemSafe *safe = virtio_mem_safe_begin(vm, 0, 144 * MiB, 0);
+
+    virtio_mem_set_requested(other, GiB);
+    virtio_mem_safe_wish(safe, 32 * GiB);
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, GiB, "working", NULL);
+    step(safe, 1280 * MiB);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, PERIOD_MS);
+    virtio_mem_safe_assert(safe, 1280 * MiB, "waiting", "growth-limit");
+    virtio_mem_guest_stop(other);
+    virtio_mem_safe_end(safe);
+}
+
 /* What the guest plugged, it has to use before it gets more. */
 static void test_offline(VirtioMemGuest *vm)
 {
@@ -200,6 +225,8 @@ static const VirtioMemTest tests[] = {
     { "", "safe-growth/in-checkpoints", test_checkpoints, &with_balloon,
       .once = true },
     { "", "safe-growth/limit", test_limit, &with_balloon, .once = true },
+    { "", "safe-growth/limit-of-all-devices", test_limit_of_two, &two_devices,
+      .once = true },
     { "", "safe-growth/guest-memory-offline", test_offline, &with_balloon,
       .once = true },
     { "", "safe-growth/taken-back-after-a-kill", test_oom_kill, &with_balloon,

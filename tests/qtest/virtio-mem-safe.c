@@ -21,8 +21,12 @@ char *virtio_mem_safe_set(VirtioMemGuest *vm, const char *property,
 void virtio_mem_safe_set_mode(VirtioMemGuest *vm, const char *mode)
 {
     g_autofree char *json = g_strdup_printf("\"%s\"", mode);
+    QDict *info;
 
     g_assert_null(virtio_mem_safe_set(vm, "resize-mode", json));
+    info = virtio_mem_query(vm);
+    g_assert_cmpstr(qdict_get_str(info, "resize-mode"), ==, mode);
+    qobject_unref(info);
 }
 
 VirtioMemSafe *virtio_mem_safe_begin(VirtioMemGuest *vm, uint64_t plugged,

@@ -188,6 +188,7 @@ static void test_host_refused(VirtioMemGuest *unused)
     g_assert_cmpuint(get(vm, "unplug-busies"), ==, 1);
     g_assert_cmpuint(get(vm, "busy-refused"), ==, 1);
     g_assert_cmpuint(get(vm, "unplugged-bytes"), ==, 0);
+    g_assert_cmpuint(get(vm, "resizes-failed"), ==, 0);
     virtio_mem_guest_stop(vm);
 }
 
@@ -336,6 +337,11 @@ static void test_steps(VirtioMemGuest *vm)
         virtio_mem_safe_report(safe, s * 1000);
     }
     g_assert_cmpuint(get(vm, "reminders"), ==, 1);
+    safe->said.swap_out = 64 * MiB;
+    assert_adds(vm, "resizes-failed", 1, {
+        virtio_mem_safe_report(safe, 8000);
+        virtio_mem_safe_assert(safe, 2176 * MiB, "waiting", "guest-swapping");
+    });
     virtio_mem_safe_end(safe);
 }
 

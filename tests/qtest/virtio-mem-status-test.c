@@ -249,6 +249,9 @@ static void test_silence_starts_anew(VirtioMemGuest *vm)
     virtio_mem_set_requested(vm, 2 * SIZE);
     virtio_mem_assert_resize(vm, "working", NULL);
     qtest_clock_step(vm->qts, SILENCE - SECOND);
+    virtio_mem_set_requested(vm, 2 * SIZE);
+    qtest_clock_step(vm->qts, SILENCE - SECOND);
+    virtio_mem_assert_resize(vm, "working", NULL);
     stop(vm);
     virtio_mem_assert_resize(vm, "waiting", "guest-stopped");
     cont(vm);
