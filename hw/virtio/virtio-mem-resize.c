@@ -196,7 +196,6 @@ void virtio_mem_resize_leave(VirtIOMEM *vmem)
     resize_count_end(vmem->resize);
     vmem->requested_size = vmem->asked_size;
     resize_tell_over(vmem->resize, VIRTIO_MEM_RESIZE_REASON_MIGRATED);
-    virtio_mem_status_update(vmem);
 }
 
 void virtio_mem_resize_system_reset(VirtIOMEM *vmem)
