@@ -75,9 +75,9 @@ class CheckFloors(unittest.TestCase):
     def test_a_part_sees_the_types_of_the_whole_and_calls_nothing(self):
         whole = {'guard_c': 'int virtio_mem_guard_new(void)\n{\n}\n'}
         part = '#include "virtio-mem-guard.h"\n'
-        self.assertEqual(self.check(**whole, guard_lend_c=part)[0], 0)
+        self.assertEqual(self.check(**whole, guard_ring_c=part)[0], 0)
         self.assertEqual(self.check(
-            **whole, guard_lend_c=part + 'int x(void)\n{\n'
+            **whole, guard_ring_c=part + 'int x(void)\n{\n'
             '    virtio_mem_guard_new();\n}\n')[1], [
                 'guard-ring.c: virtio_mem_guard_new(): virtio-mem-guard is not'
                 ' below virtio-mem-guard-ring'])
