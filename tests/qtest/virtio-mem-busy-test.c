@@ -150,6 +150,18 @@ static void test_completed_and_resumed(VirtioMemGuest *vm)
     busy_assert_over(vm);
 }
 
+/* Another driver has not heard BUSY. */
+static void test_reset(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    virtio_mem_migrate_hold(vm, NOWHERE);
+    vm_assert_plug(vm, 0, 1, BUSY);
+    virtio_mem_restart_driver(vm);
+    virtio_mem_migrate_cancel(vm);
+    virtio_mem_let_main_loop_turn(vm);
+    g_assert_false(virtio_mem_take_config_irq(vm));
+}
+
 /* Whatever the answers were, the other side knows the same blocks. */
 static void test_random_requests(VirtioMemGuest *unused)
 {
@@ -313,6 +325,8 @@ static void test_backoff(VirtioMemGuest *unused)
     vm_assert_plug(vm, 1, 1, ACK);
     backoff_check(vm, 1);
     backoff_check(vm, 2);
+    virtio_mem_restart_driver(vm);
+    backoff_check(vm, 1);
     virtio_mem_guest_stop(vm);
 }
 
@@ -399,6 +413,7 @@ static const VirtioMemTest tests[] = {
       .no_guest = true, .once = true },
     { "T245", "busy/ends-when-the-source-goes-on",
       test_completed_and_resumed, &plain, .once = true },
+    { "T245", "busy/reset-forgets-it", test_reset, &plain, .once = true },
     { "T244", "busy/random-requests-during-migration", test_random_requests,
       .no_guest = true, .once = true },
     { "T246", "requests/pipelined-mix", test_pipelined },

@@ -97,6 +97,23 @@ static void test_event_of_reason(VirtioMemGuest *vm)
     virtio_mem_restart_driver(vm);
 }
 
+/* A request without room for its answer. */
+static void test_event_of_broken(VirtioMemGuest *vm)
+{
+    const VirtioMemSegment request = {
+        .addr = virtio_mem_dma(vm, vm->req_gpa),
+        .len = sizeof(struct virtio_mem_req),
+    };
+
+    virtio_mem_set_requested(vm, SIZE);
+    forget_events(vm);
+    virtio_mem_add_chain(vm, &request, 1);
+    virtio_mem_kick(vm);
+    assert_event(vm, SIZE, 0, "waiting", "driver-broken");
+    virtio_mem_take_config_irq(vm);
+    virtio_mem_restart_driver(vm);
+}
+
 /* A guest that plugs and unplugs: one event a second, and the last of all. */
 static void test_event_rate(VirtioMemGuest *vm)
 {
@@ -130,6 +147,7 @@ static void test_query_sends_nothing(VirtioMemGuest *vm)
 static const VirtioMemTest tests[] = {
     { "", "status-event/each-change", test_event, .once = true },
     { "", "status-event/each-reason", test_event_of_reason, .once = true },
+    { "", "status-event/broken", test_event_of_broken, .once = true },
     { "", "status-event/one-a-second-and-the-last", test_event_rate,
       .once = true },
     { "", "status-event/not-by-query", test_query_sends_nothing,
