@@ -83,6 +83,7 @@ class Mirror(unittest.TestCase):
     def add_package(self, name, files, depends='', arch='amd64', version='1'):
         """Put a binary package into the mirror."""
         top = self.work / f'{name}-{arch}'
+        shutil.rmtree(top, ignore_errors=True)
         for path in files:
             write(top / path, f'{path} {arch}\n')
         write(top / 'DEBIAN/control',
@@ -189,8 +190,12 @@ class Mirror(unittest.TestCase):
         if split:
             self.add_package(f'linux-binary-{version}', [f'{modules}/vmlinuz'])
             self.add_package(f'linux-modules-{version}',
+                             [f'{modules}/kernel/lib/x.ko.xz'])
+            self.add_package(f'linux-base-{version}',
                              [f'{modules}/modules.builtin'])
+            self.add_package('linux-base', ['usr/bin/linux-version'])
             self.add_package(image, [f'usr/share/doc/{image}/copyright'],
+                             f'linux-base (>= 4.12~), linux-base-{version}, '
                              f'linux-binary-{version} (= 1), '
                              f'linux-modules-{version} (= 1)')
         else:
@@ -248,10 +253,8 @@ class Mirror(unittest.TestCase):
 
     def test_package_without_a_kernel_is_told(self):
         self.add_kernel('7.2.13-cloud-amd64', split=False)
-        self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
-        (self.work / 'linux-image-7.2.13-cloud-amd64-amd64/boot').rename(
-            self.work / 'gone')
-        self.add_package('linux-image-7.2.13-cloud-amd64', ['x'])
+        self.add_package('linux-image-7.2.13-cloud-amd64',
+                         ['usr/lib/modules/7.2.13/modules.builtin'])
         self.publish()
         self.assertIn('found no kernel in', self.fetch('guest', status=1))
 
