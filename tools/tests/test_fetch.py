@@ -333,6 +333,20 @@ class Mirror(unittest.TestCase):
             '*_11.3.0-3_*.deb'))), len(names))
 
 
+class GuestImage(unittest.TestCase):
+    """tools/guest-image says what fetches a part that is not there."""
+
+    def test_part_that_is_missing_is_told_by_any_name_of_the_guest(self):
+        top = FETCH.parent.parent
+        for guest in 'build/guest-none', top / 'build/guest-none':
+            run = subprocess.run(['tools/guest-image', guest], cwd=top,
+                                 text=True, check=False,
+                                 stderr=subprocess.PIPE)
+            self.assertEqual(run.returncode, 1)
+            self.assertRegex(run.stderr, '^guest-image: .*/busybox is missing: '
+                                         'run "tools/fetch guest-none"$')
+
+
 class QemuSrc(unittest.TestCase):
     """QEMU_SRC takes an unpacked QEMU 10.0.x, or of a series with a folder."""
 
