@@ -4,8 +4,9 @@
 # is made lies below build/.
 
 export BOOTSTRAP QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL \
-	OLD_GUEST_INITRD ARM64_GUEST_KERNEL ARM64_GUEST_INITRD ACCEL KEEP RUNS \
-	BENCH_SIZE BENCH_DEVICE BENCH_PAUSES PREFIX DESTDIR CONFIGURE
+	OLD_GUEST_INITRD ARM64_GUEST_KERNEL ARM64_GUEST_INITRD \
+	S390X_GUEST_KERNEL S390X_GUEST_INITRD ACCEL KEEP RUNS BENCH_SIZE \
+	BENCH_DEVICE BENCH_PAUSES PREFIX DESTDIR CONFIGURE
 
 MAKEFLAGS += --no-print-directory
 FETCHED = $(wildcard build/apt build/apt-*) \
@@ -39,7 +40,7 @@ check: all guest maybe-old-guest ## run all tests; a part: make check T=PATTERN
 	tools/check $(T)
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
-check-all: stock peers maybe-guest-arm64
+check-all: stock peers $(addprefix maybe-guest-,arm64 s390x)
 check-all: check fuzz       ## and what takes too long for every day
 
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
@@ -140,6 +141,14 @@ ifeq ($(and $(ARM64_GUEST_KERNEL),$(ARM64_GUEST_INITRD)),)
 	tools/guest-image build/guest-arm64
 endif
 
+guest-s390x:
+ifeq ($(and $(S390X_GUEST_KERNEL),$(S390X_GUEST_INITRD)),)
+	tools/bootstrap --cross
+	tools/fetch guest-s390x
+	tools/guest-driver build/guest-s390x
+	tools/guest-image build/guest-s390x
+endif
+
 # What cannot be had says what was tried. All else goes on, and the tests that
 # need it are skipped, which is a failure where skips need a reason.
 maybe-%:
@@ -149,5 +158,5 @@ maybe-%:
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-tsan check-compile coverage \
 	docs stock fuzz mutate series series-check bench clean distclean help tree \
-	guest old-guest lint unit qtest series-style guest-arm64 stock-next \
-	libvirt-next peers dsc install uninstall
+	guest old-guest lint unit qtest series-style guest-arm64 \
+	guest-s390x stock-next libvirt-next peers dsc install uninstall

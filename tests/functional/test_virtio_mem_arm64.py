@@ -14,30 +14,15 @@ import test_virtio_mem_machine as machine
 import test_virtio_mem_safe as safe
 import test_virtio_mem_setups as setups
 import virtio_mem_parts as parts
-import virtio_mem_pattern as pattern
 import virtio_mem_tap
 from virtio_mem_architectures import ARM64
-from virtio_mem_guest import GiB
-from virtio_mem_guest_test import GuestTest
+from virtio_mem_guest_test import GrowingTest, GuestTest
 
 
-class VirtioMemArm64(GuestTest):
+class VirtioMemArm64(GrowingTest, GuestTest):
     """The machine is described by a device tree: no firmware, no ACPI."""
 
     architecture = ARM64
-
-    def test_guest_grows_and_gives_all_back(self):
-        with self.guest() as guest:
-            boot_total = guest.mem_total()
-            guest.resize(1 * GiB)
-            self.assertEqual(guest.mem_total(), boot_total + 1 * GiB)
-            pattern.write(guest, 3)
-            self.assertEqual(pattern.damaged_files(guest, 3), [])
-            self.assertGreaterEqual(guest.host_memory(), pattern.FILE_SIZE)
-            pattern.erase(guest)
-            guest.resize(0)
-            self.assertEqual(guest.mem_total(), boot_total)
-            self.assertEqual(guest.host_memory(), 0)
 
 
 class VirtioMemArm64Linux(linux.VirtioMemLinux):

@@ -221,13 +221,14 @@ class Guest:
         """List the options that say what machine this is."""
         return [
             '-nodefaults', '-machine', self._machine,
+            *self.architecture.firmware_args(),
             *self.architecture.processor_args(), '-smp', '2',
             '-m', f'{format_size(self.boot_size)},maxmem='
                   f'{format_size(self._max_size)}',
             '-object', f'{self.backend},id=mem0,'
                        f'size={format_size(self.region_size)}',
-            '-device', f'virtio-mem-pci,id={self.DEVICE},memdev=mem0'
-                       f'{self._device_options}',
+            '-device', f'virtio-mem-{self.architecture.transport},'
+                       f'id={self.DEVICE},memdev=mem0{self._device_options}',
             '-kernel', str(self._kernel), '-initrd', str(self._initrd),
             '-append', self.kernel_options.strip(),
             *self._more_args,
@@ -241,8 +242,10 @@ class Guest:
         def socket_at(name):
             return f'unix:{self.path(name)},server=on,wait=off'
 
-        args = ['-serial', f'file:{self.path("console.log")}',
-                '-serial', socket_at('shell')]
+        args = ['-chardev', f'file,id=console,path={self.path("console.log")}',
+                '-chardev', f'socket,id=shell,path={self.path("shell")},'
+                            'server=on,wait=off',
+                *self.architecture.port_args('console', 'shell')]
         if self._keep:
             args += ['-monitor', socket_at('monitor'),
                      '-qmp', socket_at('qmp')]

@@ -8,8 +8,9 @@ import tempfile
 import unittest
 
 import virtio_mem_parts as parts
+import virtio_mem_pattern as pattern
 from virtio_mem_architectures import X86_64
-from virtio_mem_guest import Guest
+from virtio_mem_guest import GiB, Guest
 
 
 class GuestTest(unittest.TestCase):
@@ -26,7 +27,7 @@ class GuestTest(unittest.TestCase):
 
     def setUp(self):
         troubles = parts.troubles_of(
-            self.architecture.emulator, *self.needs,
+            *self.architecture.machine_parts, *self.needs,
             *self.architecture.guest_parts(self.old_kernel))
         if troubles:
             self.skipTest('; '.join(troubles))
@@ -58,3 +59,20 @@ class GuestTest(unittest.TestCase):
             for line in (guest.vm.get_log() or '').splitlines():
                 print(f'# QEMU: {line}')
             raise
+
+
+class GrowingTest:
+    """The one case that each kind of machine has, beside GuestTest."""
+
+    def test_guest_grows_and_gives_all_back(self):
+        with self.guest() as guest:
+            boot_total = guest.mem_total()
+            guest.resize(1 * GiB)
+            self.assertEqual(guest.mem_total(), boot_total + 1 * GiB)
+            pattern.write(guest, 3)
+            self.assertEqual(pattern.damaged_files(guest, 3), [])
+            self.assertGreaterEqual(guest.host_memory(), pattern.FILE_SIZE)
+            pattern.erase(guest)
+            guest.resize(0)
+            self.assertEqual(guest.mem_total(), boot_total)
+            self.assertEqual(guest.host_memory(), 0)

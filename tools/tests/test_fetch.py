@@ -236,6 +236,42 @@ class Mirror(unittest.TestCase):
                 self.assertIn(arch, (self.build / what / part).read_text())
         self.assertTrue((self.build / 'guest-arm64/firmware.fd').exists())
 
+    def test_s390x_guest_comes_with_the_source_of_a_driver(self):
+        version = '7.2.12+deb14'
+        modules = f'usr/lib/modules/{version}-s390x'
+        self.add_package(f'linux-image-{version}-s390x', [
+            f'{modules}/vmlinuz', f'{modules}/modules.builtin'], arch='s390x')
+        self.add_package('linux-image-s390x', ['x'],
+                         f'linux-image-{version}-s390x', 's390x')
+        self.add_package('busybox-static', ['usr/bin/busybox'], arch='s390x')
+        for part, arch in ('s390x', 's390x'), ('common', 'all'):
+            name = f'linux-headers-{version}-{part}'
+            self.add_package(name, [f'usr/src/{name}/Makefile'], arch=arch)
+        self.add_linux_source('7.2')
+        self.publish()
+        self.set_up_apt('apt-s390x-forky', 's390x')
+        self.fetch('guest-s390x')
+        guest = self.build / 'guest-s390x'
+        for path in ('vmlinuz', 'busybox', 'headers/Makefile',
+                     'headers-s390x/Makefile', 'scripts/module-common.c',
+                     'drivers/virtio/virtio_mem.c'):
+            self.assertTrue((guest / path).exists() or
+                            (guest / 'source' / path).exists(), path)
+        self.assertFalse((guest / 'source/Makefile').exists())
+
+    def add_linux_source(self, series):
+        """Linux's source is an archive in a package."""
+        name = f'linux-source-{series}'
+        archive = f'usr/src/{name}.tar.xz'
+        self.add_package(name, [archive], arch='all')
+        for path in ('Makefile', 'scripts/module-common.c',
+                     'drivers/virtio/virtio_mem.c'):
+            write(self.work / name / path, '')
+        top = self.work / f'{name}-all'
+        self.run_quietly('tar', '-cJf', top / archive, name, cwd=self.work)
+        self.run_quietly('dpkg-deb', '-b', top,
+                         self.mirror / f'{name}_1_all.deb')
+
     def test_what_cannot_be_had_is_told_and_all_else_goes_on(self):
         self.publish()
         env = {name: value for name, value in os.environ.items()
