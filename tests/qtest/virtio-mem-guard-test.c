@@ -31,9 +31,6 @@ static const VirtioMemOptions memslots = {
     .device = "protect-unplugged=on,dynamic-memslots=on",
 };
 static const VirtioMemOptions no_device = { .no_device = true };
-static const VirtioMemOptions no_rights = {
-    .no_device = true, .args = "-run-with user=nobody",
-};
 
 /* --- what the guest sees --- */
 
@@ -233,19 +230,26 @@ static void test_file(VirtioMemGuest *vm)
 
 static void test_no_rights(VirtioMemGuest *unused)
 {
+    g_autofree char *log = virtio_mem_temp_path("no-rights.log");
+    g_autofree char *args = g_strdup_printf("-run-with user=nobody 2> %s",
+                                            log);
+    g_autofree char *said = NULL;
     VirtioMemGuest *vm;
 
     if (getuid() || !getpwnam("nobody")) {
         g_test_skip("only root can start a QEMU without rights");
         return;
     }
-    vm = virtio_mem_guest_start(&no_rights);
+    vm = virtio_mem_guest_start(&(VirtioMemOptions) {
+        .no_device = true, .args = args });
     qtest_qmp_assert_success(vm->qts, "{ 'execute': 'object-add',"
                              " 'arguments': { 'qom-type':"
                              " 'memory-backend-ram', 'id': 'ram0',"
                              " 'size': %u, 'reserve': false } }",
                              (unsigned)(1 * GiB));
     assert_device(vm, "ram0", "let it open /dev/userfaultfd");
+    g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+    g_assert_nonnull(strstr(said, "unplugged memory is not protected: this"));
     virtio_mem_guest_stop(vm);
 }
 

@@ -97,6 +97,18 @@ static void test_event_of_reason(VirtioMemGuest *vm)
     virtio_mem_restart_driver(vm);
 }
 
+/* A mistake of the driver; and it goes on all the same. */
+static void test_event_of_mistake(VirtioMemGuest *vm)
+{
+    virtio_mem_set_requested(vm, SIZE);
+    forget_events(vm);
+    vm_assert_plug(vm, virtio_mem_usable_blocks(vm), 1, ERROR);
+    assert_event(vm, SIZE, 0, "waiting", "driver-gave-up");
+    forget_events(vm);
+    vm_assert_state(vm, 0, 1, UNPLUGGED);
+    assert_event(vm, SIZE, 0, "working", NULL);
+}
+
 /* A request without room for its answer. */
 static void test_event_of_broken(VirtioMemGuest *vm)
 {
@@ -147,6 +159,7 @@ static void test_query_sends_nothing(VirtioMemGuest *vm)
 static const VirtioMemTest tests[] = {
     { "", "status-event/each-change", test_event, .once = true },
     { "", "status-event/each-reason", test_event_of_reason, .once = true },
+    { "", "status-event/mistake", test_event_of_mistake, .once = true },
     { "", "status-event/broken", test_event_of_broken, .once = true },
     { "", "status-event/one-a-second-and-the-last", test_event_rate,
       .once = true },
