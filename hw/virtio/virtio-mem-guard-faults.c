@@ -80,7 +80,8 @@ int virtio_mem_guard_faults_pause(VirtIOMEMGuard *guard)
 {
     virtio_mem_guard_faults_take_back(guard, 0, guard->area.size);
     virtio_mem_guard_map_pause(&guard->map);
-    return virtio_mem_guard_restore(&guard->map, 0, guard->area.size);
+    return virtio_mem_guard_substitute_restore(&guard->map, 0,
+                                               guard->area.size);
 }
 
 void virtio_mem_guard_faults_lose(VirtIOMEMGuard *guard)

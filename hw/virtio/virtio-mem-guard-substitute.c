@@ -70,7 +70,7 @@ int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
     assert(first < end && find_next_zero_bit(map->guarded, end, first) == end);
     ret = substitute_map(map, first, end);
     if (ret) {
-        virtio_mem_guard_restore(map, offset, size);
+        virtio_mem_guard_substitute_restore(map, offset, size);
         virtio_mem_guard_map_watch(map, first, end);
         return ret;
     }
@@ -103,8 +103,8 @@ static bool substitute_next_run(const VirtIOMEMGuardMap *map, uint64_t limit,
     return true;
 }
 
-int virtio_mem_guard_restore(VirtIOMEMGuardMap *map, uint64_t offset,
-                             uint64_t size)
+int virtio_mem_guard_substitute_restore(VirtIOMEMGuardMap *map, uint64_t offset,
+                                        uint64_t size)
 {
     const VirtIOMEMGuardArea *area = map->area;
     const uint64_t begin = offset / area->block_size;

@@ -44,8 +44,8 @@ int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
  * or a negative errno if the host refuses: a part may have it, and all is
  * watched as before, or the map is paused.
  */
-int virtio_mem_guard_restore(VirtIOMEMGuardMap *map, uint64_t offset,
-                             uint64_t size);
+int virtio_mem_guard_substitute_restore(VirtIOMEMGuardMap *map, uint64_t offset,
+                                        uint64_t size);
 
 /*
  * Drop what these bytes, which were not watched, hold where they are guarded

@@ -81,7 +81,7 @@ static int guard_protect(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size)
 static int guard_restore(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size)
 {
     virtio_mem_guard_faults_take_back(guard, offset, size);
-    return virtio_mem_guard_restore(&guard->map, offset, size);
+    return virtio_mem_guard_substitute_restore(&guard->map, offset, size);
 }
 
 static int guard_let_go(VirtIOMEMGuard *guard, uint64_t offset, uint64_t size)
