@@ -344,39 +344,6 @@ static void test_compat(VirtioMemGuest *unused)
 
 /* --- the rest of what the host sees and does --- */
 
-static void test_feature_names(VirtioMemGuest *vm)
-{
-    QDict *status = qtest_qmp_assert_success_ref(
-        vm->qts, "{ 'execute': 'x-query-virtio-status', 'arguments': { "
-        "'path': '" CHILD "' } }");
-    QDict *features = qdict_get_qdict(status, "host-features");
-    const QListEntry *entry;
-    bool found = false;
-
-    QLIST_FOREACH_ENTRY(qdict_get_qlist(features, "dev-features"), entry) {
-        QString *name = qobject_to(QString, qlist_entry_obj(entry));
-
-        found |= g_str_has_prefix(qstring_get_str(name),
-                                  "VIRTIO_MEM_F_ACPI_PXM");
-    }
-    g_assert_true(found);
-    g_assert_cmphex(qdict_get_try_int(features, "unknown-dev-features", 0) &
-                    VM_BIT(VIRTIO_MEM_F_ACPI_PXM), ==, 0);
-    qobject_unref(status);
-}
-
-/* It would populate what is unplugged, behind the device's back. */
-static void test_backend_prealloc(VirtioMemGuest *vm)
-{
-    g_autofree char *error = hotplug_set(vm, "/objects/vmem0", "prealloc",
-                                         QOBJECT(qbool_from_bool(true)));
-
-    g_assert_nonnull(error);
-    g_assert_false(qtest_qom_get_bool(vm->qts, "/objects/vmem0",
-                                      "prealloc"));
-    g_assert_nonnull(strstr(error, "prealloc"));
-}
-
 static void test_backend_prealloc_after(VirtioMemGuest *vm)
 {
     qpci_unplug_acpi_device_test(vm->qts, "vm0", SLOT);
@@ -432,10 +399,6 @@ static const VirtioMemTest tests[] = {
       test_event_without_id, &without_id, .once = true },
     { "T189", "compat/properties-by-machine-type", test_compat,
       .once = true, .no_guest = true },
-    { "O-5", "query-virtio-status/names-every-feature", test_feature_names,
-      .once = true },
-    { "R-7", "backend/prealloc-is-refused-while-in-use",
-      test_backend_prealloc, &small, .once = true },
     { "R-7", "backend/prealloc-is-free-after-removal",
       test_backend_prealloc_after, &small, .once = true },
 };

@@ -356,40 +356,6 @@ static void test_dump(VirtioMemGuest *vm)
     unlink(path);
 }
 
-/* What the lowest descriptor of a QEMU that reads nothing from it is. */
-static char *snapshot_first_descriptor(VirtioMemGuest *vm)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/fd/0",
-                                            (int)qtest_pid(vm->qts));
-
-    return g_file_read_link(path, NULL);
-}
-
-/*
- * A snapshot that ends before it watches memory must not close what it has not
- * opened: a descriptor of the device's, if the number is free once.
- */
-static void test_background_cancelled(VirtioMemGuest *vm)
-{
-    g_autofree char *before = snapshot_first_descriptor(vm);
-
-    g_assert_nonnull(before);
-    if (!virtio_mem_migrate_can(vm, "background-snapshot")) {
-        return;
-    }
-    virtio_mem_fill(vm, virtio_mem_ram() + 64 * MiB, 0x77, 16 * MiB);
-    migrate_set_parameter_int(vm->qts, "max-bandwidth", 64 * KiB);
-    for (int i = 0; i < 5; i++) {
-        g_autofree char *after = NULL;
-
-        /* It takes a while to look at all of the memory first. */
-        virtio_mem_migrate_to(vm, "exec:cat > /dev/null");
-        virtio_mem_migrate_cancel(vm);
-        after = snapshot_first_descriptor(vm);
-        g_assert_cmpstr(after, ==, before);
-    }
-}
-
 static const VirtioMemTest tests[] = {
     { "T240", "snapshot/load-brings-everything-back", test_load, &plain,
       .once = true },
@@ -423,8 +389,6 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true },
     { "T245", "background-snapshot/busy-until-its-end",
       test_background_busy, &plain, .once = true },
-    { "R-21", "background-snapshot/cancelled-closes-nothing",
-      test_background_cancelled, &plain, .once = true, .fresh = true },
     { "T241", "dump/leaves-unplugged-memory-out", test_dump, .once = true },
 };
 
