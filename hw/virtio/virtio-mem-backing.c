@@ -321,8 +321,9 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
 }
 
 /*
- * Only a mapping of huge pages has a reservation to lose.  Private memory in
- * ordinary pages always has some to lend, the host's page of zeros.
+ * Only a private mapping of huge pages has a reservation to lose: with shared
+ * memory, that is the file's.  Private memory in ordinary pages always has some
+ * to lend, the host's page of zeros.
  */
 bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
 {
@@ -331,10 +332,23 @@ bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
     if (rb->fd < 0) {
         return false;
     }
-    if (backing_uses_base_pages(memdev)) {
-        return qemu_ram_is_shared(memdev->mr.ram_block);
+    return (rb->flags & RAM_SHARED) ||
+           (!backing_uses_base_pages(memdev) && rb->flags & RAM_NORESERVE);
+}
+
+/*
+ * A file of huge pages has what it reserved still, but for what was given back
+ * since: that must not be reserved once more.
+ */
+static int backing_map_flags(HostMemoryBackend *memdev)
+{
+    const RAMBlock *rb = memdev->mr.ram_block;
+
+    if (!(rb->flags & RAM_SHARED)) {
+        return MAP_PRIVATE | MAP_NORESERVE;
     }
-    return rb->flags & RAM_NORESERVE;
+    return backing_uses_base_pages(memdev) && !(rb->flags & RAM_NORESERVE)
+           ? MAP_SHARED : MAP_SHARED | MAP_NORESERVE;
 }
 
 /*
@@ -380,11 +394,10 @@ int virtio_mem_backing_map(HostMemoryBackend *memdev, uint64_t offset,
 {
     const RAMBlock *rb = memdev->mr.ram_block;
     char *area = (char *)memory_region_get_ram_ptr(&memdev->mr) + offset;
-    const int flags = (rb->flags & RAM_SHARED ? MAP_SHARED : MAP_PRIVATE) |
-                      (rb->flags & RAM_NORESERVE ? MAP_NORESERVE : 0);
+    const int flags = MAP_FIXED | backing_map_flags(memdev);
     int ret;
 
-    if (mmap(area, size, PROT_READ | PROT_WRITE, MAP_FIXED | flags, rb->fd,
+    if (mmap(area, size, PROT_READ | PROT_WRITE, flags, rb->fd,
              rb->fd_offset + offset) == MAP_FAILED) {
         return -errno;
     }

@@ -182,6 +182,40 @@ static void test_empty_pool_private(VirtioMemGuest *unused)
     }
 }
 
+/*
+ * Without reserve=off, all pages are the backend's at first.  What was plugged,
+ * used and unplugged is the pool's again, and another one may have it.
+ */
+static void test_pages_that_went(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=64M,hugetlb=on,"
+                  "hugetlbsize=2M",
+        .device = "protect-unplugged=on", .region_size = 64 * MiB,
+    };
+    VirtioMemGuest *vm;
+
+    if (!virtio_mem_huge_make_free(32)) {
+        return;
+    }
+    vm = virtio_mem_guest_start(&opts);
+    virtio_mem_set_requested(vm, 64 * MiB);
+    vm_assert_plug(vm, 5, 1, ACK);
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 5), 0x55, VM_BLOCK);
+    vm_assert_unplug(vm, 5, 1, ACK);
+    /* Those that are left are reserved. */
+    g_assert_true(virtio_mem_huge_make_free(31));
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 5), 0x55, VM_BLOCK);
+    g_assert_true(virtio_mem_is_protected(vm));
+
+    g_assert_true(virtio_mem_huge_make_free(32));
+    vm_assert_plug(vm, 5, 1, ACK);
+    g_assert_true(virtio_mem_is_filled(vm, virtio_mem_block_gpa(vm, 5), 0,
+                                       VM_BLOCK));
+    virtio_mem_guest_stop(vm);
+    virtio_mem_huge_done();
+}
+
 /* Nor does it keep SIGTERM from ending QEMU. */
 static void test_end_with_empty_pool(VirtioMemGuest *unused)
 {
@@ -220,6 +254,8 @@ static const VirtioMemTest tests[] = {
     { "T227", "guard/needs-no-huge-page", test_empty_pool, .once = true,
       .no_guest = true, .guard = true },
     { "T227", "guard/needs-no-private-huge-page", test_empty_pool_private,
+      .once = true, .no_guest = true, .guard = true },
+    { "T227", "guard/needs-no-page-that-went", test_pages_that_went,
       .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/ends-without-huge-page", test_end_with_empty_pool,
       .once = true, .no_guest = true, .guard = true },
