@@ -309,11 +309,11 @@ static bool plan_is_used(const VirtIOMEMPlan *plan)
                                      plan->last.total + gone, grown);
 }
 
-/* What came last was too much. */
+/* What came last was too much.  A guest may have less by now, unasked. */
 static VirtIOMEMPlanAdvice plan_take_back(VirtIOMEMPlan *plan, int64_t ms)
 {
-    assert(!plan_shrinks(plan) && plan->checkpoint <= plan->ask);
-    plan_set_ask(plan, plan->checkpoint, ms);
+    assert(!plan_shrinks(plan));
+    plan_set_ask(plan, MIN(plan->checkpoint, plan->ask), ms);
     return plan_advise(plan, VIRTIO_MEM_PLAN_END,
                        VIRTIO_MEM_PLAN_OUT_OF_MEMORY);
 }

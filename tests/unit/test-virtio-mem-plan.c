@@ -406,6 +406,22 @@ static void test_growth_hurts(void)
     }
 }
 
+/* What a silent guest unplugged meanwhile is not asked for again. */
+static void test_growth_hurts_less_is_plugged(void)
+{
+    PlanGuest guest;
+
+    plan_guest_begin(&guest, 4 * GiB, 0, 8 * GiB, GiB);
+    assert_wait(plan_guest_report(&guest, 3), GiB);
+    plan_guest_obey(&guest, GiB);
+    assert_wait(plan_guest_report(&guest, 250), 2 * GiB + 256 * MiB);
+    assert_wait(plan_guest_obey(&guest, UNIT), 2 * GiB + 256 * MiB);
+    guest.ms += 5250;
+    assert_hold(plan_guest_next(&guest, false), NO_STATISTICS, UNIT);
+    guest.said.oom_kills += 1;
+    assert_end(plan_guest_report(&guest, 100), OUT_OF_MEMORY, UNIT);
+}
+
 /* Memory for a guest that waits for some already is what it needs. */
 static void test_growth_helps(void)
 {
@@ -590,6 +606,8 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/plan/memory-online", test_online);
     g_test_add_func("/virtio-mem/plan/memory-offline", test_offline);
     g_test_add_func("/virtio-mem/plan/growth-hurts", test_growth_hurts);
+    g_test_add_func("/virtio-mem/plan/growth-hurts-less-is-plugged",
+                    test_growth_hurts_less_is_plugged);
     g_test_add_func("/virtio-mem/plan/growth-helps", test_growth_helps);
     g_test_add_func("/virtio-mem/plan/random", test_random);
     return g_test_run();
