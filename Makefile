@@ -5,8 +5,9 @@
 
 export BOOTSTRAP QEMU_SRC GUEST_KERNEL GUEST_INITRD OLD_GUEST_KERNEL \
 	OLD_GUEST_INITRD ARM64_GUEST_KERNEL ARM64_GUEST_INITRD \
-	S390X_GUEST_KERNEL S390X_GUEST_INITRD ACCEL KEEP RUNS BENCH_SIZE \
-	BENCH_DEVICE BENCH_PAUSES PREFIX DESTDIR CONFIGURE
+	ARM64_16K_GUEST_KERNEL ARM64_16K_GUEST_INITRD S390X_GUEST_KERNEL \
+	S390X_GUEST_INITRD ACCEL KEEP RUNS BENCH_SIZE BENCH_DEVICE \
+	BENCH_PAUSES PREFIX DESTDIR CONFIGURE
 
 MAKEFLAGS += --no-print-directory
 FETCHED = $(wildcard build/apt build/apt-*) \
@@ -40,7 +41,7 @@ check: all guest maybe-old-guest ## run all tests; a part: make check T=PATTERN
 	tools/check $(T)
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
-check-all: stock peers $(addprefix maybe-guest-,arm64 s390x)
+check-all: stock peers $(addprefix maybe-guest-,arm64 arm64-16k s390x)
 check-all: check fuzz       ## and what takes too long for every day
 
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
@@ -141,6 +142,12 @@ ifeq ($(and $(ARM64_GUEST_KERNEL),$(ARM64_GUEST_INITRD)),)
 	tools/guest-image build/guest-arm64
 endif
 
+guest-arm64-16k:
+ifeq ($(and $(ARM64_16K_GUEST_KERNEL),$(ARM64_16K_GUEST_INITRD)),)
+	tools/fetch guest-arm64-16k
+	tools/guest-image build/guest-arm64-16k
+endif
+
 guest-s390x:
 ifeq ($(and $(S390X_GUEST_KERNEL),$(S390X_GUEST_INITRD)),)
 	tools/bootstrap --cross
@@ -158,5 +165,5 @@ maybe-%:
 .NOTPARALLEL:
 .PHONY: all demo check check-all check-asan check-tsan check-compile coverage \
 	docs stock fuzz mutate series series-check bench clean distclean help tree \
-	guest old-guest lint unit qtest series-style guest-arm64 \
+	guest old-guest lint unit qtest series-style guest-arm64 guest-arm64-16k \
 	guest-s390x stock-next libvirt-next peers dsc install uninstall

@@ -15,7 +15,7 @@ import test_virtio_mem_safe as safe
 import test_virtio_mem_setups as setups
 import virtio_mem_parts as parts
 import virtio_mem_tap
-from virtio_mem_architectures import ARM64
+from virtio_mem_architectures import ARM64, ARM64_16K
 from virtio_mem_guest_test import GrowingTest, GuestTest
 
 
@@ -23,6 +23,13 @@ class VirtioMemArm64(GrowingTest, GuestTest):
     """The machine is described by a device tree: no firmware, no ACPI."""
 
     architecture = ARM64
+
+
+class VirtioMemArm64LargePages(GrowingTest, GuestTest):
+    """Debian has kernels with pages of 16 KiB, not of 64."""
+
+    architecture = ARM64_16K
+    in_ci = ()
 
 
 class VirtioMemArm64Linux(linux.VirtioMemLinux):

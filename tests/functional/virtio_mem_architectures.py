@@ -15,7 +15,7 @@ class Architecture(NamedTuple):
     port is what Linux calls its serial ports, without the number; cpu is the
     processor that TCG makes, None means the emulator's default; transport is
     what virtio devices end in; firmware names the part without which a machine
-    does not start.
+    does not start; kernel is one of several that can be booted.
     """
 
     name: str
@@ -25,6 +25,7 @@ class Architecture(NamedTuple):
     port: str
     transport: str = 'pci'
     firmware: str = ''
+    kernel: str = ''
 
     @property
     def machine_parts(self):
@@ -38,7 +39,7 @@ class Architecture(NamedTuple):
 
     def guest_parts(self, old=False):
         """Name the parts that a guest boots from."""
-        prefix = 'OLD_' if old else self.prefix
+        prefix = 'OLD_' if old else self.prefix + self.kernel
         return f'{prefix}GUEST_KERNEL', f'{prefix}GUEST_INITRD'
 
     def firmware_args(self):
@@ -72,5 +73,7 @@ X86_64 = Architecture('x86_64', '', 'q35', None, 'ttyS')
 # Signing pointers as the architecture says costs TCG a third of its time.
 ARM64 = Architecture('aarch64', 'ARM64_', 'virt', 'max,pauth-impdef=on',
                      'ttyAMA')
+# The same with a kernel that has pages of 16 KiB.
+ARM64_16K = ARM64._replace(kernel='16K_')
 S390X = Architecture('s390x', 'S390X_', 's390-ccw-virtio', None, 'hvc', 'ccw',
                      firmware='S390X_FIRMWARE')

@@ -14,6 +14,8 @@ and, for tests that ask for it:
     OLD_GUEST_KERNEL, OLD_GUEST_INITRD    a second, older Linux
     ARM64_QEMU_BINARY, ARM64_GUEST_KERNEL, ARM64_GUEST_INITRD, ARM64_FIRMWARE
                     the same for arm64, where a machine boots without firmware
+    ARM64_16K_GUEST_KERNEL, ARM64_16K_GUEST_INITRD
+                    a Linux for arm64 with pages of 16 KiB
     S390X_QEMU_BINARY, S390X_GUEST_KERNEL, S390X_GUEST_INITRD, S390X_FIRMWARE
                     the same for a mainframe, which boots Linux without firmware
     STOCK_QEMU_BINARY    the emulator as Debian ships it
@@ -48,6 +50,10 @@ OPTIONAL_PARTS = {
                            'tools/guest-image build/guest-arm64'),
     'ARM64_FIRMWARE': ('build/guest-arm64/firmware.fd',
                        'tools/fetch guest-arm64'),
+    'ARM64_16K_GUEST_KERNEL': ('build/guest-arm64-16k/vmlinuz',
+                               'tools/fetch guest-arm64-16k'),
+    'ARM64_16K_GUEST_INITRD': ('build/guest-arm64-16k/initrd.img',
+                               'tools/guest-image build/guest-arm64-16k'),
     'S390X_GUEST_KERNEL': ('build/guest-s390x/vmlinuz',
                            'tools/fetch guest-s390x'),
     'S390X_GUEST_INITRD': ('build/guest-s390x/initrd.img',

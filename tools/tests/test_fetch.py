@@ -272,6 +272,19 @@ class Mirror(unittest.TestCase):
         self.run_quietly('dpkg-deb', '-b', top,
                          self.mirror / f'{name}_1_all.deb')
 
+    def test_large_pages_come_with_another_flavour(self):
+        for flavour in 'cloud-arm64', 'arm64-16k':
+            name = f'linux-image-6.12.1-{flavour}'
+            self.add_package(name, [f'boot/vmlinuz-6.12.1-{flavour}',
+                                    'usr/lib/modules/6.12.1/modules.builtin'],
+                             arch='arm64')
+            self.add_package(f'linux-image-{flavour}', ['x'], name, 'arm64')
+        self.add_package('busybox-static', ['usr/bin/busybox'], arch='arm64')
+        self.publish()
+        self.fetch('guest-arm64-16k')
+        self.assertIn('16k', (self.build / 'guest-arm64-16k/vmlinuz'
+                              ).read_text())
+
     def test_what_cannot_be_had_is_told_and_all_else_goes_on(self):
         self.publish()
         env = {name: value for name, value in os.environ.items()
