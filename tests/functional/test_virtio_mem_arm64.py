@@ -9,6 +9,7 @@ not depend on that machine.
 
 import test_virtio_mem_backends as backends
 import test_virtio_mem_guard as guard
+import test_virtio_mem_libvirt as libvirt
 import test_virtio_mem_linux as linux
 import test_virtio_mem_machine as machine
 import test_virtio_mem_safe as safe
@@ -50,6 +51,22 @@ class VirtioMemArm64Setups(setups.VirtioMemSetups):
 
     architecture = ARM64
     in_ci = ()
+
+
+class VirtioMemArm64Libvirt(libvirt.LibvirtTest):
+    """A domain of libvirt's.
+
+    To one without ACPI, as it has no firmware, libvirt 9.0 gives an option that
+    QEMU no longer knows.
+    """
+
+    libvirt = None
+    needs = ('LIBVIRT_NEXT',)
+    architecture = ARM64
+    in_ci = ()
+
+    def test_domain_starts_as_described_and_resizes(self):
+        self.check_start_and_resizes()
 
 
 class VirtioMemArm64Guard(guard.VirtioMemGuardLinux):

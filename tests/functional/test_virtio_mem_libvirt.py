@@ -19,6 +19,7 @@ import virtio_mem_parts as parts
 import virtio_mem_pattern as pattern
 import virtio_mem_tap
 import virtio_mem_tools
+from virtio_mem_architectures import X86_64
 from virtio_mem_guest import GiB, KERNEL_OPTIONS, MiB
 from virtio_mem_host import HostError, HugePages
 from virtio_mem_libvirt import (Domain, Libvirt, LibvirtError, memory_xml,
@@ -45,17 +46,22 @@ DISK = '''
     </disk>'''
 
 
-class VirtioMemLibvirt(unittest.TestCase):
+class LibvirtTest(unittest.TestCase):
     """Each case has a domain of its own; one daemon serves all."""
 
     libvirt = None
     # What another libvirt than the host's is called.
     needs = ()
+    # What cases run beside QEMU.
+    programs = ()
+    architecture = X86_64
 
     def setUp(self):
-        troubles = [*parts.troubles(*self.needs),
+        troubles = [*parts.troubles_of(*self.architecture.machine_parts,
+                                       *self.architecture.guest_parts(),
+                                       *self.needs),
                     *virtio_mem_libvirt.troubles(),
-                    *virtio_mem_tools.troubles('qemu-img')]
+                    *virtio_mem_tools.troubles(*self.programs)]
         if troubles:
             self.skipTest('; '.join(troubles))
         if not self.libvirt:
@@ -69,7 +75,8 @@ class VirtioMemLibvirt(unittest.TestCase):
     @contextlib.contextmanager
     def defined(self, devices=memory_xml(SIZE), **options):
         """Define a domain; a running Linux must have no complaints."""
-        with Domain(self.libvirt, devices=devices, **options) as domain:
+        with Domain(self.libvirt, devices=devices,
+                    architecture=self.architecture, **options) as domain:
             try:
                 yield domain
                 if domain.virsh('domstate') == 'running':
@@ -94,15 +101,8 @@ class VirtioMemLibvirt(unittest.TestCase):
             self.assertEqual(device['requested'], size)
             self.assertEqual(device['current'], size)
 
-    def assert_refused(self, message, command, *args, **options):
-        """libvirt must refuse a command with this message."""
-        with self.assertRaises(LibvirtError) as caught:
-            command(*args, **options)
-        self.assertIn(message, str(caught.exception))
-
-    # Starting
-
-    def test_domain_starts_as_described_and_resizes(self):
+    def check_start_and_resizes(self):
+        """A domain is what its description says, and resizes."""
         with self.started() as domain:
             self.assertEqual(domain.devices(), {domain.DEVICE: {
                 'size': SIZE, 'block': 2 * MiB, 'requested': 0, 'current': 0,
@@ -110,6 +110,24 @@ class VirtioMemLibvirt(unittest.TestCase):
             self.assertEqual(int(domain.xml().find('memory').text) << 10,
                              512 * MiB + SIZE)
             self.check_resizes(domain)
+
+    def assert_refused(self, message, command, *args, **options):
+        """libvirt must refuse a command with this message."""
+        with self.assertRaises(LibvirtError) as caught:
+            command(*args, **options)
+        self.assertIn(message, str(caught.exception))
+
+
+class VirtioMemLibvirt(LibvirtTest):
+    """What the users' page does, and what else users might."""
+
+    libvirt = None
+    programs = ('qemu-img',)
+
+    # Starting
+
+    def test_domain_starts_as_described_and_resizes(self):
+        self.check_start_and_resizes()
 
     def test_requested_size_is_plugged_at_start(self):
         with self.started(memory_xml(SIZE, requested=512 * MiB)) as domain:

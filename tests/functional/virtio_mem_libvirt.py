@@ -18,8 +18,8 @@ import time
 import xml.etree.ElementTree as ET
 
 import virtio_mem_parts as parts
-from virtio_mem_guest import (Guest, KERNEL_OPTIONS, MiB, PATIENCE, Shell,
-                              wait_until)
+from virtio_mem_architectures import X86_64
+from virtio_mem_guest import Guest, MiB, PATIENCE, QUIET, Shell, wait_until
 
 PROGRAMS = {'libvirtd': 'libvirt-daemon', 'virsh': 'libvirt-clients',
             'virt-install': 'virtinst', 'nsenter': 'util-linux'}
@@ -367,7 +367,8 @@ def override_xml(device, **properties):
 
 
 def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
-               max_size=9 << 30, override='', slots="slots='2'", tuning=''):
+               max_size=9 << 30, override='', slots="slots='2'", tuning='',
+               architecture=X86_64):
     """Describe a domain with our kernel, two serial ports and a balloon.
 
     One CPU for each cell, or two for the only one.
@@ -388,13 +389,13 @@ def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
     {tuning}
     <vcpu>{nb_cpus}</vcpu>
     <os>
-      <type arch='x86_64' machine='q35'>hvm</type>
-      {boot_xml()}
+      <type arch='{architecture.name}'
+        machine='{architecture.machine}'>hvm</type>
+      {boot_xml(architecture)}
     </os>
-    <features><acpi/></features>
-    <cpu><numa>{numa}</numa></cpu>
+    {processor_xml(architecture, numa)}
     <devices>
-      <emulator>{parts.part('QEMU_BINARY')}</emulator>
+      <emulator>{parts.part(architecture.emulator)}</emulator>
       <serial type='file'>
         <source path='{libvirt.path(f'{name}-console.log')}'/>
         <target port='0'/>
@@ -410,9 +411,24 @@ def domain_xml(libvirt, name, devices='', cells=(512 * MiB,), backing='',
   </domain>'''
 
 
-def boot_xml():
-    """Describe how a guest boots."""
+def processor_xml(architecture, numa):
+    """Describe processors, and what tells of them: without firmware, no ACPI.
+    """
+    if not architecture.cpu:
+        return f'<features><acpi/></features><cpu><numa>{numa}</numa></cpu>'
+    model = architecture.cpu.partition(',')[0]
     return f'''
-      <kernel>{parts.part('GUEST_KERNEL').resolve()}</kernel>
-      <initrd>{parts.part('GUEST_INITRD').resolve()}</initrd>
-      <cmdline>{KERNEL_OPTIONS}</cmdline>'''
+    <cpu mode='custom' match='exact' check='none'>
+      <model fallback='forbid'>{model}</model>
+      <numa>{numa}</numa>
+    </cpu>'''
+
+
+def boot_xml(architecture):
+    """Describe how a guest boots."""
+    kernel, initrd = (parts.part(name).resolve()
+                      for name in architecture.guest_parts())
+    return f'''
+      <kernel>{kernel}</kernel>
+      <initrd>{initrd}</initrd>
+      <cmdline>console={architecture.port}0 {QUIET}</cmdline>'''
