@@ -189,6 +189,27 @@ static void test_next(void)
     scene_destroy(&scene);
 }
 
+/* Of several, that of which the turn ends first. */
+static void test_first(void)
+{
+    Scene scene;
+    int64_t turn;
+
+    scene_init(&scene, 1 * MiB);
+    turn = scene.ring.turn;
+    for (unsigned int i = 0; i < scene.ring.nb_slots; i++) {
+        g_assert_cmpint(virtio_mem_guard_ring_next_turn(&scene.ring), ==, 0);
+        g_assert_cmpint(lend(&scene, ANN + i, i, 5 + i), ==, 0);
+    }
+    g_assert_cmpuint(scene.ring.nb_slots, >, 1);
+    g_assert_cmpint(virtio_mem_guard_ring_next_turn(&scene.ring), ==,
+                    turn + 5);
+    g_assert_cmpint(lend(&scene, ANN, 9, turn + 9), ==, 0);
+    g_assert_cmpint(virtio_mem_guard_ring_next_turn(&scene.ring), ==,
+                    turn + 6);
+    scene_destroy(&scene);
+}
+
 /* A slot that was emptied is the next thread's, for a turn of its own. */
 static void test_emptied(void)
 {
@@ -325,6 +346,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/guard-ring/kinds", test_kinds);
     g_test_add_func("/virtio-mem/guard-ring/turn", test_turn);
     g_test_add_func("/virtio-mem/guard-ring/next-turn", test_next);
+    g_test_add_func("/virtio-mem/guard-ring/first-turn", test_first);
     g_test_add_func("/virtio-mem/guard-ring/emptied-slot", test_emptied);
     g_test_add_func("/virtio-mem/guard-ring/full-slot", test_full);
     g_test_add_func("/virtio-mem/guard-ring/take-back", test_take_back);
