@@ -414,8 +414,6 @@ void virtio_mem_status_realize(VirtIOMEM *vmem)
     status->bh = virtio_bh_new_guarded(DEVICE(vmem), status_handle, status);
     virtio_mem_silence_realize(vmem, status->bh);
     status_listen(status);
-    /* The device may be created with a size that its guest is asked for. */
-    status_schedule(status);
 }
 
 void virtio_mem_status_unrealize(VirtIOMEM *vmem)
