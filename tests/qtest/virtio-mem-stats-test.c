@@ -14,6 +14,7 @@
 #include "virtio-mem-safe.h"
 
 #define NOWHERE "exec:cat > /dev/null"
+#define NB_BUCKETS 41
 
 /* --- what is said --- */
 
@@ -233,6 +234,7 @@ static void assert_last_bucket_holds(VirtioMemGuest *vm, const char *name,
         }
         bucket++;
     }
+    g_assert_cmpint(bucket, ==, NB_BUCKETS);
     /* Bucket n ends below 2^n ns. */
     g_assert_cmpint(last, >, 0);
     g_assert_cmpuint(1ULL << last, >, ns);
