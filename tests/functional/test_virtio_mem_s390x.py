@@ -15,6 +15,8 @@ import subprocess
 import tempfile
 import unittest
 
+import test_virtio_mem_linux as linux
+import test_virtio_mem_setups as setups
 import virtio_mem_parts as parts
 import virtio_mem_tap
 from virtio_mem_architectures import S390X
@@ -247,6 +249,11 @@ class VirtioMemS390xLinux(GrowingTest, GuestTest):
 
     architecture = S390X
     in_ci = ()
+
+    test_reboot_gives_the_requested_size_again = \
+        linux.VirtioMemLinux.test_reboot_gives_the_requested_size_again
+    test_migrated_guest_keeps_its_memory_and_resizes = \
+        setups.VirtioMemSetups.test_migrated_guest_keeps_its_memory_and_resizes
 
 
 if __name__ == '__main__':
