@@ -21,10 +21,10 @@
 /*
  * A slice is what one system call works on.  It may hold the process's memory
  * map for that long, and the processor, so it takes a millisecond or less, even
- * in small pages: populating is slow, and giving shared memory back is slower
- * than private memory.  But each call costs something, too, and most of a huge
- * region may not be populated: slices to discard grow while calls turn out to
- * be short, so far that a region has some dozens of them.
+ * in small pages: populating is slow, and giving small pages of shared memory
+ * back is slower than others.  But each call costs something, too, and most of
+ * a huge region may not be populated: slices to discard grow while calls turn
+ * out to be short, so far that a region has some dozens of them.
  */
 #define WORK_POPULATE_SLICE (2 * MiB)
 #define WORK_DISCARD_SLICE (32 * MiB)
@@ -44,7 +44,7 @@
 typedef struct VirtIOMEMWorkKind {
     int (*do_slice)(const VirtIOMEM *vmem, uint64_t offset, uint64_t size,
                     Error **errp);
-    uint64_t slice[2];          /* of private and of shared memory */
+    uint64_t slice[2];          /* of memory, and of shared small pages */
     VirtIOMEMCounter time;
     VirtIOMEMCounter bytes;
     bool populates;             /* long for sure; a drain may end it halfway */
@@ -344,8 +344,18 @@ static unsigned int work_max_threads(const VirtIOMEM *vmem)
     return MAX(1, MIN(vmem->prealloc_threads, virtio_mem_threads_max()));
 }
 
+static bool work_is_in_huge_pages(const VirtIOMEM *vmem)
+{
+    return host_memory_backend_pagesize(vmem->memdev) >
+           qemu_real_host_page_size();
+}
+
 static unsigned int work_count_threads(const VirtIOMEMWork *work)
 {
+    if (!work->kind->populates && work_is_in_huge_pages(work->vmem)) {
+        /* They have a lock of the host's: threads would wait for each other. */
+        return 1;
+    }
     return MIN(DIV_ROUND_UP(work->size, work->min_slice) ?: 1,
                work_max_threads(work->vmem));
 }
@@ -364,6 +374,7 @@ static VirtIOMEMWork *work_new(const VirtIOMEMWorkKind *kind, VirtIOMEM *vmem,
                                VirtIOMEMRuns runs)
 {
     VirtIOMEMWork *work = g_atomic_rc_box_new0(VirtIOMEMWork);
+    const bool is_slow = vmem->memdev->share && !work_is_in_huge_pages(vmem);
 
     work->kind = kind;
     work->task = (VirtIOMEMTask) { .run = work_run_task, .clear = work_clear };
@@ -372,7 +383,7 @@ static VirtIOMEMWork *work_new(const VirtIOMEMWorkKind *kind, VirtIOMEM *vmem,
     work->runs = runs;
     work->size = work_size(vmem, &runs);
     work->run = (VirtIOMEMRange) { runs.within.first };
-    work->min_slice = ROUND_UP(kind->slice[vmem->memdev->share],
+    work->min_slice = ROUND_UP(kind->slice[is_slow],
                                host_memory_backend_pagesize(vmem->memdev));
     if (!kind->populates) {
         work->max_slice = ROUND_UP(work->size / WORK_DISCARD_SLICES_MIN,

@@ -18,7 +18,8 @@ POPULATE_SLICE = 2 * MiB
 
 
 def _discard_slice(backend):
-    return (4 if backend.is_shared else 32) * MiB
+    is_slow = backend.is_shared and not backend.is_pool
+    return (4 if is_slow else 32) * MiB
 
 
 def name_of(measure):

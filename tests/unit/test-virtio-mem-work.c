@@ -36,6 +36,7 @@ typedef struct FakeWork {
     uint64_t max_slice;
     uint64_t max_here;              /* the largest one in a coroutine */
     bool is_empty;                  /* the memory, as the host can tell */
+    bool is_slow;                   /* each slice takes its time */
     unsigned int nb_working;        /* threads in a slice */
     unsigned int max_working;
     unsigned int refuse_at;         /* the n-th slice; 0: none */
@@ -94,10 +95,13 @@ void thread_context_create_thread(ThreadContext *tc, QemuThread *thread,
 static void fake_work_wait(FakeWork *fake)
 {
     if (qemu_in_coroutine() || fake->nb_slices == 1) {
-        if (fake->held || fake->wait_for) {
+        if (fake->held || fake->wait_for || fake->is_slow) {
             g_usleep(1000);
         }
         return;
+    }
+    if (fake->is_slow) {
+        qemu_cond_timedwait(&fake->changed, &fake->lock, 1);
     }
     while (fake->held || fake->nb_working < fake->wait_for) {
         qemu_cond_wait(&fake->changed, &fake->lock);
@@ -298,6 +302,19 @@ static void test_huge_pages(void)
     fake_work_plug(&fake, 64, 64);
     g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
     assert_touched(&fake, EVERYTHING, false);
+    fake_work_destroy(&fake);
+}
+
+/* Threads would wait for each other. */
+static void test_huge_pages_by_one_thread(void)
+{
+    FakeWork fake;
+
+    fake_work_init(&fake, 2);
+    fake.page_size = 2 * MiB;
+    fake.is_slow = true;
+    g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
+    g_assert_cmpuint(fake.max_working, ==, 1);
     fake_work_destroy(&fake);
 }
 
@@ -523,7 +540,8 @@ static void test_finish_in_coroutine(void)
 }
 
 static void do_test_coroutine_short(VirtIOMEMRange range, bool share,
-                                    bool is_empty, uint64_t slice)
+                                    uint64_t page_size, bool is_empty,
+                                    uint64_t slice)
 {
     bool done = false;
 
@@ -533,6 +551,7 @@ static void do_test_coroutine_short(VirtIOMEMRange range, bool share,
 
         fake_work_init(&request.fake, 1);
         request.fake.memdev.share = share;
+        request.fake.page_size = page_size;
         request.fake.is_empty = is_empty;
         request_start(&request);
         done = request.done;
@@ -550,9 +569,10 @@ static void test_coroutine_short(void)
 {
     const VirtIOMEMRange some = { 7, 32 };
 
-    do_test_coroutine_short(some, false, false, 32 * MiB);
-    do_test_coroutine_short(some, true, false, 4 * MiB);
-    do_test_coroutine_short(EVERYTHING, true, true, 400 * MiB);
+    do_test_coroutine_short(some, false, 4 * KiB, false, 32 * MiB);
+    do_test_coroutine_short(some, true, 4 * KiB, false, 4 * MiB);
+    do_test_coroutine_short(some, true, 2 * MiB, false, 32 * MiB);
+    do_test_coroutine_short(EVERYTHING, true, 4 * KiB, true, 400 * MiB);
 }
 
 /* The main loop does not begin what may be long, however fast it was so far. */
@@ -640,6 +660,8 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/work/short-slices", test_short_slices);
     g_test_add_func("/virtio-mem/work/slices-are-whole-pages",
                     test_huge_pages);
+    g_test_add_func("/virtio-mem/work/huge-pages-by-one-thread",
+                    test_huge_pages_by_one_thread);
     g_test_add_func("/virtio-mem/work/several-threads", test_parallel);
     g_test_add_func("/virtio-mem/work/no-idle-threads", test_one_thread);
     g_test_add_func("/virtio-mem/work/no-processor-is-left",
