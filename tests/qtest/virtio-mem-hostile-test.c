@@ -229,10 +229,7 @@ static void step_stamp(HostileModel *m)
 
 /* --- programs --- */
 
-static const struct {
-    unsigned weight;
-    void (*run)(HostileModel *m);
-} steps[] = {
+static const HostileStep steps[] = {
     { 600, step_request },
     { 100, step_batch },
     { 100, step_chain },
@@ -243,24 +240,6 @@ static const struct {
     { 2, step_system_reset },
     { 10, step_stamp },
 };
-
-static void program_step(HostileModel *m)
-{
-    unsigned total = 0;
-    uint64_t chosen;
-
-    for (int i = 0; i < ARRAY_SIZE(steps); i++) {
-        total += steps[i].weight;
-    }
-    chosen = random_below(total);
-    for (int i = 0; i < ARRAY_SIZE(steps); i++) {
-        if (chosen < steps[i].weight) {
-            steps[i].run(m);
-            return;
-        }
-        chosen -= steps[i].weight;
-    }
-}
 
 static void program_check(HostileModel *m)
 {
@@ -277,7 +256,7 @@ static void program_check(HostileModel *m)
 static void program_run(HostileModel *m, unsigned nb_steps)
 {
     for (unsigned i = 1; i <= nb_steps; i++) {
-        program_step(m);
+        random_step(m, steps, ARRAY_SIZE(steps));
         if (i % 100 == 0) {
             program_check(m);
         }

@@ -201,3 +201,19 @@ VmRequest random_request(HostileModel *m)
         .junk = random_below(256),
     };
 }
+
+void random_step(HostileModel *m, const HostileStep *steps, size_t nb)
+{
+    unsigned total = 0;
+    uint64_t chosen;
+    size_t i;
+
+    for (i = 0; i < nb; i++) {
+        total += steps[i].weight;
+    }
+    chosen = random_below(total);
+    for (i = 0; chosen >= steps[i].weight; i++) {
+        chosen -= steps[i].weight;
+    }
+    steps[i].run(m);
+}

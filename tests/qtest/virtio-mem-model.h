@@ -45,4 +45,13 @@ bool random_one_in(unsigned nb);
 uint64_t random_addr(HostileModel *m);
 VmRequest random_request(HostileModel *m);
 
+/* What may be done, and how often in comparison. */
+typedef struct HostileStep {
+    unsigned weight;
+    void (*run)(HostileModel *m);
+} HostileStep;
+
+/* Do one of @nb @steps. */
+void random_step(HostileModel *m, const HostileStep *steps, size_t nb);
+
 #endif

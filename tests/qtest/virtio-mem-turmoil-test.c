@@ -216,10 +216,7 @@ static void turmoil_snapshot(HostileModel *m)
 
 /* --- runs --- */
 
-static const struct {
-    unsigned weight;
-    void (*run)(HostileModel *m);
-} turmoil_steps[] = {
+static const HostileStep turmoil_steps[] = {
     { 500, turmoil_request },
     { 300, turmoil_access },
     { 60, turmoil_resize },
@@ -230,24 +227,6 @@ static const struct {
     { 15, turmoil_cancel_early },
     { 20, turmoil_snapshot },
 };
-
-static void turmoil_step(HostileModel *m)
-{
-    unsigned total = 0;
-    uint64_t chosen;
-
-    for (int i = 0; i < ARRAY_SIZE(turmoil_steps); i++) {
-        total += turmoil_steps[i].weight;
-    }
-    chosen = random_below(total);
-    for (int i = 0; i < ARRAY_SIZE(turmoil_steps); i++) {
-        if (chosen < turmoil_steps[i].weight) {
-            turmoil_steps[i].run(m);
-            return;
-        }
-        chosen -= turmoil_steps[i].weight;
-    }
-}
 
 /* For a guest whose properties are random, beside its memory. */
 static VirtioMemGuest *turmoil_start(const char *memdev)
@@ -287,7 +266,7 @@ static void turmoil_run(const char *memdev)
     turmoil_system_reset(m);
     memory = virtio_mem_host_memory(vm);
     for (int i = 0; i < nb_steps; i++) {
-        turmoil_step(m);
+        random_step(m, turmoil_steps, ARRAY_SIZE(turmoil_steps));
         if (i % 100 == 0) {
             virtio_mem_check_invariants(vm);
         }
