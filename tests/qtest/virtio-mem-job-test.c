@@ -125,13 +125,21 @@ static void test_superseded(VirtioMemGuest *vm)
     virtio_mem_job_end(safe);
 }
 
-static void test_pause(VirtioMemGuest *vm)
+/* A job that shrinks to nothing, paused on its way. */
+static VirtioMemSafe *begin_paused(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = virtio_mem_job_begin(vm);
 
     virtio_mem_job_start(vm, 0, "");
     virtio_mem_safe_move(safe, GiB);
     virtio_mem_job_pause(vm);
+    return safe;
+}
+
+static void test_pause(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin_paused(vm);
+
     virtio_mem_job_assert_settled(vm, GiB);
     qtest_clock_step(vm->qts, 100 * SECOND);
     virtio_mem_job_do(vm, "job-resume");
@@ -146,11 +154,8 @@ static void test_pause(VirtioMemGuest *vm)
 /* What the guest does unasked does not wake it. */
 static void test_pause_lasts(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
+    VirtioMemSafe *safe = begin_paused(vm);
 
-    virtio_mem_job_start(vm, 0, "");
-    virtio_mem_safe_move(safe, GiB);
-    virtio_mem_job_pause(vm);
     virtio_mem_safe_move(safe, 512 * MiB);
     qtest_clock_step(vm->qts, SECOND);
     g_assert_true(virtio_mem_job_is(vm, "paused"));
@@ -164,11 +169,8 @@ static void test_pause_lasts(VirtioMemGuest *vm)
 /* The same value is a reminder here, too. */
 static void test_pause_superseded(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
+    VirtioMemSafe *safe = begin_paused(vm);
 
-    virtio_mem_job_start(vm, 0, "");
-    virtio_mem_safe_move(safe, GiB);
-    virtio_mem_job_pause(vm);
     virtio_mem_set_requested(vm, GiB);
     g_assert_true(virtio_mem_job_is(vm, "paused"));
     virtio_mem_set_requested(vm, 3 * GiB);
@@ -180,11 +182,8 @@ static void test_pause_superseded(VirtioMemGuest *vm)
 
 static void test_pause_cancelled(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
+    VirtioMemSafe *safe = begin_paused(vm);
 
-    virtio_mem_job_start(vm, 0, "");
-    virtio_mem_safe_move(safe, GiB);
-    virtio_mem_job_pause(vm);
     virtio_mem_job_do(vm, "job-cancel");
     virtio_mem_job_await_end(vm, "cancelled");
     virtio_mem_job_assert_settled(vm, GiB);
@@ -194,11 +193,8 @@ static void test_pause_cancelled(VirtioMemGuest *vm)
 /* It is the job's wish again, and ends with it. */
 static void test_resume_cancelled(VirtioMemGuest *vm)
 {
-    VirtioMemSafe *safe = virtio_mem_job_begin(vm);
+    VirtioMemSafe *safe = begin_paused(vm);
 
-    virtio_mem_job_start(vm, 0, "");
-    virtio_mem_safe_move(safe, GiB);
-    virtio_mem_job_pause(vm);
     virtio_mem_job_do(vm, "job-resume");
     vm_wait_until(virtio_mem_requested_size(vm) == 0);
     virtio_mem_job_do(vm, "job-cancel");
