@@ -82,6 +82,22 @@ static void test_print(VirtioMemGuest *vm)
     readers_check(vm);
 }
 
+/* The last bytes of plugged memory, and as many that are not plugged. */
+static void test_sum(VirtioMemGuest *vm)
+{
+    g_autofree char *text = NULL;
+    uint16_t sum = 0;
+
+    readers_plug(vm);
+    for (unsigned i = 0; i < 8 * KiB; i++) {
+        sum = (sum >> 1) + (sum << 15) + (i < 4 * KiB ? 0x5a : 0);
+    }
+    text = qtest_hmp(vm->qts, "sum 0x%" PRIx64 " %u",
+                     vm->addr + PLUGGED - 4 * KiB, (unsigned)(8 * KiB));
+    g_assert_cmpint(g_ascii_strtoll(text, NULL, 10), ==, sum);
+    readers_check(vm);
+}
+
 /* From a plugged block to the end of the region. */
 static void readers_check_save(VirtioMemGuest *vm, const char *command)
 {
@@ -168,6 +184,7 @@ static void test_nobody_is_accused(VirtioMemGuest *vm)
 
 static const VirtioMemTest tests[] = {
     { "R-20", "readers/print", test_print, &unprotected, .once = true },
+    { "R-20", "readers/sum", test_sum, &unprotected, .once = true },
     { "R-20", "readers/save", test_save, &unprotected, .once = true },
     { "R-20", "readers/host-address", test_host_address, &unprotected,
       .once = true },
