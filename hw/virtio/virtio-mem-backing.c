@@ -321,24 +321,30 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
 }
 
 /*
- * Only a private mapping of huge pages has a reservation to lose: with shared
- * memory, that is the file's.  Private memory in ordinary pages always has some
- * to lend, the host's page of zeros.
+ * Private memory in ordinary pages always has some to lend, the host's page of
+ * zeros.
  */
 bool virtio_mem_backing_can_map(HostMemoryBackend *memdev)
 {
     const RAMBlock *rb = memdev->mr.ram_block;
 
-    if (rb->fd < 0) {
-        return false;
-    }
-    return (rb->flags & RAM_SHARED) ||
-           (!backing_uses_base_pages(memdev) && rb->flags & RAM_NORESERVE);
+    return rb->fd >= 0 &&
+           (rb->flags & RAM_SHARED || !backing_uses_base_pages(memdev));
+}
+
+/* With shared memory, the reservation is the file's. */
+bool virtio_mem_backing_has_reserve(HostMemoryBackend *memdev)
+{
+    const RAMBlock *rb = memdev->mr.ram_block;
+
+    return rb->fd >= 0 && !backing_uses_base_pages(memdev) &&
+           !(rb->flags & (RAM_SHARED | RAM_NORESERVE));
 }
 
 /*
  * A file of huge pages has what it reserved still, but for what was given back
- * since: that must not be reserved once more.
+ * since: that must not be reserved once more.  What a private mapping had
+ * reserved is gone, and to reserve it again may fail when it is too late.
  */
 static int backing_map_flags(HostMemoryBackend *memdev)
 {

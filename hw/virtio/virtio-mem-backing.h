@@ -75,6 +75,12 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
 bool virtio_mem_backing_can_map(HostMemoryBackend *memdev);
 
 /*
+ * Whether the mapping of @memdev has pages of its own, which it loses when
+ * other memory is mapped over it.
+ */
+bool virtio_mem_backing_has_reserve(HostMemoryBackend *memdev);
+
+/*
  * Map the file of @memdev where other memory was mapped over it: @size bytes at
  * @offset.  Returns 0; or a negative errno, and other memory is there still.
  * Needs no lock.

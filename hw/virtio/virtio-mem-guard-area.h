@@ -14,6 +14,7 @@ typedef struct VirtIOMEMGuardArea {
     uint64_t page_size;         /* of the host, in this area */
     uint64_t block_size;        /* a multiple of page_size */
     bool shared;                /* the mapping: content survives without it */
+    bool reserved;              /* pages, for the mapping: lost without it */
     uint64_t max_mappings;      /* for tests; 0: what the process may have */
 
     /*

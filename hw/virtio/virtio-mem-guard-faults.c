@@ -219,7 +219,8 @@ static GuardAnswer faults_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
         faults_wake(guard, fault->address);
         return GUARD_ANSWERED;
     }
-    if (desk->ring.is_slow && faults_substitute(guard, offset)) {
+    if (desk->ring.is_slow && !guard->area.reserved &&
+        faults_substitute(guard, offset)) {
         return GUARD_ANSWERED;
     }
     slot = virtio_mem_guard_ring_find(&desk->ring, fault->thread, now,

@@ -270,6 +270,7 @@ static VirtIOMEMGuard *protect_start(VirtIOMEM *vmem, bool paused, Error **errp)
         .page_size = host_memory_backend_pagesize(vmem->memdev),
         .block_size = vmem->block_size,
         .shared = qemu_ram_is_shared(vmem->memdev->mr.ram_block),
+        .reserved = virtio_mem_backing_has_reserve(vmem->memdev),
         .discard = protect_discard,
         .map = virtio_mem_backing_can_map(vmem->memdev) ?
                protect_map : NULL,

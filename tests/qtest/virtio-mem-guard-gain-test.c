@@ -222,6 +222,40 @@ static void test_pages_that_went(VirtioMemGuest *unused)
     virtio_mem_huge_done();
 }
 
+/*
+ * A private mapping keeps its pages, since Linux 6.9, unless the pool has more
+ * of them than it should have: then each page that is freed is the host's.
+ */
+static void test_private_pages_that_went(VirtioMemGuest *unused)
+{
+    static const VirtioMemOptions opts = {
+        .memdev = "memory-backend-memfd,id=vmem0,size=64M,share=off,"
+                  "hugetlb=on,hugetlbsize=2M",
+        .device = "protect-unplugged=on", .region_size = 64 * MiB,
+    };
+    VirtioMemGuest *vm;
+    uint64_t gpa;
+
+    if (!virtio_mem_huge_make_free(32)) {
+        return;
+    }
+    vm = virtio_mem_guest_start(&opts);
+    virtio_mem_set_requested(vm, 64 * MiB);
+    gpa = virtio_mem_block_gpa(vm, 5);
+    g_assert_true(virtio_mem_huge_take_extra());
+    vm_assert_plug(vm, 5, 1, ACK);
+    virtio_mem_fill(vm, gpa, 0x55, VM_BLOCK);
+    vm_assert_unplug(vm, 5, 1, ACK);
+    virtio_mem_fill(vm, gpa, 0x55, VM_BLOCK);
+    g_assert_true(virtio_mem_is_protected(vm));
+
+    virtio_mem_huge_give_extra();
+    vm_assert_plug(vm, 5, 1, ACK);
+    g_assert_true(virtio_mem_is_filled(vm, gpa, 0, VM_BLOCK));
+    virtio_mem_guest_stop(vm);
+    virtio_mem_huge_done();
+}
+
 /* Nor does it keep SIGTERM from ending QEMU. */
 static void test_end_with_empty_pool(VirtioMemGuest *unused)
 {
@@ -263,6 +297,9 @@ static const VirtioMemTest tests[] = {
       .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/needs-no-page-that-went", test_pages_that_went,
       .once = true, .no_guest = true, .guard = true },
+    { "T227", "guard/needs-no-private-page-that-went",
+      test_private_pages_that_went, .once = true, .no_guest = true,
+      .guard = true },
     { "T227", "guard/ends-without-huge-page", test_end_with_empty_pool,
       .once = true, .no_guest = true, .guard = true },
     { "T227", "guard/off-costs-what-is-touched", test_gain_without_guard,

@@ -14,6 +14,12 @@
  * test skipped, if that cannot be.  Waits for other tests that changed it.
  */
 bool virtio_mem_huge_make_free(long pages);
+/*
+ * Have one page that the pool does not have, until it is given to the pool.  A
+ * page that QEMU frees meanwhile is the host's, whoever had reserved it.
+ */
+bool virtio_mem_huge_take_extra(void);
+void virtio_mem_huge_give_extra(void);
 /* Put the pool back, if that has not happened yet. */
 void virtio_mem_huge_done(void);
 

@@ -196,16 +196,32 @@ static int map_anonymous(void *opaque, uint64_t offset, uint64_t size)
                 0) == MAP_FAILED ? -errno : 0;
 }
 
+/* To an address that is a multiple of the size of such pages. */
+static void align_area(GuardScene *scene, uint64_t page_size)
+{
+    const uint64_t size = scene->area.size;
+    uint8_t *room = mmap(NULL, size + page_size, PROT_NONE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    g_assert_true(room != MAP_FAILED);
+    scene->host = mremap(scene->host, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                         QEMU_ALIGN_PTR_UP(room, page_size));
+    g_assert_true(scene->host != MAP_FAILED);
+    scene->area.host = scene->host;
+}
+
 /* As if pages had that size, and they could be mapped again. */
-static GuardScene *start_with_size(uint64_t page_size)
+static GuardScene *start_with_size(uint64_t page_size, bool reserved)
 {
     GuardScene *scene = guard_scene_new_unguarded(&guard_kinds[0],
                                                   NB_SIZED * page_size);
 
+    align_area(scene, page_size);
     madvise(scene->host, scene->area.size, MADV_NOHUGEPAGE);
     scene->area.page_size = page_size;
     scene->area.block_size = page_size;
     scene->area.map = map_anonymous;
+    scene->area.reserved = reserved;
     if (!guard_scene_start(scene, false)) {
         guard_scene_free(scene);
         return NULL;
@@ -247,7 +263,7 @@ static void run_rogues(GuardScene *scene, uint64_t nb_pages)
 /* Of 1 MiB, as on s390x, no more are lent than of other huge pages. */
 static void test_pages_of_1m(void)
 {
-    GuardScene *scene = start_with_size(1 * MiB);
+    GuardScene *scene = start_with_size(1 * MiB, false);
     VirtIOMEMGuardLent lent;
 
     if (scene) {
@@ -259,11 +275,25 @@ static void test_pages_of_1m(void)
     }
 }
 
+/* Where other memory costs the mapping its pages, there are turns, if slow. */
+static void test_reserved_pages(void)
+{
+    GuardScene *scene = start_with_size(128 * MiB, true);
+    uint64_t before;
+
+    if (scene) {
+        before = guard_scene_memory(scene);
+        qatomic_set(scene->host, 1);
+        g_assert_cmpuint(guard_scene_memory(scene), >=, before + 127 * MiB);
+        guard_scene_free(scene);
+    }
+}
+
 /* No thread waits for a page that is so large to be cleared for another. */
 static void test_larger_pages(const void *opaque)
 {
     const uint64_t page_size = GPOINTER_TO_UINT(opaque) * MiB;
-    GuardScene *scene = start_with_size(page_size);
+    GuardScene *scene = start_with_size(page_size, false);
     uint64_t before;
 
     if (scene) {
@@ -281,6 +311,8 @@ int main(int argc, char **argv)
     guard_scene_add_tests("guard/turns/beside-16-rogues", 0, 2 * MiB,
                           test_16_rogues);
     g_test_add_func("/virtio-mem/guard/turns/pages-of-1m", test_pages_of_1m);
+    g_test_add_func("/virtio-mem/guard/turns/reserved-pages-of-128m",
+                    test_reserved_pages);
     g_test_add_data_func("/virtio-mem/guard/turns/pages-of-128m",
                          GUINT_TO_POINTER(128), test_larger_pages);
     g_test_add_data_func("/virtio-mem/guard/turns/pages-of-512m",
