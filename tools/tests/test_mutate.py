@@ -101,6 +101,14 @@ class Mutate(unittest.TestCase):
         self.assertIn('1 of 3 faults noticed, 33.3 %; of the others 1 have',
                       said.getvalue())
 
+    def test_reason_may_name_the_line_before(self):
+        rule = {'file': 'virtio-mem-x.c', 'before': 'return true;',
+                'after': 'return false;', 'reason': 'why'}
+        shown = self.shown()[-1]
+        for follows, reason in ('twin->nb += 2;', 'why'), ('twin->nb -=', ''):
+            self.assertEqual(shown.reason(
+                {'equal': [{**rule, 'follows': follows}]}), reason)
+
     def test_each_file_has_tests_that_exist(self):
         rules = tomllib.loads(mutate.RULES.read_text())
         device = mutate.ROOT / 'hw/virtio'
