@@ -11,10 +11,14 @@
 #include "qemu/osdep.h"
 #include "qemu/bitops.h"
 #include "qemu/main-loop.h"
+#include "qapi/error.h"
 #include "hw/virtio/virtio-mem-flight.h"
-#include "hw/virtio/virtio-mem-guard-faults.h"
+#include "hw/virtio/virtio-mem-guard.h"
+#include "hw/virtio/virtio-mem-migration.h"
+#include "hw/virtio/virtio-mem-plug.h"
 #include "hw/virtio/virtio-mem-region.h"
 #include "hw/virtio/virtio-mem-request.h"
+#include "hw/virtio/virtio-mem-wake.h"
 #include "hw/virtio/virtio-mem-work.h"
 #include "virtio-mem-model-device.h"
 
@@ -27,6 +31,12 @@ typedef enum HostEvent {
     HOST_BEGIN,                 /* and the device hears of it */
     HOST_OVER,                  /* changes are allowed */
     HOST_END,                   /* and the device hears of it */
+    HOST_LOAD,                  /* begins, in a machine that stands still */
+    HOST_BLOCKS,                /* which are plugged is loaded, */
+    HOST_PAGES,                 /* what they hold, */
+    HOST_LOADED,                /* and all else of the device */
+    HOST_POSTCOPY,              /* the guest will not wait for the pages */
+    HOST_CLEANUP,               /* nothing is left to be loaded */
 } HostEvent;
 
 typedef struct GuestRequest {
@@ -44,9 +54,10 @@ typedef struct Scenario {
     ModelDevice device;
     GuestRequest guest[4];
     unsigned nb_requests;
-    HostEvent host[5];
+    HostEvent host[7];
     unsigned nb_events;
     const char *rogues[MODEL_ROGUES];
+    unsigned loaded;            /* a bit for each block */
 } Scenario;
 
 #define MIGRATION(...) \
@@ -73,6 +84,15 @@ static const Scenario scenarios[] = {
       { UNPLUG_ALL, PLUG(0, 1) }, 2, { HOST_RESET }, 1, { "0", "2" } },
     { "reset/snapshot", { .snapshot = true, .plugged = 3 },
       { UNPLUG(0, 1) }, 1, MIGRATION(HOST_RESET), 5, { "02" } },
+    { "load/early", { .plugged = 3 }, { UNPLUG(0, 1), PLUG(1, 1) }, 2,
+      { HOST_LOAD, HOST_BLOCKS, HOST_PAGES, HOST_LOADED, HOST_CLEANUP }, 5,
+      { "0", "1" }, 5 },
+    { "load/late", { .plugged = 3 }, { UNPLUG(0, 1), PLUG(1, 1) }, 2,
+      { HOST_LOAD, HOST_PAGES, HOST_BLOCKS, HOST_LOADED, HOST_CLEANUP }, 5,
+      { "0", "1" }, 5 },
+    { "load/postcopy", { .prealloc = true }, { PLUG(1, 1), PLUG(1, 1) }, 2,
+      { HOST_LOAD, HOST_BLOCKS, HOST_POSTCOPY, HOST_LOADED, HOST_PAGES,
+        HOST_CLEANUP, HOST_OVER }, 7, { "0", "1" }, 5 },
 };
 
 /* --- the state of one run --- */
@@ -84,6 +104,8 @@ static struct {
     unsigned nb_events;
     bool is_forbidden;          /* to change the set, which is */
     unsigned forbidden;
+    bool is_stopped;            /* the guest, */
+    bool is_loading;            /* and its device is half of each */
 } done;
 
 /* --- the guest --- */
@@ -100,15 +122,16 @@ static uint16_t guest_expect(const GuestRequest *request)
 {
     const unsigned bits = request_bits(request);
     const bool is_plug = request->type == VIRTIO_MEM_REQ_PLUG;
+    const bool is_forbidden = virtio_mem_migration_forbids_change();
 
     if (request->type == VIRTIO_MEM_REQ_UNPLUG_ALL) {
-        return model_world.migrating && model_plugged() ? VIRTIO_MEM_RESP_BUSY
-                                            : VIRTIO_MEM_RESP_ACK;
+        return is_forbidden && model_plugged() ? VIRTIO_MEM_RESP_BUSY
+                                               : VIRTIO_MEM_RESP_ACK;
     }
     if ((model_plugged() & bits) != (is_plug ? 0 : bits)) {
         return VIRTIO_MEM_RESP_ERROR;
     }
-    return model_world.migrating ? VIRTIO_MEM_RESP_BUSY : VIRTIO_MEM_RESP_ACK;
+    return is_forbidden ? VIRTIO_MEM_RESP_BUSY : VIRTIO_MEM_RESP_ACK;
 }
 
 static void guest_own(unsigned bits, bool own)
@@ -183,7 +206,7 @@ static void coroutine_fn guest_co(void *opaque)
 
 static bool guest_can(void)
 {
-    return done.nb_requests < scenario->nb_requests &&
+    return done.nb_requests < scenario->nb_requests && !done.is_stopped &&
            !virtio_mem_is_in_flight(&model_vmem);
 }
 
@@ -218,6 +241,98 @@ static void host_reset(void)
     }
 }
 
+static void host_forbid(void)
+{
+    done.is_forbidden = true;
+    done.forbidden = model_plugged();
+}
+
+/* --- the host: a load --- */
+
+static void load_begin(void)
+{
+    virtio_mem_drain(&model_vmem);
+    host_reset();
+    if (model.seed != MODEL_NO_PAUSE) {
+        model_device_load_setup();
+    }
+    done.is_stopped = true;
+    done.is_loading = true;
+}
+
+static void load_blocks(void)
+{
+    VirtIOMEMBlocks *loaded = virtio_mem_blocks_new(MODEL_BLOCKS);
+
+    for (unsigned i = 0; i < MODEL_BLOCKS; i++) {
+        if (extract32(scenario->loaded, i, 1)) {
+            virtio_mem_blocks_set_plugged(loaded, (VirtIOMEMRange) { i, 1 });
+        }
+    }
+    virtio_mem_plug_loaded(&model_vmem, loaded, &error_abort);
+    virtio_mem_blocks_free(loaded);
+}
+
+static void load_pages(void)
+{
+    for (unsigned i = 0; i < MODEL_BLOCKS; i++) {
+        ModelPage *page = &model.pages[i];
+
+        if (!extract32(scenario->loaded, i, 1)) {
+            continue;
+        }
+        if (page->watched || page->lent) {
+            model_fail("what is loaded is lost where memory is watched");
+        }
+        page->present = true;
+        page->owned = true;
+        page->epoch = model.epoch;
+    }
+}
+
+static void load_end(void)
+{
+    virtio_mem_migration_loaded(&model_vmem, &error_abort);
+    virtio_mem_tell_size(&model_vmem);
+    virtio_mem_wake_later(&model_vmem);
+    done.is_loading = false;
+    if (model_world.postcopy) {
+        done.is_stopped = false;
+        host_forbid();
+    }
+}
+
+static void load_run(HostEvent event)
+{
+    switch (event) {
+    case HOST_LOAD:
+        load_begin();
+        break;
+    case HOST_BLOCKS:
+        load_blocks();
+        break;
+    case HOST_PAGES:
+        load_pages();
+        break;
+    case HOST_LOADED:
+        load_end();
+        break;
+    case HOST_POSTCOPY:
+        model_world.postcopy = true;
+        break;
+    case HOST_CLEANUP:
+        if (model.seed != MODEL_NO_CLEANUP) {
+            model_device_load_cleanup();
+        }
+        done.is_stopped = false;
+        break;
+    default:
+        g_assert_not_reached();
+    }
+}
+
+/* --- the host: events --- */
+
 static bool host_can(void)
 {
     return done.nb_events < scenario->nb_events;
@@ -225,7 +340,9 @@ static bool host_can(void)
 
 static void host_run(void)
 {
-    switch (scenario->host[done.nb_events++]) {
+    const HostEvent event = scenario->host[done.nb_events++];
+
+    switch (event) {
     case HOST_DRAIN:
         virtio_mem_drain(&model_vmem);
         if (virtio_mem_is_in_flight(&model_vmem)) {
@@ -242,11 +359,11 @@ static void host_run(void)
         if (model.seed != MODEL_NO_DRAIN) {
             host_notify(MIG_EVENT_PRECOPY_SETUP);
         }
-        done.is_forbidden = true;
-        done.forbidden = model_plugged();
+        host_forbid();
         break;
     case HOST_OVER:
         model_world.migrating = false;
+        model_world.postcopy = false;
         done.is_forbidden = false;
         break;
     case HOST_END:
@@ -254,60 +371,19 @@ static void host_run(void)
         if (model_world.must_wake) {
             model_fail("I9: a guest that heard BUSY is not woken");
         }
+        break;
+    default:
+        load_run(event);
     }
 }
 
 /* --- what must be true --- */
 
-static void check_guarded(void)
-{
-    const unsigned set = model_plugged();
-    unsigned nb_lent = 0;
-
-    for (unsigned i = 0; i < MODEL_BLOCKS; i++) {
-        const ModelPage *page = &model.pages[i];
-        const bool is_plugged = extract32(set, i, 1);
-
-        nb_lent += page->lent;
-        if (page->watched == is_plugged) {
-            model_fail("I13: what is unplugged is watched, and nothing else");
-        }
-        if (!is_plugged && page->present && !page->lent) {
-            model_fail("I4: an unplugged block has memory");
-        }
-        if (is_plugged && page->lent) {
-            model_fail("a plugged block has a page that was lent");
-        }
-    }
-    if (nb_lent > virtio_mem_guard_shared.desks[0].ring.nb_lent) {
-        model_fail("a page is lent that is not counted");
-    }
-}
-
 static void check(void)
 {
-    if (!virtio_mem_blocks_check(model_vmem.blocks)) {
-        model_fail("I1: the set is wrong");
-    }
-    if (!virtio_mem_guard_check(model_vmem.guard)) {
-        model_fail("the guard's checker complains");
-    }
+    model_device_check(!done.is_loading);
     if (done.is_forbidden && model_plugged() != done.forbidden) {
         model_fail("I7: the set changes during a migration");
-    }
-    for (unsigned i = 0; i < MODEL_BLOCKS; i++) {
-        if (model.pages[i].owned && !model.pages[i].present) {
-            model_fail("what the guest had is lost");
-        }
-    }
-    if (virtio_mem_is_in_flight(&model_vmem)) {
-        return;
-    }
-    if (model_world.told != virtio_mem_plugged_size(&model_vmem)) {
-        model_fail("I2: another size was told");
-    }
-    if (virtio_mem_guard_is_active(model_vmem.guard)) {
-        check_guarded();
     }
 }
 
@@ -327,6 +403,7 @@ static unsigned explore(unsigned depth)
     static const ModelStep steps[] = {
         { "request", guest_can, guest_run },
         { "event", host_can, host_run },
+        { "timer", model_timer_is_pending, model_timer_expire },
         { }
     };
     unsigned nb = 0;
@@ -338,6 +415,9 @@ static unsigned explore(unsigned depth)
         model_run(steps, check);
         if (virtio_mem_is_in_flight(&model_vmem)) {
             model_fail("a request is not answered");
+        }
+        if (!virtio_mem_guard_is_active(model_vmem.guard)) {
+            model_fail("I13: the guard is paused for good");
         }
         model_device_end();
         model_end();
@@ -371,6 +451,8 @@ static const Seeded seeded[] = {
     { "late-watch", MODEL_LATE_WATCH, "unplug/drain", "I" },
     { "no-discard", MODEL_NO_DISCARD, "unplug/drain", "I4" },
     { "no-bh", MODEL_NO_BH, "unplug/drain", "a request is not answered" },
+    { "no-pause", MODEL_NO_PAUSE, "load/late", "what is loaded is lost" },
+    { "no-cleanup", MODEL_NO_CLEANUP, "load/postcopy", "I13" },
 };
 
 static void test_seeded(const void *opaque)

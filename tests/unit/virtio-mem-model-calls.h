@@ -12,8 +12,10 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 #include "block/aio.h"
+#include "migration/register.h"
 #include "qemu/madvise.h"
 #include "qemu/thread.h"
+#include "qemu/timer.h"
 
 int model_poll(struct pollfd *fds, int timeout);
 void model_sleep(void);
@@ -24,6 +26,8 @@ int model_ioctl(unsigned long request, void *arg);
 int model_madvise(void *host, uint64_t size, int advice);
 void model_schedule(void (*run)(void *), void *opaque);
 void model_event_wait(QemuEvent *event);
+void model_timer_mod(QEMUTimer *timer);
+int model_register_savevm(const SaveVMHandlers *handlers, void *opaque);
 
 #define poll(fds, nb, timeout) model_poll(fds, timeout)
 #define g_usleep(us) model_sleep()
@@ -36,5 +40,8 @@ void model_event_wait(QemuEvent *event);
 #define aio_bh_schedule_oneshot(ctx, run, opaque) \
     ((void)(ctx), model_schedule(run, opaque))
 #define qemu_event_wait(event) model_event_wait(event)
+#define timer_mod(timer, ms) model_timer_mod(timer)
+#define register_savevm_live(id, instance, version, handlers, opaque) \
+    model_register_savevm(handlers, opaque)
 
 #endif

@@ -12,10 +12,12 @@
 #include "qapi/qapi-types-migration.h"
 #include "hw/resettable.h"
 #include "migration/client-options.h"
+#include "migration/register.h"
 #include "system/reset.h"
 #include "system/runstate.h"
 #include "hw/virtio/virtio-mem-backing.h"
-#include "hw/virtio/virtio-mem-guard.h"
+#include "hw/virtio/virtio-mem-flight.h"
+#include "hw/virtio/virtio-mem-guard-faults.h"
 #include "hw/virtio/virtio-mem-memslots.h"
 #include "hw/virtio/virtio-mem-migration.h"
 #include "hw/virtio/virtio-mem-plug.h"
@@ -29,11 +31,12 @@
 #include "hw/virtio/virtio-mem-unit.h"
 #include "hw/virtio/virtio-mem-wake.h"
 #include "hw/virtio/virtio-mem-work.h"
+#include "virtio-mem-model-calls.h"
 #include "virtio-mem-model-device.h"
 
 static ModelDevice device;
 static HostMemoryBackend memdev;
-static bool is_paused;              /* the guard, for a snapshot */
+static unsigned int paused;         /* VirtIOMEMPause: why the guard is */
 
 VirtIOMEM model_vmem;
 ModelWorld model_world;
@@ -146,7 +149,7 @@ bool runstate_check(RunState state)
 
 bool virtio_mem_migration_forbids_change(void)
 {
-    return model_world.migrating;
+    return model_world.migrating || model_world.postcopy;
 }
 
 bool migrate_background_snapshot(void)
@@ -156,20 +159,20 @@ bool migrate_background_snapshot(void)
 
 bool migration_in_incoming_postcopy(void)
 {
-    return false;
+    return model_world.postcopy;
 }
 
 int virtio_mem_protect_pause(VirtIOMEM *unused, VirtIOMEMPause why)
 {
-    is_paused = true;
+    paused |= why;
     return virtio_mem_guard_pause(model_vmem.guard);
 }
 
 bool virtio_mem_protect_resume(VirtIOMEM *unused, VirtIOMEMPause why)
 {
-    const bool was_paused = is_paused;
+    const bool was_paused = paused & why;
 
-    is_paused = false;
+    paused &= ~why;
     return was_paused && !virtio_mem_guard_resume(model_vmem.guard);
 }
 
@@ -183,6 +186,21 @@ void migration_add_notifier_mode(NotifierWithReturn *notifier,
         migration_notifier = notifier;
         migration_notify = notify;
     }
+}
+
+static const SaveVMHandlers *load_handlers;
+
+int model_register_savevm(const SaveVMHandlers *handlers, void *opaque)
+{
+    load_handlers = handlers;
+    return 0;
+}
+
+static QEMUTimer *pending;
+
+void model_timer_mod(QEMUTimer *timer)
+{
+    pending = timer;
 }
 
 static Object *resetter;
@@ -233,7 +251,8 @@ void model_device_begin(const ModelDevice *what)
     };
 
     device = *what;
-    is_paused = false;
+    paused = 0;
+    pending = NULL;
     memset(&model_world, 0, sizeof(model_world));
     memset(&model_vmem, 0, sizeof(model_vmem));
     memdev.share = true;        /* a slice is one block */
@@ -289,4 +308,78 @@ void model_device_notify(MigrationEventType type)
     MigrationEvent event = { .type = type };
 
     migration_notify(migration_notifier, &event, NULL);
+}
+
+void model_device_load_setup(void)
+{
+    g_assert_cmpint(load_handlers->load_setup(NULL, &model_vmem, &error_abort),
+                    ==, 0);
+}
+
+void model_device_load_cleanup(void)
+{
+    g_assert_cmpint(load_handlers->load_cleanup(&model_vmem), ==, 0);
+}
+
+bool model_timer_is_pending(void)
+{
+    return pending;
+}
+
+void model_timer_expire(void)
+{
+    QEMUTimer *timer = g_steal_pointer(&pending);
+
+    timer->cb(timer->opaque);
+}
+
+/* --- what must be true --- */
+
+static void check_guarded(void)
+{
+    const unsigned set = model_plugged();
+    unsigned nb_lent = 0;
+
+    for (unsigned i = 0; i < MODEL_BLOCKS; i++) {
+        const ModelPage *page = &model.pages[i];
+        const bool is_plugged = extract32(set, i, 1);
+
+        nb_lent += page->lent;
+        if (page->watched == is_plugged) {
+            model_fail("I13: what is unplugged is watched, and nothing else");
+        }
+        if (!is_plugged && page->present && !page->lent) {
+            model_fail("I4: an unplugged block has memory");
+        }
+        if (is_plugged && page->lent) {
+            model_fail("a plugged block has a page that was lent");
+        }
+    }
+    if (nb_lent > virtio_mem_guard_shared.desks[0].ring.nb_lent) {
+        model_fail("a page is lent that is not counted");
+    }
+}
+
+void model_device_check(bool is_whole)
+{
+    if (!virtio_mem_blocks_check(model_vmem.blocks)) {
+        model_fail("I1: the set is wrong");
+    }
+    if (!virtio_mem_guard_check(model_vmem.guard)) {
+        model_fail("the guard's checker complains");
+    }
+    for (unsigned i = 0; i < MODEL_BLOCKS; i++) {
+        if (model.pages[i].owned && !model.pages[i].present) {
+            model_fail("what the guest had is lost");
+        }
+    }
+    if (!is_whole || virtio_mem_is_in_flight(&model_vmem)) {
+        return;
+    }
+    if (model_world.told != virtio_mem_plugged_size(&model_vmem)) {
+        model_fail("I2: another size was told");
+    }
+    if (virtio_mem_guard_is_active(model_vmem.guard)) {
+        check_guarded();
+    }
 }

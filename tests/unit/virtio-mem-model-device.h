@@ -21,6 +21,7 @@ typedef struct ModelDevice {
 /* What the device did to the world, and the world to it. */
 typedef struct ModelWorld {
     bool migrating;
+    bool postcopy;              /* incoming: the guest runs already */
     bool must_wake;             /* the guest heard BUSY */
     uint64_t told;              /* the size */
 } ModelWorld;
@@ -36,8 +37,17 @@ void model_device_end(void);
 /* What is plugged, a bit for each block. */
 unsigned model_plugged(void);
 
-/* Events: of the machine, and of migration. */
+/* Events: of the machine, of migration, and of a load. */
 void model_device_reset(void);
 void model_device_notify(MigrationEventType type);
+void model_device_load_setup(void);
+void model_device_load_cleanup(void);
+
+/* @is_whole: no load has done half of its work. */
+void model_device_check(bool is_whole);
+
+/* A timer of the device's. */
+bool model_timer_is_pending(void);
+void model_timer_expire(void);
 
 #endif

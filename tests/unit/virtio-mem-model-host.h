@@ -30,6 +30,8 @@ typedef enum ModelSeed {
     MODEL_LATE_WATCH,           /* memory is watched some steps later */
     MODEL_NO_DISCARD,           /* of the last block of a slice that waited */
     MODEL_NO_BH,                /* the work's end is not told */
+    MODEL_NO_PAUSE,             /* when a load begins */
+    MODEL_NO_CLEANUP,           /* when it ends */
 } ModelSeed;
 
 /* The first page of a block; no other one is looked at. */
