@@ -56,23 +56,39 @@ uint64_t virtio_mem_guard_map_page_size(const VirtIOMEMGuardMap *map,
            ? qemu_real_host_page_size() : map->area->page_size;
 }
 
+uint64_t virtio_mem_guard_map_first_like(const unsigned long *bits, bool set,
+                                         uint64_t min, uint64_t end)
+{
+    const unsigned long word = set ? ~0UL : 0;
+
+    while (end > min) {
+        if (QEMU_IS_ALIGNED(end, BITS_PER_LONG) &&
+            end - min >= BITS_PER_LONG && bits[BIT_WORD(end) - 1] == word) {
+            end -= BITS_PER_LONG;
+        } else if (test_bit(end - 1, bits) == set) {
+            end--;
+        } else {
+            break;
+        }
+    }
+    return end;
+}
+
 uint64_t virtio_mem_guard_map_find_run(const VirtIOMEMGuardMap *map,
                                        uint64_t offset, uint64_t min,
                                        uint64_t max, uint64_t *end)
 {
     const uint64_t block_size = map->area->block_size;
-    uint64_t first = offset / block_size;
-    uint64_t last = first;
+    const uint64_t block = offset / block_size;
+    uint64_t first, last;
 
-    assert(virtio_mem_guard_map_is_guarded(map, first));
+    assert(virtio_mem_guard_map_is_guarded(map, block));
     assert(min <= offset && offset < max && max <= map->area->size);
-    while (first * block_size > min && test_bit(first - 1, map->guarded)) {
-        first--;
-    }
-    while ((last + 1) * block_size < max && test_bit(last + 1, map->guarded)) {
-        last++;
-    }
-    *end = MIN((last + 1) * block_size, max);
+    first = virtio_mem_guard_map_first_like(map->guarded, true,
+                                            min / block_size, block);
+    last = find_next_zero_bit(map->guarded, DIV_ROUND_UP(max, block_size),
+                              block);
+    *end = MIN(last * block_size, max);
     return MAX(first * block_size, min);
 }
 
@@ -212,9 +228,7 @@ static int guard_map_add(VirtIOMEMGuardMap *map, uint64_t first, uint64_t end)
     int ret;
 
     first = find_next_zero_bit(map->guarded, end, first);
-    while (end > first && test_bit(end - 1, map->guarded)) {
-        end--;
-    }
+    end = virtio_mem_guard_map_first_like(map->guarded, true, first, end);
     if (first >= end) {
         return 0;
     }

@@ -94,6 +94,13 @@ uint64_t virtio_mem_guard_map_page_size(const VirtIOMEMGuardMap *map,
                                         uint64_t offset);
 
 /*
+ * The first of the bits that are all like @set, from @min on and up to @end, a
+ * word at a time: a device may have millions of blocks.
+ */
+uint64_t virtio_mem_guard_map_first_like(const unsigned long *bits, bool set,
+                                         uint64_t min, uint64_t end);
+
+/*
  * The guarded bytes around @offset, which is guarded, between @min and @max:
  * the first one, and in @end where they end.
  */

@@ -43,18 +43,15 @@ uint64_t virtio_mem_guard_substitute_find(const VirtIOMEMGuardMap *map,
     const uint64_t block_size = map->area->block_size;
     const uint64_t start = virtio_mem_guard_map_find_run(map, offset, 0,
                                                          map->area->size, end);
-    uint64_t first = offset / block_size;
+    const uint64_t block = offset / block_size;
 
     if (!map->cut) {
         return start;
     }
     *end = MIN(*end, block_size * find_next_bit(map->substituted,
-                                                map->nb_blocks, first));
-    while (first * block_size > start &&
-           !test_bit(first - 1, map->substituted)) {
-        first--;
-    }
-    return first * block_size;
+                                                map->nb_blocks, block));
+    return block_size * virtio_mem_guard_map_first_like(
+        map->substituted, false, start / block_size, block);
 }
 
 int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,

@@ -11,7 +11,7 @@ import statistics
 import time
 
 from measure import Group, MiB, Row, at_most, at_most_of_stock
-from tiny_guest import GiB, PLUG, STATE, TinyGuest, UNPLUG
+from tiny_guest import GiB, PLUG, STATE, TinyGuest, UNPLUG, UNPLUG_ALL
 
 TiB = 1 << 40
 SIZES = {'8 GiB': 8 * GiB, '256 GiB': 256 * GiB, '16 TiB': 16 * TiB}
@@ -32,6 +32,8 @@ ROWS = (
     Row(f'RSS beyond bitmap, {LARGE} - {SMALL}', 'MiB', at_most(0.5)),
     *(Row(f'PLUG of 1 block, {size}', 'us') for size in SIZES),
     Row(f'PLUG of 1 block, {LARGE} : {SMALL}', '', FLAT),
+    # Looks at each word of the bitmap.
+    *(Row(f'UNPLUG ALL of 1 block, {size}', 'us') for size in SIZES),
     *(Row(f'STATE of {LONGEST_STATE} blocks, {size}', 'us')
       for size in (MIDDLE, LARGE)),
     Row(f'STATE of {LONGEST_STATE} blocks, {LARGE} : {MIDDLE}', '', FLAT),
@@ -50,6 +52,14 @@ def _plug(guest):
     for _ in range(NB_PLUGS):
         taken.append(guest.request(PLUG, 0, 1))
         guest.request(UNPLUG, 0, 1)
+    return statistics.median(taken) * 1e6
+
+
+def _unplug_all(guest):
+    taken = []
+    for _ in range(NB_STATES):
+        guest.request(PLUG, 0, 1)
+        taken.append(guest.request(UNPLUG_ALL))
     return statistics.median(taken) * 1e6
 
 
@@ -76,7 +86,8 @@ def _measure_with(run, name, size):
         guest.start()
         values = {f'start with device, {name}': ready * 1000,
                   f'RSS for device, {name}': rss / MiB,
-                  f'PLUG of 1 block, {name}': _plug(guest)}
+                  f'PLUG of 1 block, {name}': _plug(guest),
+                  f'UNPLUG ALL of 1 block, {name}': _unplug_all(guest)}
         if size // guest.block_size >= LONGEST_STATE:
             values[f'STATE of {LONGEST_STATE} blocks, {name}'] = \
                 _microseconds(guest, NB_STATES, STATE, 0, LONGEST_STATE)

@@ -10,7 +10,7 @@
 #include "../../hw/virtio/virtio-mem-guard-map.h"
 #include "virtio-mem-guard-map-twin.h"
 
-#define NB_BLOCKS 40
+#define NB_BLOCKS 200               /* several words of bits */
 #define HOST ((uint8_t *)0x100000000)       /* never touched */
 
 /* --- the kernel --- */
