@@ -122,6 +122,11 @@ class Memory:
         return report.total - report.available
 
     @property
+    def unused(self):
+        """What is available without taking its caches."""
+        return max(0, self.available - self.report.caches)
+
+    @property
     def soon(self):
         """What is available when a growth could help, if it goes on so."""
         return self.available - int(AHEAD_S * self.use_rate)
@@ -371,15 +376,19 @@ class Law:
 
     def _shrink(self, sizes, host_is_low):
         memory, unit = self._memory, self.limits.unit
-        keep = memory.in_hand * (1 if host_is_low else 2)
-        if memory.available <= keep + keep // 2:
-            return Decision('hold', sizes.wish, 'has what it needs')
-        surplus = memory.available - keep
+        if host_is_low:
+            spare, keep, what = memory.available, memory.in_hand, ''
+        else:
+            # Nobody needs the memory more than the guest's caches.
+            spare, keep = memory.unused, 2 * memory.in_hand
+            what = ' without its caches'
+        surplus = spare - keep
         step = max(surplus // SHRINK_PART // unit * unit, unit)
         wish = max(up(sizes.plugged - step, unit), self.limits.least)
-        if wish >= sizes.plugged or sizes.plugged - wish > surplus:
+        if spare <= keep + keep // 2 or wish >= sizes.plugged or \
+                sizes.plugged - wish > surplus:
             return Decision('hold', sizes.wish, 'has what it needs')
         return Decision('shrink', wish,
-                        f'{mib(memory.available)} available, more than '
+                        f'{mib(spare)} available{what}, more than '
                         f'{mib(keep + keep // 2)}', 'safe',
                         memory.in_hand // 2)

@@ -106,6 +106,18 @@ class Cases(unittest.TestCase):
         self.assert_decides(self.decide(1400 * MiB, 1, host_is_low=True),
                             'shrink', 896 * MiB)
 
+    def test_with_room_on_the_host_guests_keep_their_caches(self):
+        caches = {'plugged': 4 * GiB, 'caches': 2 * GiB}
+        self.assert_decides(self.decide(3 * GiB, 0, host_is_low=False,
+                                        **caches),
+                            'hold', 4 * GiB, 'has what it needs')
+        self.assert_decides(self.decide(4 * GiB, 1, host_is_low=False,
+                                        **caches),
+                            'shrink', 4 * GiB - 128 * MiB,
+                            '2048 MiB available without its caches')
+        self.assert_decides(self.decide(3 * GiB, 7, **caches), 'shrink',
+                            4 * GiB - 256 * MiB)
+
     def test_between_the_two_nothing_happens(self):
         for available in range(256, 769, 32):
             self.assert_decides(self.decide(available * MiB, available),
