@@ -66,10 +66,15 @@ class LibvirtGuest:
             raise
 
     async def follow(self):
-        """Have its balloon report each second."""
+        """Have its balloon report each second; again, if others ended that."""
+        period = await self._get_period()
+        if period != 1:
+            self._period = period
+            await self._set_period(1)
+
+    async def _get_period(self):
         stats = (await self._xml()).find('devices/memballoon/stats')
-        self._period = 0 if stats is None else int(stats.get('period', 0))
-        await self._set_period(1)
+        return 0 if stats is None else int(stats.get('period', 0))
 
     async def _set_period(self, seconds):
         await self._do(self._domain.setMemoryStatsPeriod, seconds,
@@ -139,7 +144,7 @@ class LibvirtGuest:
     async def close(self):
         """Let go of the guest, and leave all but its size as it was."""
         try:
-            if self._period not in (None, 1):
+            if self._period is not None and await self._get_period() == 1:
                 await self._set_period(self._period)
         except GuestError:
             pass

@@ -107,10 +107,10 @@ class Managed:
             if not self.law:
                 await self._connect()
             reading = await self._guest.read(now)
+            await self._note_report(reading.report, now)
         except GuestError as error:
             await self.drop(error, now)
             return False
-        self._note_report(reading.report, now)
         self.reading = reading
         self._welcome()
         self._note_jobs(reading)
@@ -175,7 +175,7 @@ class Managed:
         self._is_new = True
         self._absence.note(f'left alone: {error}', now)
 
-    def _note_report(self, report, now):
+    async def _note_report(self, report, now):
         if self._heard is None or report and not (
                 self.reading and report == self.reading.report):
             self.is_mute, self._heard = False, now
@@ -184,6 +184,7 @@ class Managed:
             self.say(('reports no statistics any more' if report else
                       'reports no statistics') + '; does it run, with a '
                      'driver for its balloon?')
+            await self._guest.follow()
 
     def _note_jobs(self, reading):
         if reading.ended:

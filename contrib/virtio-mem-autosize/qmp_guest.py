@@ -15,6 +15,8 @@ from guest import GuestError, PATIENCE, Reading, Refused, Reports
 from law import Report, STALL_S, Sizes
 
 DEVICES = ('/machine/peripheral', '/machine/peripheral-anon')
+# Of the balloon.
+INTERVAL = 'guest-stats-polling-interval'
 # What shrinks safely.
 RESIZE = 'memory-device-resize'
 # It gives up before the law does, and can say why.
@@ -82,7 +84,7 @@ class QMPGuest:
         self._is_at_work = False        # it is not over
         self._has_stopped_it = False
         self._balloon = None
-        self._before = []               # (path, property, value)
+        self._interval = None           # of its statistics, before us
         self._reports = Reports()
 
     async def _do(self, command, **arguments):
@@ -178,11 +180,11 @@ class QMPGuest:
         self._address = await self._get(self._device, 'memaddr')
 
     async def follow(self):
-        """Have its balloon report each second."""
-        interval = 'guest-stats-polling-interval'
-        self._before.append((self._balloon, interval,
-                             await self._get(self._balloon, interval)))
-        await self._set(self._balloon, interval, 1)
+        """Have its balloon report each second; again, if others ended that."""
+        interval = await self._get(self._balloon, INTERVAL)
+        if interval != 1:
+            self._interval = interval
+            await self._set(self._balloon, INTERVAL, 1)
 
     async def _find_command(self):
         """See whether shrinks can be jobs, and how ours is called."""
@@ -221,7 +223,7 @@ class QMPGuest:
             await self._restore()
         except GuestError:
             pass
-        self._before = []
+        self._interval = None
         try:
             await asyncio.wait_for(self._qmp.disconnect(), PATIENCE)
         except (QMPError, OSError, EOFError, asyncio.TimeoutError):
@@ -230,9 +232,9 @@ class QMPGuest:
     async def _restore(self):
         if self._hangs:
             return
-        for path, name, value in self._before:
-            if await self._get(path, name) != value:
-                await self._set(path, name, value)
+        if self._interval is not None and \
+                await self._get(self._balloon, INTERVAL) == 1:
+            await self._set(self._balloon, INTERVAL, self._interval)
         await self._wait_job()
 
     # What is, and what should be

@@ -269,6 +269,15 @@ class Tool(ToolCase):
                 await self.until(lambda: self.said(
                     'reports no statistics any more'))
 
+    async def test_statistics_that_others_ended_begin_again(self):
+        async with self.fake() as qemu:
+            interval = 'guest-stats-polling-interval'
+            async with self.running(qemu.path):
+                await self.until(lambda: qemu.vm.now > 5)
+                qemu.properties[interval] = 0
+                await self.until(lambda: qemu.properties[interval] == 1)
+            self.assertEqual(qemu.properties[interval], 0)
+
     # The host's memory is spent once
 
     async def spend(self, host, gone):

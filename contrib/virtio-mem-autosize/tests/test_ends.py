@@ -19,6 +19,14 @@ class Ends(ToolCase):
             self.assertEqual(qemu.sets, [('guest-stats-polling-interval', 1),
                                          ('guest-stats-polling-interval', 0)])
 
+    async def test_what_others_set_meanwhile_stays(self):
+        async with self.fake() as qemu:
+            async with self.running(qemu.path):
+                await self.until(lambda: self.said('found'))
+                qemu.properties['guest-stats-polling-interval'] = 5
+            self.assertEqual(
+                qemu.properties['guest-stats-polling-interval'], 5)
+
     async def once(self, *arguments, **options):
         """Return whether --once has nothing to complain about."""
         return await asyncio.wait_for(

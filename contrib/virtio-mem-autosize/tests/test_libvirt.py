@@ -44,6 +44,13 @@ class Libvirt(ToolCase):
         self.assertTrue(self.said('shrinks are less safe'))
         self.assertEqual(domain.period, 7)
 
+    async def test_period_that_others_set_meanwhile_stays(self):
+        domain = self.domain()
+        async with self.running('a'):
+            await self.until(lambda: self.said('found'))
+            domain.period = 5
+        self.assertEqual(domain.period, 5)
+
     async def test_domain_shrinks(self):
         domain = self.domain(override=fake_libvirt.SAFE)
         domain.vm.wish = domain.vm.plugged = 4 * GiB
