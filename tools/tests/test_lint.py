@@ -13,6 +13,23 @@ import virtio_mem_tap
 
 lint = program.load('lint')
 
+# A test whose first part passes, and its second one if it equals 1.
+SUBTESTS = '''\
+import unittest
+import virtio_mem_tap
+
+
+class Case(unittest.TestCase):
+
+    def test_it(self):
+        for part in 1, {}:
+            with self.subTest(part):
+                self.assertEqual(part, 1)
+
+
+virtio_mem_tap.main()
+'''
+
 
 class Lint(unittest.TestCase):
 
@@ -84,6 +101,20 @@ class Lint(unittest.TestCase):
         with mock.patch.object(lint, 'TREE', self.root / 'none'), \
                 self.assertRaisesRegex(lint.Skipped, 'make tree'):
             lint.check_headers([])
+
+    def test_failed_test_of_a_tool_is_found(self):
+        (self.root / 'tools/tests').mkdir(parents=True)
+        (self.root / 'tests').symlink_to(program.TOOLS.parent / 'tests')
+        bad = self.write('tools/tests/test_bad.py', SUBTESTS.format(2))
+        good = self.write('tools/tests/test_good.py', SUBTESTS.format(1))
+        needy = self.write('tools/tests/test_dsc.py', 'raise SystemExit(1)\n')
+        for _ in range(2):
+            said = lint.check_tools([good, bad, needy])
+            self.assertEqual(said.count('not ok 1 - Case.test_it\n'), 1, said)
+        with mock.patch.object(lint, 'CHECKPATCH', self.root / good):
+            self.assertEqual(lint.check_tools([good, needy]), '')
+        with mock.patch.object(lint, 'run', self.fail):
+            self.assertEqual(lint.check_tools([good, needy]), '')
 
     def test_explained_warning_is_none(self):
         if not lint.CHECKPATCH.exists():

@@ -31,6 +31,8 @@ class Assign(unittest.TestCase):
     def test_every_file_of_the_overlay_is_in_one_patch(self):
         listing = tomllib.loads((TOOLS / 'series.toml').read_text())
         base = TOOLS.parent / 'build/base'
+        if not base.exists():
+            self.skipTest(f'{base} is missing: make tree')
         wanted = overlay.plan(base, TOOLS.parent)
         pieces = list(series.pieces(base, wanted))
         self.assertEqual(set(series.assign(listing['patch'], pieces)),
