@@ -354,14 +354,13 @@ static void test_no_huge_pages(VirtioMemGuest *unused)
 }
 
 static const VirtioMemTest tests[] = {
-    { "", "fault/come-and-go", test_come_and_go, .once = true,
-      .no_guest = true, .guard = true, .pc = true },
-    { "", "fault/snapshot-load", test_load, .once = true, .no_guest = true,
+    { "", "fault/come-and-go", test_come_and_go, .no_guest = true,
+      .guard = true, .pc = true },
+    { "", "fault/snapshot-load", test_load, .no_guest = true, .guard = true },
+    { "", "fault/background-snapshot", test_save, .no_guest = true,
       .guard = true },
-    { "", "fault/background-snapshot", test_save, .once = true,
-      .no_guest = true, .guard = true },
-    { "", "fault/no-huge-pages", test_no_huge_pages, .once = true,
-      .no_guest = true, .guard = true },
+    { "", "fault/no-huge-pages", test_no_huge_pages, .no_guest = true,
+      .guard = true },
 };
 
 int main(int argc, char **argv)

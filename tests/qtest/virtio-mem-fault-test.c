@@ -337,17 +337,13 @@ static void test_memslots(VirtioMemGuest *unused)
 }
 
 static const VirtioMemTest tests[] = {
-    { "", "fault/anonymous", test_anonymous, .once = true, .no_guest = true,
+    { "", "fault/anonymous", test_anonymous, .no_guest = true, .guard = true },
+    { "", "fault/prealloc", test_prealloc, .no_guest = true, .guard = true },
+    { "", "fault/memfd", test_memfd, .no_guest = true, .guard = true },
+    { "", "fault/private-memfd", test_private_memfd, .no_guest = true,
       .guard = true },
-    { "", "fault/prealloc", test_prealloc, .once = true, .no_guest = true,
-      .guard = true },
-    { "", "fault/memfd", test_memfd, .once = true, .no_guest = true,
-      .guard = true },
-    { "", "fault/private-memfd", test_private_memfd, .once = true,
-      .no_guest = true, .guard = true },
-    { "", "fault/private-file", test_private_file, .once = true,
-      .no_guest = true },
-    { "", "fault/memslots", test_memslots, .once = true, .no_guest = true },
+    { "", "fault/private-file", test_private_file, .no_guest = true },
+    { "", "fault/memslots", test_memslots, .no_guest = true },
 };
 
 int main(int argc, char **argv)

@@ -202,13 +202,11 @@ static void test_no_room(VirtioMemGuest *unused)
 
 static const VirtioMemTest tests[] = {
     { "R-22", "files/private-mapping-changes-no-file", test_private,
-      .once = true, .no_guest = true },
-    { "R-22", "files/read-only-file-will-do", test_readonly, .once = true,
       .no_guest = true },
-    { "O-2", "files/full-file-system-is-named", test_full, .once = true,
-      .no_guest = true },
-    { "O-2", "files/full-file-system-lends", test_no_room, .once = true,
-      .no_guest = true, .guard = true },
+    { "R-22", "files/read-only-file-will-do", test_readonly, .no_guest = true },
+    { "O-2", "files/full-file-system-is-named", test_full, .no_guest = true },
+    { "O-2", "files/full-file-system-lends", test_no_room, .no_guest = true,
+      .guard = true },
 };
 
 int main(int argc, char **argv)

@@ -235,15 +235,15 @@ static void test_endless_requests(VirtioMemGuest *unused)
 
 static const VirtioMemTest tests[] = {
     { "T138", "framing/rewritten-address-is-read-once", test_address,
-      .once = true, .no_guest = true },
+      .no_guest = true },
     { "T138", "framing/rewritten-alignment-is-read-once",
-      test_unaligned_address, .once = true, .no_guest = true },
+      test_unaligned_address, .no_guest = true },
     { "T138", "framing/rewritten-number-of-blocks-is-read-once",
-      test_nb_blocks, .once = true, .no_guest = true },
+      test_nb_blocks, .no_guest = true },
     { "T138", "framing/rewritten-type-is-read-once", test_type,
-      .once = true, .no_guest = true },
+      .no_guest = true },
     { "T161", "ring/endless-requests-leave-the-monitor-its-turn",
-      test_endless_requests, .once = true, .no_guest = true },
+      test_endless_requests, .no_guest = true },
 };
 
 int main(int argc, char **argv)

@@ -168,11 +168,11 @@ static void test_direct(VirtioMemGuest *unused)
 
 static const VirtioMemTest tests[] = {
     { "T226 T227 T228", "guard/disk-and-unplugged-memory", test_threads,
-      .once = true, .no_guest = true, .guard = true },
+      .no_guest = true, .guard = true },
     { "T226 T227 T228", "guard/disk-by-io-uring-and-unplugged-memory",
-      test_io_uring, .once = true, .no_guest = true, .guard = true },
+      test_io_uring, .no_guest = true, .guard = true },
     { "T226 T227 T228", "guard/disk-without-cache-and-unplugged-memory",
-      test_direct, .once = true, .no_guest = true, .guard = true },
+      test_direct, .no_guest = true, .guard = true },
 };
 
 int main(int argc, char **argv)

@@ -175,7 +175,7 @@ static const VirtioMemTest tests[] = {
     { "T226 T227 T228", "guard/fw-cfg-and-unplugged-memory", test_fw_cfg, &on,
       .once = true, .guard = true, .pc = true },
     { "T226 T227 T228", "guard/nvme-and-unplugged-memory", test_nvme,
-      .once = true, .no_guest = true, .guard = true },
+      .no_guest = true, .guard = true },
 };
 
 int main(int argc, char **argv)

@@ -229,11 +229,11 @@ static void test_devices(VirtioMemGuest *unused)
 
 static const VirtioMemTest tests[] = {
     { "T227", "guard/mappings/every-second-block", test_every_second,
-      .once = true, .no_guest = true, .guard = true },
-    { "T227", "guard/mappings/window", test_window, .once = true,
       .no_guest = true, .guard = true },
-    { "T227", "guard/mappings/several-devices", test_devices, .once = true,
-      .no_guest = true, .guard = true },
+    { "T227", "guard/mappings/window", test_window, .no_guest = true,
+      .guard = true },
+    { "T227", "guard/mappings/several-devices", test_devices, .no_guest = true,
+      .guard = true },
 };
 
 int main(int argc, char **argv)

@@ -258,13 +258,13 @@ static void test_other_machine(VirtioMemGuest *unused)
 
 static const VirtioMemTest tests[] = {
     { "T220 T222 T224 T227", "guard/rogue-beside-plug-and-unplug", test_plain,
-      .once = true, .no_guest = true, .guard = true },
+      .no_guest = true, .guard = true },
     { "T220 T222 T224 T227", "guard/rogue-beside-plug-with-prealloc",
-      test_prealloc, .once = true, .no_guest = true, .guard = true },
+      test_prealloc, .no_guest = true, .guard = true },
     { "T220 T222 T224 T227", "guard/rogue-beside-plug-in-memfd", test_memfd,
-      .once = true, .no_guest = true, .guard = true },
+      .no_guest = true, .guard = true },
     { "T227", "guard/rogue-beside-another-machine", test_other_machine,
-      .once = true, .no_guest = true, .guard = true },
+      .no_guest = true, .guard = true },
 };
 
 int main(int argc, char **argv)

@@ -358,16 +358,16 @@ static const VirtioMemTest tests[] = {
       .guard = true },
     { "T226", "guard/refused-for-a-file", test_file, &no_device, .once = true,
       .guard = true, .pc = true },
-    { "T226", "guard/refused-without-rights", test_no_rights, .once = true,
-      .no_guest = true, .pc = true },
+    { "T226", "guard/refused-without-rights", test_no_rights, .no_guest = true,
+      .pc = true },
     { "T227", "guard/back-after-background-snapshot", test_background_snapshot,
       &small, .once = true, .guard = true },
     { "T227", "guard/back-after-snapshots", test_snapshot, &small,
       .once = true, .guard = true },
-    { "T227", "guard/back-after-migration", test_migration, .once = true,
-      .no_guest = true, .guard = true },
+    { "T227", "guard/back-after-migration", test_migration, .no_guest = true,
+      .guard = true },
     { "T240 T227", "guard/back-after-migration-in-late-format",
-      test_late_migration, .once = true, .no_guest = true, .guard = true },
+      test_late_migration, .no_guest = true, .guard = true },
 };
 
 int main(int argc, char **argv)

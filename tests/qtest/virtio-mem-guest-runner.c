@@ -135,11 +135,17 @@ static void runner_add(const VirtioMemTest *test,
     qtest_add_data_func_full(path, c, runner_run, g_free);
 }
 
+static bool runner_needs_all_variants(const VirtioMemTest *test)
+{
+    return test->no_guest ? test->each_variant : !test->once;
+}
+
 void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb)
 {
     atexit(runner_drop_idle);
     for (size_t i = 0; i < nb; i++) {
-        size_t nb_variants = tests[i].once ? 1 : virtio_mem_nb_variants;
+        const size_t nb_variants = runner_needs_all_variants(&tests[i])
+                                   ? virtio_mem_nb_variants : 1;
 
         for (size_t v = 0; v < nb_variants; v++) {
             if (!virtio_mem_variants[v].pc || virtio_mem_machine_is_pc()) {

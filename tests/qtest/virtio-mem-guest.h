@@ -367,7 +367,8 @@ typedef struct VirtioMemTest {
     void (*fn)(VirtioMemGuest *vm);
     const VirtioMemOptions *options;
     bool once;                  /* ring does not matter: plain variant only */
-    bool no_guest;              /* fn gets NULL and starts what it needs */
+    bool no_guest;              /* fn gets NULL and starts what it needs ... */
+    bool each_variant;          /* ... once, or in each variant */
     bool fresh;                 /* fn needs, or spoils, a QEMU of its own */
     bool guard;                 /* skipped where there can be no guard */
     bool pc;                    /* skipped where the machine is no PC */
@@ -379,7 +380,7 @@ typedef struct VirtioMemTest {
  * _check_invariants at its end.  To save time, tests with neither options nor
  * .fresh share one QEMU per variant, recycled by a system reset in between.
  * A row is { "T032", "plug/beyond-requested-size-is-nack", fn },
- * optionally followed by .options, .once, .no_guest, .fresh, .guard or .pc.
+ * optionally followed by .options and others.
  * A test that names a machine in its options is about a PC, too.
  */
 void virtio_mem_add_tests(const VirtioMemTest *tests, size_t nb);

@@ -398,7 +398,7 @@ static const VirtioMemTest tests[] = {
     { "T211", "size-event/names-a-device-without-id",
       test_event_without_id, &without_id, .once = true },
     { "T189", "compat/properties-by-machine-type", test_compat,
-      .once = true, .no_guest = true },
+      .no_guest = true },
     { "R-7", "backend/prealloc-is-free-after-removal",
       test_backend_prealloc_after, &small, .once = true },
 };

@@ -369,10 +369,10 @@ static const VirtioMemTest tests[] = {
     { "", "job/driver-goes-away", test_driver_goes_away, .once = true },
     { "", "job/removal-is-refused", test_removal, .once = true },
     { "", "job/not-after-removal", test_start_after_removal, .once = true },
-    { "", "job/ejected", test_ejected, .once = true, .no_guest = true },
-    { "", "job/migrated", test_migrated, .once = true, .no_guest = true },
-    { "", "job/postcopy", test_postcopy, .once = true, .no_guest = true },
-    { "", "job/quit", test_quit, .once = true, .no_guest = true },
+    { "", "job/ejected", test_ejected, .no_guest = true },
+    { "", "job/migrated", test_migrated, .no_guest = true },
+    { "", "job/postcopy", test_postcopy, .no_guest = true },
+    { "", "job/quit", test_quit, .no_guest = true },
 };
 
 int main(int argc, char **argv)

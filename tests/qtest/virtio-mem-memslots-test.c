@@ -275,13 +275,12 @@ static const VirtioMemTest tests[] = {
     { "T225", "memslots/access-to-an-unmapped-one", test_unmapped_access,
       &memslots, .once = true },
     { "T242", "memslots/do-not-change-the-address", test_same_address,
-      .once = true, .no_guest = true },
+      .no_guest = true },
     { "T013", "memslots/need-unplugged-inaccessible",
       test_needs_inaccessible, &two, .once = true, .pc = true },
-    { "T240", "memslots/migration", test_migration, .once = true,
-      .no_guest = true },
+    { "T240", "memslots/migration", test_migration, .no_guest = true },
     { "T240", "memslots/migration-in-late-format", test_migration_late,
-      .once = true, .no_guest = true },
+      .no_guest = true },
 };
 
 int main(int argc, char **argv)

@@ -269,24 +269,21 @@ static void test_busy(VirtioMemGuest *unused)
 }
 
 static const VirtioMemTest tests[] = {
-    { "T240", "postcopy/keeps-everything", test_everything,
-      .once = true, .no_guest = true },
+    { "T240", "postcopy/keeps-everything", test_everything, .no_guest = true },
     { "T240", "postcopy/keeps-everything-with-prealloc", test_prealloc,
-      .once = true, .no_guest = true },
+      .no_guest = true },
     { "T240", "postcopy/keeps-everything-with-memslots", test_memslots,
-      .once = true, .no_guest = true },
-    { "T240", "postcopy/from-and-to-stock", test_stock,
-      .once = true, .no_guest = true },
+      .no_guest = true },
+    { "T240", "postcopy/from-and-to-stock", test_stock, .no_guest = true },
     { "R-1", "postcopy/ring-in-a-block-beyond-the-usable-region",
-      test_ring_beyond_usable, .once = true, .no_guest = true },
+      test_ring_beyond_usable, .no_guest = true },
     { "R-5", "postcopy/memory-touched-while-unplugged-is-given-back",
-      test_touched, .once = true, .no_guest = true },
+      test_touched, .no_guest = true },
     { "", "postcopy/memory-touched-while-unplugged-stays-in-stock",
-      test_touched_in_stock, .once = true, .no_guest = true },
+      test_touched_in_stock, .no_guest = true },
     { "P11", "postcopy/device-that-is-not-in-the-stream-is-protected",
-      test_other_device, .once = true, .no_guest = true },
-    { "T244 T245", "postcopy/busy-until-its-end", test_busy,
-      .once = true, .no_guest = true },
+      test_other_device, .no_guest = true },
+    { "T244 T245", "postcopy/busy-until-its-end", test_busy, .no_guest = true },
 };
 
 int main(int argc, char **argv)

@@ -238,16 +238,11 @@ static const VirtioMemTest tests[] = {
       .once = true },
     { "", "properties/usable-size-by-boot-memory", test_usable, &large,
       .once = true },
-    { "", "properties/inaccessible", test_inaccessible, .once = true,
-      .no_guest = true },
-    { "", "properties/more-than-fits", test_far, .once = true,
-      .no_guest = true },
-    { "", "properties/safe-without-balloon", test_safe, .once = true,
-      .no_guest = true },
-    { "", "properties/small-blocks", test_small_blocks, .once = true,
-      .no_guest = true },
-    { "", "properties/units-of-linux", test_units, .once = true,
-      .no_guest = true },
+    { "", "properties/inaccessible", test_inaccessible, .no_guest = true },
+    { "", "properties/more-than-fits", test_far, .no_guest = true },
+    { "", "properties/safe-without-balloon", test_safe, .no_guest = true },
+    { "", "properties/small-blocks", test_small_blocks, .no_guest = true },
+    { "", "properties/units-of-linux", test_units, .no_guest = true },
 };
 
 int main(int argc, char **argv)

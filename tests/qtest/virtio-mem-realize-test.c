@@ -381,7 +381,7 @@ static void test_no_legacy_interface(VirtioMemGuest *vm)
 
 static const VirtioMemTest tests[] = {
     { "T003", "realize/no-legacy-types", test_no_legacy_types,
-      .no_guest = true, .once = true },
+      .no_guest = true },
     { "T003", "realize/no-legacy-interface", test_no_legacy_interface,
       .options = &legacy_asked, .once = true },
     { "T013", "realize/no-memdev-is-refused", test_no_memdev,
@@ -425,13 +425,12 @@ static const VirtioMemTest tests[] = {
     { "", "realize/memslots-without-inaccessible-are-refused",
       test_memslots_need_f1, .options = &empty, .once = true },
     { "", "realize/locked-memory-is-refused", test_locked_memory,
-      .no_guest = true, .once = true },
-    { "", "realize/no-maxmem-is-refused", test_no_maxmem,
-      .no_guest = true, .once = true },
+      .no_guest = true },
+    { "", "realize/no-maxmem-is-refused", test_no_maxmem, .no_guest = true },
     { "R-11", "realize/without-memory-device-is-refused", test_mmio,
-      .no_guest = true, .once = true },
+      .no_guest = true },
     { "R-11", "realize/without-place-for-memory-is-refused", test_no_place,
-      .no_guest = true, .once = true },
+      .no_guest = true },
 };
 
 int main(int argc, char **argv)

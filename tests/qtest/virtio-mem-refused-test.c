@@ -266,23 +266,20 @@ static void test_watch(VirtioMemGuest *unused)
 }
 
 static const VirtioMemTest tests[] = {
-    { "", "refused/realize", test_realize, .once = true, .no_guest = true },
+    { "", "refused/realize", test_realize, .no_guest = true },
     { "", "refused/huge-pages-unknown", test_huge_pages_unknown,
-      .once = true, .no_guest = true },
-    { "", "refused/unplug-is-busy", test_unplug, .once = true,
       .no_guest = true },
-    { "", "refused/advice-to-populate", test_advice, .once = true,
-      .no_guest = true },
+    { "", "refused/unplug-is-busy", test_unplug, .no_guest = true },
+    { "", "refused/advice-to-populate", test_advice, .no_guest = true },
     { "", "refused/system-reset-keeps-blocks", test_system_reset,
-      .once = true, .no_guest = true },
-    { "", "refused/snapshot-needs-reset", test_snapshot_load, .once = true,
       .no_guest = true },
-    { "", "refused/target-fails", test_target, .once = true,
+    { "", "refused/snapshot-needs-reset", test_snapshot_load,
       .no_guest = true },
+    { "", "refused/target-fails", test_target, .no_guest = true },
     { "", "refused/background-snapshot-goes-on", test_background,
-      .once = true, .no_guest = true, .guard = true },
-    { "", "refused/guard-comes-back", test_watch, .once = true,
       .no_guest = true, .guard = true },
+    { "", "refused/guard-comes-back", test_watch, .no_guest = true,
+      .guard = true },
 };
 
 int main(int argc, char **argv)

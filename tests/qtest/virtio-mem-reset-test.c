@@ -376,7 +376,7 @@ static const VirtioMemTest tests[] = {
     { "T186", "system-reset/leaves-no-old-data-in-memfd", test_no_old_data,
       &shared, .once = true },
     { "T184", "system-reset/uses-several-threads", test_system_reset_threads,
-      .once = true, .no_guest = true },
+      .no_guest = true },
     { "T193", "system-reset/heals-a-broken-device",
       test_system_reset_heals },
 };

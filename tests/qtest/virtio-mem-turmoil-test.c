@@ -297,12 +297,11 @@ static void test_hugetlb(VirtioMemGuest *unused)
 }
 
 static const VirtioMemTest tests[] = {
-    { "T067 T224", "turmoil/ram", test_ram, .once = true, .no_guest = true,
+    { "T067 T224", "turmoil/ram", test_ram, .no_guest = true, .guard = true },
+    { "T067 T224", "turmoil/memfd", test_memfd, .no_guest = true,
       .guard = true },
-    { "T067 T224", "turmoil/memfd", test_memfd, .once = true,
-      .no_guest = true, .guard = true },
-    { "T067 T224", "turmoil/huge-pages", test_hugetlb, .once = true,
-      .no_guest = true, .guard = true },
+    { "T067 T224", "turmoil/huge-pages", test_hugetlb, .no_guest = true,
+      .guard = true },
 };
 
 int main(int argc, char **argv)
