@@ -15,8 +15,6 @@
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 
-#define NOWHERE "exec:cat > /dev/null"
-
 static const VirtioMemOptions plain = { .region_size = VM_MIGRATE_REGION };
 
 /* --- while it lasts --- */
@@ -25,13 +23,13 @@ static void test_changes_nothing(VirtioMemGuest *vm)
 {
     g_autoptr(VirtioMemScene) scene = virtio_mem_scene_make(vm);
 
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, find_first_zero_bit(scene->bitmap, scene->nb_blocks),
                    1, BUSY);
     vm_assert_unplug(vm, 0, 1, BUSY);
     vm_assert_unplug_all(vm, BUSY);
     virtio_mem_scene_check(vm, scene);
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
     virtio_mem_scene_check(vm, scene);
     virtio_mem_wait_config_irq(vm);
 }
@@ -41,7 +39,7 @@ static void test_refusals_first(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, 4 * VM_BLOCK);
     vm_assert_plug(vm, 0, 4, ACK);
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, 0, 0, ERROR);
     vm_assert_plug(vm, virtio_mem_usable_blocks(vm), 1, ERROR);
     vm_assert_plug(vm, 0, 1, ERROR);
@@ -49,16 +47,16 @@ static void test_refusals_first(VirtioMemGuest *vm)
     vm_assert_plug(vm, 4, 1, NACK);
     vm_assert_state(vm, 0, 4, PLUGGED);
     vm_assert_unplug(vm, 0, 1, BUSY);
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
     virtio_mem_wait_config_irq(vm);
 }
 
 static void test_nothing_to_unplug(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
     vm_assert_unplug_all(vm, ACK);
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
 }
 
 /* --- when a migration ends --- */
@@ -74,23 +72,23 @@ static void busy_assert_over(VirtioMemGuest *vm)
 static void test_time_passes(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, 0, 1, BUSY);
     for (int i = 0; i < 3; i++) {
         qtest_clock_step(vm->qts, 4 * NANOSECONDS_PER_SECOND);
         g_assert_false(virtio_mem_take_config_irq(vm));
     }
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
     busy_assert_over(vm);
 }
 
 static void test_cancelled(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, 0, 1, BUSY);
     g_assert_false(virtio_mem_take_config_irq(vm));
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
     busy_assert_over(vm);
 }
 
@@ -142,7 +140,7 @@ static void test_completed(VirtioMemGuest *unused)
 static void test_completed_and_resumed(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, 0, 1, BUSY);
     migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);
     virtio_mem_migrate_wait(vm, "completed");
@@ -154,10 +152,10 @@ static void test_completed_and_resumed(VirtioMemGuest *vm)
 static void test_reset(VirtioMemGuest *vm)
 {
     virtio_mem_set_requested(vm, VM_REQUESTED);
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, 0, 1, BUSY);
     virtio_mem_restart_driver(vm);
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
     virtio_mem_let_main_loop_turn(vm);
     g_assert_false(virtio_mem_take_config_irq(vm));
 }

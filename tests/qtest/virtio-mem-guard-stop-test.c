@@ -148,7 +148,7 @@ static int share_snapshot_uffd(VirtioMemGuest *vm)
     int fd;
 
     migrate_set_capability(vm->qts, "background-snapshot", true);
-    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    virtio_mem_begin_busy(vm);
     qtest_qmp_eventwait(vm->qts, "RESUME");
     fd = share_fd(vm, find_uffd(vm, guard));
     migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);

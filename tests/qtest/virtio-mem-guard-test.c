@@ -271,7 +271,7 @@ static void test_background_snapshot(VirtioMemGuest *vm)
     vm_assert_plug(vm, 0, 4, ACK);
     migrate_set_capability(vm->qts, "background-snapshot", true);
     g_assert_true(virtio_mem_is_protected(vm));
-    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    virtio_mem_begin_busy(vm);
     g_assert_false(virtio_mem_is_protected(vm));
     qtest_qmp_eventwait(vm->qts, "RESUME");
     virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 9), 0x66, VM_BLOCK);

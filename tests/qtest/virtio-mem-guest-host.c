@@ -283,35 +283,6 @@ char *virtio_mem_device_add_error(QTestState *qts, const char *fmt, ...)
     return error;
 }
 
-/* --- migration, to make the device busy --- */
-
-static bool host_is_migration(VirtioMemGuest *vm, const char *status)
-{
-    QDict *response = qtest_qmp(vm->qts, "{ 'execute': 'query-migrate' }");
-    QDict *info = qdict_get_qdict(response, "return");
-    const bool ret = !g_strcmp0(qdict_get_try_str(info, "status"), status);
-
-    qobject_unref(response);
-    return ret;
-}
-
-/* What is filled does not fit through in a test's life at this speed. */
-void virtio_mem_begin_busy(VirtioMemGuest *vm)
-{
-    virtio_mem_fill(vm, virtio_mem_ram() + 64 * MiB, 0x77, 4 * MiB);
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate-set-parameters',"
-                             "'arguments': { 'max-bandwidth': 1024 } }");
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate', "
-                             "'arguments': { 'uri': 'exec:cat >/dev/null' }}");
-    vm_wait_until(host_is_migration(vm, "active"));
-}
-
-void virtio_mem_end_busy(VirtioMemGuest *vm)
-{
-    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'migrate_cancel' }");
-    vm_wait_until(host_is_migration(vm, "cancelled"));
-}
-
 /* --- checks --- */
 
 /* Ask for halves until the answer is not mixed, as the Windows driver does. */

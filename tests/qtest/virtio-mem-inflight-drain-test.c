@@ -18,7 +18,6 @@
 #define QUEUE_RESET offsetof(struct virtio_pci_modern_common_cfg, queue_reset)
 #define DEVICE_STATUS offsetof(struct virtio_pci_common_cfg, device_status)
 
-#define NOWHERE "exec:cat > /dev/null"
 /* PIIX4's register that ejects the slots of bus 0, a bit for each. */
 #define ACPI_PCI_EJECT 0xae08
 #define SLOT 4
@@ -290,7 +289,7 @@ static void test_kick_by_iothread(VirtioMemGuest *unused)
 
 static void migrate_out(VirtioMemGuest *vm)
 {
-    virtio_mem_migrate_hold(vm, NOWHERE);
+    virtio_mem_begin_busy(vm);
 }
 
 static void test_migration_plug(VirtioMemGuest *unused)
@@ -299,7 +298,7 @@ static void test_migration_plug(VirtioMemGuest *unused)
 
     drain_plug(vm, migrate_out);
     virtio_mem_flight_assert_answer(vm, VIRTIO_MEM_RESP_BUSY);
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
     virtio_mem_wait_config_irq(vm);
     drain_finish(vm);
 }

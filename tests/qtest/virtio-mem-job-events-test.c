@@ -66,7 +66,7 @@ static void test_background_snapshot(VirtioMemGuest *vm)
     }
     safe = virtio_mem_job_begin(vm);
     virtio_mem_job_start(vm, 0, ", \"stall-timeout\": 5, \"deadline\": 5");
-    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    virtio_mem_begin_busy(vm);
     qtest_qmp_eventwait(vm->qts, "RESUME");
     virtio_mem_assert_resize(vm, "waiting", "migration");
     qtest_clock_step(vm->qts, 6 * SECOND);

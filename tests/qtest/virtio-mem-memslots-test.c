@@ -150,10 +150,10 @@ static void test_refused(VirtioMemGuest *vm)
     vm_assert_plug(vm, SLOT_BLOCKS, 1, ERROR);
     assert_mapped(vm, 0);
     virtio_mem_set_requested(vm, REGION);
-    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, 0, 4, BUSY);
     assert_mapped(vm, 0);
-    virtio_mem_migrate_cancel(vm);
+    virtio_mem_end_busy(vm);
     virtio_mem_wait_config_irq(vm);
 }
 

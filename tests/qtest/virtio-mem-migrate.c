@@ -166,13 +166,19 @@ void virtio_mem_migrate_wait(VirtioMemGuest *vm, const char *status)
 
 void virtio_mem_migrate_hold(VirtioMemGuest *vm, const char *uri)
 {
-    virtio_mem_fill(vm, virtio_mem_ram() + 64 * MiB, 0x77, 16 * MiB);
-    migrate_set_parameter_int(vm->qts, "max-bandwidth", 64 * KiB);
+    /* Little memory, as some tests count it, but for a quarter of an hour. */
+    virtio_mem_fill(vm, virtio_mem_ram() + 64 * MiB, 0x77, 4 * MiB);
+    migrate_set_parameter_int(vm->qts, "max-bandwidth", 4 * KiB);
     virtio_mem_migrate_to(vm, uri);
     virtio_mem_migrate_wait(vm, "active");
 }
 
-void virtio_mem_migrate_cancel(VirtioMemGuest *vm)
+void virtio_mem_begin_busy(VirtioMemGuest *vm)
+{
+    virtio_mem_migrate_hold(vm, "exec:cat >/dev/null");
+}
+
+void virtio_mem_end_busy(VirtioMemGuest *vm)
 {
     migrate_cancel(vm->qts);
     virtio_mem_migrate_wait(vm, "cancelled");

@@ -52,9 +52,8 @@ bool virtio_mem_migrate_can(VirtioMemGuest *vm, const char *capability);
 void virtio_mem_migrate_to(VirtioMemGuest *vm, const char *uri);
 void virtio_mem_migrate_listen(VirtioMemGuest *to, const char *uri);
 void virtio_mem_migrate_wait(VirtioMemGuest *vm, const char *status);
-/* A migration that never ends for want of bandwidth, and its end. */
+/* One that never ends for want of bandwidth, but by virtio_mem_end_busy(). */
 void virtio_mem_migrate_hold(VirtioMemGuest *vm, const char *uri);
-void virtio_mem_migrate_cancel(VirtioMemGuest *vm);
 
 /* All of it, over a socket: afterwards @to is the guest, and running. */
 void virtio_mem_migrate(VirtioMemGuest *from, VirtioMemGuest *to);

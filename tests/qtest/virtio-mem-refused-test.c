@@ -213,7 +213,7 @@ static void test_background(VirtioMemGuest *unused)
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 1, ACK);
     if (virtio_mem_migrate_can(vm, "background-snapshot")) {
-        virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+        virtio_mem_begin_busy(vm);
         qtest_qmp_eventwait(vm->qts, "RESUME");
         virtio_mem_hold_refuse(VM_REFUSE_DISCARD);
         migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);

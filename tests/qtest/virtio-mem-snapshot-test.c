@@ -302,7 +302,7 @@ static void test_background_busy(VirtioMemGuest *vm)
     if (!virtio_mem_migrate_can(vm, "background-snapshot")) {
         return;
     }
-    virtio_mem_migrate_hold(vm, "exec:cat > /dev/null");
+    virtio_mem_begin_busy(vm);
     vm_assert_plug(vm, 1, 1, BUSY);
     vm_assert_unplug(vm, 0, 1, BUSY);
     migrate_set_parameter_int(vm->qts, "max-bandwidth", GiB);
