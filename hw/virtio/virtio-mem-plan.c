@@ -101,11 +101,6 @@ static bool plan_note_plugged(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
     }
     plan->plugged = now->plugged;
     plan->changed_ms = now->ms;
-    if (plan_shrinks(plan) ? now->plugged < plan->best
-                           : now->plugged > plan->best) {
-        plan->best = now->plugged;
-        plan->progress_ms = now->ms;
-    }
     return true;
 }
 
@@ -394,12 +389,6 @@ static VirtIOMEMPlanAdvice plan_fall_silent(VirtIOMEMPlan *plan, int64_t ms)
            : plan_hold(plan, VIRTIO_MEM_PLAN_NO_STATISTICS);
 }
 
-static bool plan_is_stalled(const VirtIOMEMPlan *plan, int64_t ms)
-{
-    return plan->goal.stall_ms &&
-           ms - plan->progress_ms >= plan->goal.stall_ms;
-}
-
 static VirtIOMEMPlanAdvice plan_judge(VirtIOMEMPlan *plan, bool moved,
                                       int64_t ms)
 {
@@ -416,12 +405,10 @@ void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
                            int64_t ms)
 {
     assert(is_power_of_2(goal->unit));
-    assert(goal->stall_ms >= 0);
     *plan = (VirtIOMEMPlan) {
         .goal = *goal, .ask = goal->start, .checkpoint = goal->start,
-        .plugged = goal->start, .best = goal->start,
-        .changed_ms = ms - 1, .due_ms = ms, .progress_ms = ms,
-        .cool_ms = ms, .reached_ms = -1,
+        .plugged = goal->start,
+        .changed_ms = ms - 1, .due_ms = ms, .cool_ms = ms, .reached_ms = -1,
     };
     plan->advice = plan_wait(plan);
 }
@@ -441,10 +428,6 @@ VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
         plan->due_ms = now->ms;
     }
     plan->advice = plan_judge(plan, moved, now->ms);
-    if (plan->advice.verdict <= VIRTIO_MEM_PLAN_HOLD &&
-        plan->reached_ms < 0 && plan_is_stalled(plan, now->ms)) {
-        plan->advice = plan_end(plan, plan->advice.reason, now->ms);
-    }
     assert(plan->advice.ask == plan->ask && plan->advice.poll_ms > 0);
     if (plan->news) {
         plan->due_ms = now->ms + plan->advice.poll_ms;

@@ -47,7 +47,6 @@ typedef struct VirtIOMEMPlanGoal {
     uint64_t unit;          /* in which Linux adds and removes memory */
     uint64_t reserve;       /* to stay available; 0: by the guest's size */
     uint64_t boot;          /* what the machine has beside such devices */
-    int64_t stall_ms;       /* end without progress for so long; 0: never */
 } VirtIOMEMPlanGoal;
 
 typedef struct VirtIOMEMPlanNow {
@@ -71,19 +70,22 @@ typedef struct VirtIOMEMPlan {
     VirtIOMEMPlanAdvice advice;     /* the last one */
     uint64_t ask;
     uint64_t checkpoint;    /* growth: what was plugged and is affordable */
-    uint64_t plugged;       /* at the last call, as these */
+
+    /* At the last call. */
+    uint64_t plugged;
     uint64_t others;
     uint64_t others_asked;
-    uint64_t first_others;  /* at the first report */
-    uint64_t best;          /* the closest to the wish so far */
+    bool news;              /* .last came with it */
+
+    /* Reports, and what was plugged when the first one came. */
     bool has_first;
-    uint64_t first_plugged; /* at the first report */
     BalloonGuestStats first;
     BalloonGuestStats last;
-    bool news;              /* last came with this call */
-    int64_t changed_ms;     /* the plugged size or the ask did */
+    uint64_t first_plugged;
+    uint64_t first_others;
+
+    int64_t changed_ms;     /* when the plugged size or the ask changed */
     int64_t due_ms;         /* when the next report is to be asked for */
-    int64_t progress_ms;
     int64_t cool_ms;        /* no shrinking before that */
     int64_t reached_ms;     /* the wish was; -1: it is not */
     int64_t hold_poll_ms;
@@ -96,7 +98,7 @@ void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
 /*
  * To be called with each report, when the guest has what it was asked for, and
  * when .poll_ms is over.  Time never goes back.  After _DONE and _END, the plan
- * is over.
+ * is over.  A plan may wait or hold for ever: how long is the caller's to say.
  *
  * The ask is between start and wish, and a step down leaves what the last
  * report called available above the reserve.

@@ -37,7 +37,6 @@ static void take_goal(FuzzInput *input, VirtIOMEMPlanGoal *goal)
     goal->wish = fuzz_take(input, 3) * MiB;
     goal->unit = MiB << fuzz_take(input, 1) % 12;
     goal->reserve = take_size(input);
-    goal->stall_ms = fuzz_take(input, 2);
     goal->boot = take_size(input);
 }
 

@@ -25,7 +25,7 @@ void plan_guest_begin(PlanGuest *guest, uint64_t boot, uint64_t start,
 {
     *guest = (PlanGuest) {
         .goal = { .start = start, .wish = wish, .unit = UNIT,
-                  .reserve = RESERVE, .boot = boot, .stall_ms = MS_STALL },
+                  .reserve = RESERVE, .boot = boot },
         .ms = 1000, .boot = boot, .plugged = start, .used = used,
         .said = { .swap_out = 0, .oom_kills = 0, .alloc_stalls = 0 },
     };

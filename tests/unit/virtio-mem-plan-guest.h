@@ -12,7 +12,6 @@
 #define UNIT (128 * MiB)
 #define BLOCK (2 * MiB)
 #define RESERVE (256 * MiB)
-#define MS_STALL 60000
 
 /* The guest, and the host's side of it; sizes in bytes. */
 typedef struct PlanGuest {
