@@ -121,20 +121,6 @@ static void virtio_mem_pci_size_change_notify(Notifier *notifier, void *data)
 
 /* --- properties --- */
 
-static void virtio_mem_pci_get_requested_size(Object *obj, Visitor *v,
-                                              const char *name, void *opaque,
-                                              Error **errp)
-{
-    object_property_get(OBJECT(virtio_mem_pci_child(obj)), name, v, errp);
-}
-
-static void virtio_mem_pci_set_requested_size(Object *obj, Visitor *v,
-                                              const char *name, void *opaque,
-                                              Error **errp)
-{
-    object_property_set(OBJECT(virtio_mem_pci_child(obj)), name, v, errp);
-}
-
 static const Property virtio_mem_pci_class_properties[] = {
     DEFINE_PROP_BIT("ioeventfd", VirtIOPCIProxy, flags,
                     VIRTIO_PCI_FLAG_USE_IOEVENTFD_BIT, true),
@@ -147,6 +133,7 @@ static const char *const virtio_mem_pci_aliases[] = {
     VIRTIO_MEM_BLOCK_SIZE_PROP,
     VIRTIO_MEM_SIZE_PROP,
     VIRTIO_MEM_ASKED_SIZE_PROP,
+    VIRTIO_MEM_REQUESTED_SIZE_PROP,
     VIRTIO_MEM_RESIZE_MODE_PROP,
     VIRTIO_MEM_RESIZE_RESERVE_PROP,
 };
@@ -166,9 +153,6 @@ static void virtio_mem_pci_instance_init(Object *obj)
         object_property_add_alias(obj, virtio_mem_pci_aliases[i],
                                   OBJECT(vmem), virtio_mem_pci_aliases[i]);
     }
-    object_property_add(obj, VIRTIO_MEM_REQUESTED_SIZE_PROP, "size",
-                        virtio_mem_pci_get_requested_size,
-                        virtio_mem_pci_set_requested_size, NULL, NULL);
 }
 
 static void virtio_mem_pci_class_init(ObjectClass *klass, void *data)
