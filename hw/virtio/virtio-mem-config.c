@@ -12,13 +12,13 @@
 #include "virtio-mem-region.h"
 #include "virtio-mem-unit.h"
 
-void virtio_mem_bump_config_generation(VirtIOMEM *vmem)
+void virtio_mem_config_bump_generation(VirtIOMEM *vmem)
 {
     assert(bql_locked());
     vmem->parent_obj.generation++;
 }
 
-void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data)
+void virtio_mem_config_get(VirtIODevice *vdev, uint8_t *data)
 {
     VirtIOMEM *vmem = VIRTIO_MEM(vdev);
     const bool has_node = virtio_vdev_has_feature(vdev,
@@ -37,40 +37,46 @@ void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data)
     memcpy(data, &config, sizeof(config));
 }
 
-void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
-                                     bool can_shrink)
+/* How much is usable of the region when @asked_size is asked for. */
+static uint64_t config_usable_size(const VirtIOMEM *vmem, uint64_t asked_size)
 {
-    const uint64_t old_size = vmem->usable_region_size;
-    const uint64_t region_size = virtio_mem_region_size(vmem);
-    uint64_t size = 0;
+    const uint64_t extent = virtio_mem_unit_usable_extent();
 
-    assert(bql_locked());
-    /* asked_size <= region_size, so the sum cannot wrap. */
-    if (asked_size) {
-        size = MIN(region_size,
-                   ROUND_UP(asked_size + virtio_mem_unit_usable_extent(),
-                            vmem->block_size));
-    }
-    if (size == old_size || (size < old_size && !can_shrink)) {
-        return;
-    }
-
-    assert(size > old_size || !virtio_mem_blocks_count_plugged(vmem->blocks));
-    trace_virtio_mem_resized_usable_region(old_size, size);
-    vmem->usable_region_size = size;
-    virtio_mem_bump_config_generation(vmem);
+    return asked_size ? MIN(virtio_mem_region_size(vmem),
+                            ROUND_UP(asked_size + extent, vmem->block_size))
+                      : 0;
 }
 
-void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size)
+static void config_set_usable_size(VirtIOMEM *vmem, uint64_t size)
+{
+    if (size != vmem->usable_region_size) {
+        trace_virtio_mem_resized_usable_region(vmem->usable_region_size, size);
+        vmem->usable_region_size = size;
+        virtio_mem_config_bump_generation(vmem);
+    }
+}
+
+void virtio_mem_config_fit_usable_size(VirtIOMEM *vmem)
+{
+    const uint64_t size = config_usable_size(vmem, vmem->asked_size);
+
+    assert(bql_locked());
+    assert(size >= vmem->usable_region_size ||
+           !virtio_mem_blocks_count_plugged(vmem->blocks));
+    config_set_usable_size(vmem, size);
+}
+
+void virtio_mem_config_set_asked_size(VirtIOMEM *vmem, uint64_t size)
 {
     assert(bql_locked());
     assert(size != vmem->asked_size);
     trace_virtio_mem_resize(vmem->asked_size, size);
-    virtio_mem_resize_usable_region(vmem, size, false);
+    config_set_usable_size(vmem, MAX(vmem->usable_region_size,
+                                     config_usable_size(vmem, size)));
     vmem->asked_size = size;
     /* For a driver that is not ready yet, and gets no notification. */
-    virtio_mem_bump_config_generation(vmem);
-    virtio_notify_config(VIRTIO_DEVICE(vmem));
+    virtio_mem_config_bump_generation(vmem);
+    virtio_notify_config(&vmem->parent_obj);
 }
 
 void virtio_mem_config_load(VirtIOMEM *vmem, uint64_t usable_region_size,

@@ -11,30 +11,29 @@
 #include "hw/virtio/virtio-mem-state.h"
 
 /* Fill @data with a struct virtio_mem_config. */
-void virtio_mem_get_config(VirtIODevice *vdev, uint8_t *data);
+void virtio_mem_config_get(VirtIODevice *vdev, uint8_t *data);
 
 /*
  * A config field changed and the driver need not be interrupted: have the
  * config generation tell, as it MUST (virtio 1.4: Device Configuration Space).
  */
-void virtio_mem_bump_config_generation(VirtIOMEM *vmem);
+void virtio_mem_config_bump_generation(VirtIOMEM *vmem);
 
 /*
- * Make the usable region as large as @asked_size needs: some more than
- * that, so that the guest has a choice.  It shrinks only if @can_shrink, with
- * no block plugged: during UNPLUG ALL and system resets, and MUST NOT otherwise
- * (spec: Device configuration layout).
+ * Make the usable region as large as the asked size needs: some more than
+ * that, so that the guest has a choice.  It may shrink by that, and MUST NOT at
+ * other times (spec: Device configuration layout).  So only with no block
+ * plugged: during UNPLUG ALL and system resets.
  */
-void virtio_mem_resize_usable_region(VirtIOMEM *vmem, uint64_t asked_size,
-                                     bool can_shrink);
+void virtio_mem_config_fit_usable_size(VirtIOMEM *vmem);
 
 /*
  * Ask the guest for another size, of @size bytes: a multiple of the block size,
- * at most that of the region.  The usable region grows with it.  Tells the
+ * at most that of the region.  The usable region may grow by that.  Tells the
  * guest, which MUST get a config notification when the requested or the usable
  * size changes (spec: Device configuration layout).
  */
-void virtio_mem_change_asked_size(VirtIOMEM *vmem, uint64_t size);
+void virtio_mem_config_set_asked_size(VirtIOMEM *vmem, uint64_t size);
 
 /*
  * Sizes in bytes, checked before, that came with a migration or a snapshot:

@@ -90,7 +90,7 @@ void virtio_mem_tell_size(VirtIOMEM *vmem)
 
     assert(bql_locked());
     size = virtio_mem_plugged_size(vmem);
-    virtio_mem_bump_config_generation(vmem);
+    virtio_mem_config_bump_generation(vmem);
     notifier_list_notify(&vmem->size_change_notifiers, &size);
 }
 

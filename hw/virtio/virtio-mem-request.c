@@ -160,7 +160,7 @@ request_unplug_all(VirtIOMEM *vmem)
         return VIRTIO_MEM_HOST_REFUSED;
     }
     virtio_mem_stats_add(vmem, VIRTIO_MEM_UNPLUGGED_BYTES, size);
-    virtio_mem_resize_usable_region(vmem, vmem->asked_size, true);
+    virtio_mem_config_fit_usable_size(vmem);
     return VIRTIO_MEM_OK;
 }
 

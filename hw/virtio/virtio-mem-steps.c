@@ -149,7 +149,7 @@ static void steps_unpause(VirtIOMEMSteps *steps)
 void virtio_mem_steps_ask(VirtIOMEM *vmem, uint64_t size)
 {
     if (size != vmem->asked_size) {
-        virtio_mem_change_asked_size(vmem, size);
+        virtio_mem_config_set_asked_size(vmem, size);
         virtio_mem_status_restart(vmem);
     }
 }

@@ -88,7 +88,7 @@ static void virtio_mem_resetter_hold(Object *obj, ResetType type)
         trace_virtio_mem_reset_kept(virtio_mem_plugged_size(vmem));
         return;
     }
-    virtio_mem_resize_usable_region(vmem, vmem->asked_size, true);
+    virtio_mem_config_fit_usable_size(vmem);
 }
 
 static void virtio_mem_resetter_class_init(ObjectClass *klass, void *data)

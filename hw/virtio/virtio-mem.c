@@ -73,7 +73,7 @@ static int virtio_mem_validate_features(VirtIODevice *vdev)
         !virtio_vdev_has_feature(vdev, VIRTIO_MEM_F_UNPLUGGED_INACCESSIBLE);
 
     /* The node shows or hides with its feature. */
-    virtio_mem_bump_config_generation(vmem);
+    virtio_mem_config_bump_generation(vmem);
 
     virtio_mem_status_note_features(vmem, refused);
     if (refused) {
@@ -177,7 +177,7 @@ static void virtio_mem_begin_usable_region(VirtIOMEM *vmem)
     /* In mode safe, a guest that starts gets its memory in steps, too. */
     vmem->asked_size = vmem->resize_mode == MEMORY_DEVICE_RESIZE_MODE_SAFE
                        ? 0 : vmem->requested_size;
-    virtio_mem_resize_usable_region(vmem, vmem->asked_size, true);
+    virtio_mem_config_fit_usable_size(vmem);
 }
 
 static void virtio_mem_begin_virtio(VirtIOMEM *vmem)
@@ -365,7 +365,7 @@ static void virtio_mem_class_init(ObjectClass *klass, void *data)
     vdc->set_status = virtio_mem_set_status;
     vdc->get_features = virtio_mem_get_features;
     vdc->validate_features = virtio_mem_validate_features;
-    vdc->get_config = virtio_mem_get_config;
+    vdc->get_config = virtio_mem_config_get;
     vdc->unrealize = virtio_mem_unrealize;
 
     vmc->get_memory_region = virtio_mem_get_memory_region;

@@ -169,6 +169,13 @@ static void twin_serve(Twin *twin, FuzzInput *input)
     }
 }
 
+static void twin_ask(Twin *twin, uint64_t size)
+{
+    if (size != twin->host.vmem.asked_size) {
+        virtio_mem_config_set_asked_size(&twin->host.vmem, size);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
     FuzzInput input = { bytes, len };
@@ -177,16 +184,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     memset(&twin.plugged, false, sizeof(twin.plugged));
     fake_host_draw(&twin.host, FAKE_EMPTY);
     twin.host.vmem.addr = ADDR;
+    fake_asks_guest = true;
     world.migrating = false;
     while (input.len) {
         const uint8_t what = fuzz_take(&input, 1);
 
         switch (what & 7) {
         case 0:
-            twin.host.vmem.asked_size = fuzz_take(&input, 1) %
-                                        (FAKE_BLOCKS + 1) * FAKE_BLOCK_SIZE;
-            virtio_mem_resize_usable_region(&twin.host.vmem,
-                                            twin.host.vmem.asked_size, false);
+            twin_ask(&twin, fuzz_take(&input, 1) % (FAKE_BLOCKS + 1) *
+                            FAKE_BLOCK_SIZE);
             break;
         case 1:
             world.migrating = what & 8;

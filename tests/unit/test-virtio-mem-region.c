@@ -35,19 +35,35 @@ static void region_init(FakeHost *host, uint64_t region_size,
     host->memdev.mr.size = int128_make64(region_size);
     host->vmem.block_size = block_size;
     fake_usable_extent = EXTENT;
+    fake_asks_guest = true;
     host->vmem.usable_region_size = usable_size;
 }
 
-/* The generation tells if, and only if, the size changed. */
-static void assert_resize(FakeHost *host, uint64_t requested_size,
+static void fit(FakeHost *host, uint64_t asked_size)
+{
+    host->vmem.asked_size = asked_size;
+    virtio_mem_config_fit_usable_size(&host->vmem);
+}
+
+/*
+ * The generation tells if, and only if, the size changed; and once more when
+ * another size is asked for, by which it cannot shrink.
+ */
+static void assert_resize(FakeHost *host, uint64_t asked_size,
                           bool can_shrink, uint64_t expect)
 {
     const unsigned generation = fake_host_generation(host);
     const bool changes = expect != host->vmem.usable_region_size;
 
-    virtio_mem_resize_usable_region(&host->vmem, requested_size, can_shrink);
+    if (can_shrink) {
+        fit(host, asked_size);
+    } else {
+        host->vmem.asked_size = asked_size + 1;
+        virtio_mem_config_set_asked_size(&host->vmem, asked_size);
+    }
     g_assert_cmphex(host->vmem.usable_region_size, ==, expect);
-    g_assert_cmpuint(fake_host_generation(host) - generation, ==, changes);
+    g_assert_cmpuint(fake_host_generation(host) - generation, ==,
+                     changes + !can_shrink);
 }
 
 static void test_as_documented(void)
@@ -126,7 +142,7 @@ static void test_plugged(void)
     region_init(&host, GiB, 2 * MiB, 512 * MiB);
     virtio_mem_blocks_set_plugged(host.vmem.blocks, (VirtIOMEMRange) { 0, 1 });
     if (g_test_subprocess()) {
-        virtio_mem_resize_usable_region(&host.vmem, 0, true);
+        fit(&host, 0);
         return;
     }
 

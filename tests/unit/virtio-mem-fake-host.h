@@ -59,6 +59,9 @@ extern GString *fake_said;
 /* By which the usable region is larger than what the guest is asked for. */
 extern uint64_t fake_usable_extent;
 
+/* Whether the test asks the guest for other sizes, of which it is notified. */
+extern bool fake_asks_guest;
+
 /* A device with no block plugged, and nothing refused.  Takes the BQL. */
 void fake_host_init(FakeHost *host);
 void fake_host_destroy(FakeHost *host);
