@@ -12,21 +12,20 @@
 #include "virtio-mem-silence.h"
 #include "virtio-mem-unit.h"
 
-/* Of a report that is asked for, or came. */
-typedef enum VirtIOMEMSilenceReport {
-    SILENCE_REPORT_NONE,
+typedef enum SilenceReport {
+    SILENCE_REPORT_NONE,            /* and none is wanted */
     SILENCE_REPORT_AWAITED,
     SILENCE_REPORT_THERE,
-} VirtIOMEMSilenceReport;
+} SilenceReport;
 
 typedef struct VirtIOMEMSilence {
     VirtIOMEM *vmem;
     QEMUBH *bh;
     uint64_t reserve;               /* 0: by the size of the guest */
-    VirtIOMEMSilenceReport has_first;
+    SilenceReport first_is;         /* of when the resize began */
     BalloonGuestStats first;
     uint64_t first_plugged;         /* when it came */
-    VirtIOMEMSilenceReport has_last;
+    SilenceReport last_is;          /* of now, while the guest is silent */
     BalloonGuestStats last;
     Notifier report_notifier;
 } VirtIOMEMSilence;
@@ -38,28 +37,28 @@ static bool silence_shrinks(const VirtIOMEM *vmem)
 
 /* --- what it says --- */
 
-/* Because it was asked to, or by itself: it knows best in both cases. */
+/* The balloon driver also reports when others asked: that is as good. */
 static void silence_take_report(Notifier *notifier, void *data)
 {
     VirtIOMEMSilence *silence = container_of(notifier, VirtIOMEMSilence,
                                              report_notifier);
     const BalloonGuestStats *report = data;
 
-    if (silence->has_first == SILENCE_REPORT_AWAITED) {
-        silence->has_first = SILENCE_REPORT_THERE;
+    if (silence->first_is == SILENCE_REPORT_AWAITED) {
+        silence->first_is = SILENCE_REPORT_THERE;
         silence->first = *report;
         silence->first_plugged = virtio_mem_plugged_size(silence->vmem);
     }
-    if (silence->has_last != SILENCE_REPORT_NONE) {
-        silence->has_last = SILENCE_REPORT_THERE;
+    if (silence->last_is != SILENCE_REPORT_NONE) {
+        silence->last_is = SILENCE_REPORT_THERE;
         silence->last = *report;
         qemu_bh_schedule(silence->bh);
     }
 }
 
-static void silence_ask(VirtIOMEMSilenceReport *has)
+static void silence_ask(SilenceReport *which)
 {
-    *has = SILENCE_REPORT_AWAITED;
+    *which = SILENCE_REPORT_AWAITED;
     qemu_balloon_request_stats();
 }
 
@@ -70,22 +69,22 @@ void virtio_mem_silence_prepare(VirtIOMEM *vmem, uint64_t reserve)
     assert(bql_locked());
     silence->reserve = reserve;
     if (virtio_mem_plugged_size(vmem) == vmem->requested_size) {
-        silence->has_first = SILENCE_REPORT_NONE;
+        silence->first_is = SILENCE_REPORT_NONE;
     } else {
-        silence_ask(&silence->has_first);
+        silence_ask(&silence->first_is);
     }
 }
 
 void virtio_mem_silence_begin(VirtIOMEM *vmem)
 {
     assert(bql_locked());
-    silence_ask(&vmem->silence->has_last);
+    silence_ask(&vmem->silence->last_is);
 }
 
 void virtio_mem_silence_end(VirtIOMEM *vmem)
 {
     assert(bql_locked());
-    vmem->silence->has_last = SILENCE_REPORT_NONE;
+    vmem->silence->last_is = SILENCE_REPORT_NONE;
 }
 
 /* --- what it means --- */
@@ -114,7 +113,7 @@ static VirtioMEMResizeReason silence_of_growth(const VirtIOMEMSilence *silence)
     const BalloonGuestStats *last = &silence->last;
     const uint64_t plugged = virtio_mem_plugged_size(silence->vmem);
 
-    if (silence->has_first != SILENCE_REPORT_THERE ||
+    if (silence->first_is != SILENCE_REPORT_THERE ||
         plugged <= silence->first_plugged) {
         return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
     }
@@ -129,10 +128,10 @@ VirtioMEMResizeReason virtio_mem_silence_reason(const VirtIOMEM *vmem)
     const VirtIOMEMSilence *silence = vmem->silence;
 
     assert(bql_locked());
-    if (silence->has_last != SILENCE_REPORT_THERE) {
+    if (silence->last_is != SILENCE_REPORT_THERE) {
         return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
     }
-    if (silence->has_first == SILENCE_REPORT_THERE) {
+    if (silence->first_is == SILENCE_REPORT_THERE) {
         switch (virtio_mem_plan_harm(&silence->first, &silence->last)) {
         case VIRTIO_MEM_PLAN_OUT_OF_MEMORY:
             return VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY;
