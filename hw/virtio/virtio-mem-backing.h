@@ -3,8 +3,9 @@
  * the facts about it that decide how.
  *
  * This layer knows the memory backend and offsets into it, in bytes; it knows
- * neither blocks nor guest addresses.  It is the only one that populates or
- * discards.  Offsets and sizes are multiples of the backend's page size.
+ * neither blocks nor guest addresses.  All blocks are populated and discarded
+ * here; only for the pages that it lends, the guard calls the host itself.
+ * Offsets and sizes are multiples of the backend's page size.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

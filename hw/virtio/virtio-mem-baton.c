@@ -8,11 +8,11 @@
 #include "qemu/main-loop.h"
 #include "virtio-mem-baton.h"
 
-/* Who waited longest comes first. */
+/* The one that has waited longest comes first. */
 static QTAILQ_HEAD(, VirtIOMEMRunner) runners =
     QTAILQ_HEAD_INITIALIZER(runners);
 
-/* Who has the baton, or NULL. */
+/* The one that has the baton, or NULL. */
 static VirtIOMEMRunner *baton_runner;
 
 void virtio_mem_baton_join(VirtIOMEMRunner *runner, QEMUBH *bh)

@@ -30,9 +30,8 @@ bool virtio_mem_baton_take(VirtIOMEMRunner *runner);
 bool virtio_mem_baton_is_awaited(const VirtIOMEMRunner *runner);
 
 /*
- * The baton, if @runner has it, goes to the first that wants it; those that
- * only want to look do not.  @wants_it: @runner wants it, too, after the
- * others.
+ * If @runner has the baton, the runner that has waited longest may take it.
+ * @wants_it: @runner waits for it again, after the others.
  */
 void virtio_mem_baton_pass(VirtIOMEMRunner *runner, bool wants_it);
 

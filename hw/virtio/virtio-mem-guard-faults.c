@@ -138,7 +138,7 @@ static bool faults_is_guarded(const VirtIOMEMGuard *guard, uint64_t address)
                                            offset / guard->area.block_size);
 }
 
-/* A thread waits for one page at a time, so what it waited for is over. */
+/* A thread waits for one page at a time: its new fault replaces the last. */
 static void faults_wait(VirtIOMEMGuardDesk *desk, const GuardFault *fault)
 {
     GList *link;
@@ -154,7 +154,7 @@ static void faults_wait(VirtIOMEMGuardDesk *desk, const GuardFault *fault)
     g_queue_push_tail(&desk->waiting, g_memdup2(fault, sizeof(*fault)));
 }
 
-/* Who waited for a turn between these addresses was woken. */
+/* Threads that waited for a turn between these addresses were woken. */
 static void faults_forget(VirtIOMEMGuardDesk *desk, uint64_t start,
                           uint64_t end)
 {

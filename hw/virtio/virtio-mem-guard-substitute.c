@@ -79,7 +79,7 @@ int virtio_mem_guard_substitute(VirtIOMEMGuardMap *map, uint64_t offset,
 
 /*
  * The next run of blocks that are guarded and substituted, from @end on.  What
- * is not guarded is somebody's memory, whatever it consists of.
+ * is not guarded is in use, whatever it consists of.
  */
 static bool substitute_next_run(const VirtIOMEMGuardMap *map, uint64_t limit,
                                 uint64_t *first, uint64_t *end)

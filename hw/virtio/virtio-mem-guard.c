@@ -23,7 +23,7 @@ static void __attribute__((__constructor__)) guard_init_locks(void)
     qemu_mutex_init(&guard_shared->lock);
 }
 
-/* --- what callers ask for; all with the lock held --- */
+/* --- changes; with the guard's lock --- */
 
 static uint64_t guard_count_mappings(void)
 {
@@ -224,7 +224,7 @@ int virtio_mem_guard_resume(VirtIOMEMGuard *guard)
 
 bool virtio_mem_guard_is_active(VirtIOMEMGuard *guard)
 {
-    /* Without the lock: who looks must not wait for a page. */
+    /* Without the lock: the caller must not wait for a page. */
     return guard && virtio_mem_guard_map_is_active(&guard->map);
 }
 
@@ -297,7 +297,7 @@ static int guard_open_uffd(uint64_t *features, Error **errp)
 {
     int fd;
 
-    /* Where the host can tell the address, and not only the page; and who. */
+    /* If the host can: tell the address, not only the page; and the thread. */
     if (uffd_query_features(features)) {
         *features = 0;
     }

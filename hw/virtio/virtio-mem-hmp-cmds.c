@@ -16,7 +16,7 @@
 #include "hw/mem/memory-device.h"
 #include "hw/qdev-core.h"
 
-/* Nobody asks for the result: "info virtio-mem" shows what it came to. */
+/* The user sees in "info virtio-mem" what it came to: keep no result. */
 static void hmp_virtio_mem_dismiss(const char *id)
 {
     Job *job;
@@ -30,7 +30,7 @@ static void hmp_virtio_mem_dismiss(const char *id)
     }
 }
 
-/* A device that has a name may have one that a job may not have. */
+/* The ID of a device need not be one that a job may have. */
 static char *hmp_virtio_mem_job_id(Object *obj)
 {
     char *id = DEVICE(obj)->id;

@@ -54,7 +54,7 @@ static int64_t job_clock_ms(void)
 
 /* --- what the coroutine is woken by --- */
 
-/* To enter a paused job is to resume it, which only its end may do. */
+/* Entering a paused job resumes it, so do that only to end it. */
 static void job_handle(void *opaque)
 {
     VirtIOMEM *vmem = opaque;
@@ -146,7 +146,7 @@ static bool job_has_plan(const VirtIOMEMResizeJob *job)
            job->args.size != job->start;
 }
 
-/* The guest's balloon driver has not told anything since the begin. */
+/* The guest's balloon driver has reported nothing since the job began. */
 static bool job_is_unanswered(const VirtIOMEMResizeJob *job)
 {
     uint64_t available, reserve;

@@ -2,8 +2,9 @@
  * What a migration or a snapshot asks of a virtio-mem device.
  *
  * Two kinds of users need all of the memory for a while, so the guard pauses
- * for them.  A load fills it before the blocks are known.  Background snapshots
- * and postcopy watch all of it by userfaultfd themselves.
+ * for them.  A load fills it before the blocks are known, and memory that the
+ * guard keeps out of reach would lose what arrives.  Background snapshots and
+ * postcopy watch all of it by userfaultfd themselves, which only one may do.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -210,7 +211,7 @@ static void migration_retry(void *opaque)
     virtio_mem_wake_if_due(vmem);
 }
 
-/* It may have been lost while the VM did not run, and nobody had to stop it. */
+/* Protection may have been lost while the VM did not run: retry, or stop it. */
 static void migration_on_vm_change(void *opaque, bool running, RunState state)
 {
     if (running) {

@@ -42,7 +42,7 @@ typedef enum VirtIOMEMPlanVerdict {
 
 /* What does not change while the plan lasts. */
 typedef struct VirtIOMEMPlanGoal {
-    uint64_t start;         /* plugged at the begin */
+    uint64_t start;         /* plugged when the plan begins */
     uint64_t wish;
     uint64_t unit;          /* in which Linux adds and removes memory */
     uint64_t reserve;       /* to stay available; 0: by the guest's size */

@@ -53,21 +53,20 @@ static void plug_force(VirtIOMEM *vmem, VirtIOMEMRange range, bool protect)
                            virtio_mem_range_size(vmem, range), protect);
 }
 
-static void plug_release_runs(VirtIOMEM *vmem, VirtIOMEMRuns parts)
+static void plug_release_runs(VirtIOMEM *vmem, VirtIOMEMRuns runs)
 {
     VirtIOMEMRange run;
 
-    VIRTIO_MEM_BLOCKS_FOREACH_RUN(parts.blocks, parts.within, parts.plugged,
-                                  run) {
+    VIRTIO_MEM_BLOCKS_FOREACH_RUN(runs.blocks, runs.within, runs.plugged, run) {
         plug_force(vmem, run, false);
     }
 }
 
 /*
  * Take @range out of reach and give its memory back, in this order: no access
- * can get some in between.  Of what is unplugged in it, too: without a guard, a
- * guest may have written there; and one call for many runs of blocks costs
- * less than one call for each.
+ * can get memory in between.  Blocks of @range that are unplugged already are
+ * discarded, too: without a guard, a guest may have written there, and one call
+ * for all of @range costs less than one for each run of plugged blocks.
  */
 static int coroutine_mixed_fn plug_take_away(VirtIOMEM *vmem,
                                              VirtIOMEMRange range)
@@ -95,8 +94,8 @@ void virtio_mem_tell_size(VirtIOMEM *vmem)
 }
 
 /*
- * Unplugged memory may hold what a guest wrote there while no guard kept it
- * away; here, or where it came from with memory that is shared.
+ * Unplugged memory may hold what the guest wrote there while no guard kept it
+ * away: in this QEMU, or in the source of a migration whose memory is shared.
  */
 static int coroutine_mixed_fn plug_clean(VirtIOMEM *vmem, VirtIOMEMRange range)
 {
@@ -177,7 +176,7 @@ int coroutine_mixed_fn virtio_mem_plug_range(VirtIOMEM *vmem,
     }
     if (ret) {
         plug_force(vmem, range, true);
-        /* Populated by us, or by a listener that pinned it before another. */
+        /* We populated it, or a listener pinned it before another refused. */
         if (virtio_mem_work_discard(vmem, plug_all_of(range))) {
             virtio_mem_guard_set_clean(vmem->guard, false);
         }

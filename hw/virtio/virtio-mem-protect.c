@@ -1,11 +1,6 @@
 /*
  * The guard of a virtio-mem device: when it is paused, what it reports.
  *
- * Two kinds of users need all of the memory.  Loading a migration or a snapshot
- * fills it before the blocks are known, and memory that the guard keeps out of
- * reach would lose what arrives.  And background snapshots and postcopy watch
- * all memory by userfaultfd themselves, which only one may do.
- *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 

@@ -1,6 +1,7 @@
 /*
- * The device as RamDiscardManager: who maps or pins guest memory (VFIO, dump,
- * migration) asks here which of it exists, and is asked and told about changes.
+ * The device as RamDiscardManager: code that maps or pins guest memory (VFIO,
+ * dump, migration) asks here which of it exists, and is asked and told about
+ * changes.
  *
  * Answers come from the set of plugged blocks alone: the usable region is part
  * of a later migration section than the blocks, and postcopy asks in between.

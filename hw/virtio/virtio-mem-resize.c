@@ -28,7 +28,7 @@ typedef struct VirtIOMEMResize {
     Notifier machine_done;
 } VirtIOMEMResize;
 
-/* The one that ordered it, and nobody twice. */
+/* Tell the caller of _order(), once. */
 static void resize_tell_over(VirtIOMEMResize *resize,
                              VirtioMEMResizeReason reason)
 {

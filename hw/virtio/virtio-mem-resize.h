@@ -31,11 +31,11 @@ bool virtio_mem_resize_wish(VirtIOMEM *vmem, uint64_t size, Error **errp);
 void virtio_mem_resize_restart(VirtIOMEM *vmem);
 
 /*
- * The same with a mode of its own, until it is released.  @over is called once
- * before that: when the plan ended, with its reason or VIRTIO_MEM_NO_REASON;
- * when there is another wish; and when the guest left.  In mode plain, no plan
- * ends.  To order again goes on after virtio_mem_resize_settle(); not while
- * there is another one's order.
+ * An order is a wish with a mode and a reserve of its own, until _release().
+ * @over is called at most once before that: when the plan has ended, with its
+ * reason or VIRTIO_MEM_NO_REASON; when another wish replaces the order; or when
+ * the guest has left.  In mode plain there is no plan.  After _settle(), the
+ * caller may order again to go on.  Only one order may stand.
  */
 typedef void VirtIOMEMResizeOver(void *opaque, VirtioMEMResizeReason reason);
 

@@ -204,7 +204,7 @@ static void status_watch_silence(VirtIOMEMStatus *status)
     }
 }
 
-/* Even if that does not change the status: the end of a plan waits for it. */
+/* Also if the status stays the same: a plan waits for that. */
 static void status_tell_obstacle(VirtIOMEMStatus *status)
 {
     const bool is_there = status_obstacle(status) != VIRTIO_MEM_NO_REASON;

@@ -21,7 +21,7 @@ typedef void VirtIOMEMStepsEnd(VirtIOMEM *vmem, VirtioMEMResizeReason reason);
 void virtio_mem_steps_realize(VirtIOMEM *vmem, VirtIOMEMStepsEnd *end);
 void virtio_mem_steps_unrealize(VirtIOMEM *vmem);
 
-/* Ask the guest for @size bytes, unless that was done; for who has no plan. */
+/* Ask the guest for @size bytes, if it is not; for callers without a plan. */
 void virtio_mem_steps_ask(VirtIOMEM *vmem, uint64_t size);
 
 /*

@@ -82,7 +82,7 @@ typedef struct ThreadsNew {
     GError *err;
 } ThreadsNew;
 
-/* Threads of GLib inherit the signals and processors of who creates a pool. */
+/* GLib's threads inherit signals and processors from the pool's creator. */
 static void *threads_create(void *opaque)
 {
     ThreadsNew *new = opaque;

@@ -26,8 +26,8 @@
 
 /*
  * Something to do, allocated by g_atomic_rc_box_alloc().  Each push has @run
- * called once, by a thread without the BQL; the last one who releases the task
- * calls @clear.
+ * called once, by a thread without the BQL; the last release of the task calls
+ * @clear.
  */
 typedef struct VirtIOMEMTask VirtIOMEMTask;
 struct VirtIOMEMTask {

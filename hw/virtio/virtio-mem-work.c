@@ -76,7 +76,7 @@ typedef struct VirtIOMEMWork {
     uint64_t offset;            /* of the next slice in it */
     uint64_t end;
     uint64_t slice;             /* how large it is, min_slice to max_slice */
-    bool is_tried;              /* in place: or more, where it is empty */
+    bool is_tried;              /* in place; what is empty, in large slices */
     unsigned int nb_working;    /* threads in a slice */
     unsigned int nb_recruited;  /* that take part, nb_threads at most */
     bool is_handed_out;         /* no slice is left */
@@ -167,7 +167,7 @@ static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
     start = g_get_monotonic_time();
     ret = work->kind->do_slice(work->vmem, offset, size, &err);
     us = g_get_monotonic_time() - start;
-    /* Now: when the slice ends, the threads may, too. */
+    /* Before it counts as done: the pool may go with the last slice. */
     is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
                    virtio_mem_threads_push(work->threads, &work->task);
     work_note(work, us, ret, err);
@@ -195,7 +195,7 @@ static bool work_try(VirtIOMEMWork *work)
 
 /* --- by threads --- */
 
-/* A drain may have been faster. */
+/* Go on with the coroutine, unless a drain did that. */
 static void work_over_bh(void *opaque)
 {
     VirtIOMEMWork *work = opaque;
@@ -206,7 +206,7 @@ static void work_over_bh(void *opaque)
     virtio_mem_threads_release(&work->task);
 }
 
-/* This thread does no more.  The last one of all tells that. */
+/* This thread is done.  The last one tells the caller, who waits. */
 static void work_leave(VirtIOMEMWork *work)
 {
     WITH_QEMU_LOCK_GUARD(&work->lock) {
@@ -353,7 +353,7 @@ static bool work_is_in_huge_pages(const VirtIOMEM *vmem)
 static unsigned int work_count_threads(const VirtIOMEMWork *work)
 {
     if (!work->kind->populates && work_is_in_huge_pages(work->vmem)) {
-        /* They have a lock of the host's: threads would wait for each other. */
+        /* The host frees them under one lock, where threads would wait. */
         return 1;
     }
     return MIN(DIV_ROUND_UP(work->size, work->min_slice) ?: 1,
@@ -413,7 +413,7 @@ static void coroutine_mixed_fn work_do_somewhere(VirtIOMEMWork *work)
 
     assert(bql_locked());
     if (!may_yield) {
-        /* Everybody waits for the end, whatever happens in between. */
+        /* Nothing goes on before the end: short calls would only cost time. */
         work->min_slice = MAX(work->min_slice, work->kind->slice[false]);
     }
     work->max_slice = MAX(work->max_slice, work->min_slice);

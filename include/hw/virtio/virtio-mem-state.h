@@ -66,12 +66,12 @@ typedef struct VirtIOMEMStream {
 struct VirtIOMEM {
     VirtIODevice parent_obj;
 
-    /* Properties: constant once realized, but for these. */
+    /* Properties that the user may change at any time. */
     uint64_t requested_size;        /* what the user wishes for */
     MemoryDeviceResizeMode resize_mode;
     uint64_t resize_reserve;        /* 0: by the size of the guest */
 
-    /* The others. */
+    /* Properties that are constant once realized. */
     HostMemoryBackend *memdev;
     uint64_t addr;
     uint64_t block_size;
