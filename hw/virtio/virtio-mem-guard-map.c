@@ -210,6 +210,7 @@ static int guard_map_apply(VirtIOMEMGuardMap *map, uint64_t from, uint64_t to,
     uint64_t first, end = from;
     int ret = 0;
 
+    assert(from < to && to <= map->nb_blocks);
     while (!ret && guard_map_next_run(map, true, to, &first, &end)) {
         ret = reg ? guard_map_register(map, first, end)
                   : guard_map_unregister(map, first, end);
@@ -318,6 +319,7 @@ void virtio_mem_guard_map_pause(VirtIOMEMGuardMap *map)
 
 void virtio_mem_guard_map_let_go(VirtIOMEMGuardMap *map, uint64_t block)
 {
+    assert(block < map->nb_blocks);
     if (map->refused) {
         guard_map_unregister(map, block, block + 1);
     }

@@ -183,6 +183,7 @@ static VirtIOMEMPlanAdvice plan_hold(VirtIOMEMPlan *plan,
 /* The wish is there: see for a while whether the guest can live with it. */
 static VirtIOMEMPlanAdvice plan_watch(VirtIOMEMPlan *plan, int64_t ms)
 {
+    assert(plan_shrinks(plan) && plan->plugged <= plan->goal.wish);
     if (plan->reached_ms < 0) {
         plan->reached_ms = ms;
     }
@@ -367,6 +368,7 @@ static VirtIOMEMPlanAdvice plan_grow(VirtIOMEMPlan *plan, int64_t ms)
 /* The guest has no balloon driver, or not yet: the limit holds all the same. */
 static VirtIOMEMPlanAdvice plan_grow_unseen(VirtIOMEMPlan *plan, int64_t ms)
 {
+    assert(!plan_shrinks(plan) && !plan->has_first);
     if (plan->plugged >= plan->goal.wish) {
         return plan_advise(plan, VIRTIO_MEM_PLAN_DONE,
                            VIRTIO_MEM_PLAN_NO_REASON);
