@@ -42,7 +42,7 @@ check: all guest maybe-old-guest ## run all tests; a part: make check T=PATTERN
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
 check-all: stock peers $(addprefix maybe-guest-,arm64 arm64-16k s390x)
-check-all: check fuzz       ## and what takes too long for every day
+check-all: check fuzz       ## all of "make check", and what takes hours
 
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
 	tools/check --suite asan $(T)
@@ -118,6 +118,8 @@ help:                       ## this list
 	@echo '  QEMU_SRC=DIR          use another unpacked QEMU 10.0.x'
 	@echo '  BASE=DIR              for series: a git tree of QEMU 10.0.x'
 	@echo '  CONFIGURE=...         for install: more options for configure'
+	@echo '  SIZE=2G ACCEL=kvm KEEP=1               for demo: see tools/demo'
+	@echo '  RUNS=5 BENCH_SIZE=8G                   for bench'
 	@echo '  GUEST_KERNEL=FILE GUEST_INITRD=FILE    use another guest'
 
 tree:

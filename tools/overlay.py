@@ -149,7 +149,7 @@ def patched(base, path, project, name, text=None):
     what = '; '.join(f'hunk {n} ({hunks[n - 1]})' for n in failed)
     raise OverlayError(
         f'{name}: {what or run.stdout.strip()} does not apply to {path} '
-        f'of QEMU {(base / "VERSION").read_text().strip()}. Mend the patch '
+        f'of QEMU {(base / "VERSION").read_text().strip()}. Fix the patch '
         f'so that it fits {base / path}')
 
 

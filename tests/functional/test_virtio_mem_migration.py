@@ -73,7 +73,7 @@ class MigrationTest(GuestTest):
     def start_linux(self, side, options, more_tries=2):
         """Start a QEMU, and wait until its guest has booted.
 
-        Stock's TCG may abort when firmware or Linux moves a BAR; ours is mended
+        Stock's TCG may abort when firmware or Linux moves a BAR; ours is fixed
         by accel/tcg/cputlb.c.patch.
         """
         guest = self.start(side, options)

@@ -168,7 +168,7 @@ def listen(target):
 def begin(source, uri, limit=0):
     """Begin a migration; a limit of bytes per second holds from then on.
 
-    QEMU's TCG may lose what a vCPU writes in the first moments (ours is mended
+    QEMU's TCG may lose what a vCPU writes in the first moments (ours is fixed
     by include/exec/ram_addr.h.patch, stock is not): nothing runs meanwhile.  A
     background snapshot tracks writes in another way, and stops vCPUs by itself;
     cpr-reboot stops all.
