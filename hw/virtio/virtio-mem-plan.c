@@ -44,14 +44,14 @@ static bool plan_grew(uint64_t first, uint64_t last, uint64_t by)
            last - first >= by;
 }
 
-VirtIOMEMPlanReason virtio_mem_plan_harm(const BalloonGuestStats *first,
-                                         const BalloonGuestStats *last)
+VirtioMEMResizeReason virtio_mem_plan_harm(const BalloonGuestStats *first,
+                                           const BalloonGuestStats *last)
 {
     if (plan_grew(first->oom_kills, last->oom_kills, 1)) {
-        return VIRTIO_MEM_PLAN_OUT_OF_MEMORY;
+        return VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY;
     }
     return plan_grew(first->swap_out, last->swap_out, PLAN_SWAP)
-           ? VIRTIO_MEM_PLAN_SWAPPING : VIRTIO_MEM_PLAN_NO_REASON;
+           ? VIRTIO_MEM_RESIZE_REASON_GUEST_SWAPPING : VIRTIO_MEM_NO_REASON;
 }
 
 /* Three quarters are enough to tell: the memory map is not part of it. */
@@ -73,14 +73,14 @@ static uint64_t plan_reserve(const VirtIOMEMPlan *plan)
     return plan->goal.reserve ?: virtio_mem_plan_reserve(plan->last.total);
 }
 
-static VirtIOMEMPlanReason plan_harm(const VirtIOMEMPlan *plan)
+static VirtioMEMResizeReason plan_harm(const VirtIOMEMPlan *plan)
 {
     return virtio_mem_plan_harm(&plan->first, &plan->last);
 }
 
 static bool plan_has_oom(const VirtIOMEMPlan *plan)
 {
-    return plan_harm(plan) == VIRTIO_MEM_PLAN_OUT_OF_MEMORY;
+    return plan_harm(plan) == VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY;
 }
 
 static bool plan_is_late(const VirtIOMEMPlan *plan, int64_t ms)
@@ -138,7 +138,7 @@ static void plan_set_ask(VirtIOMEMPlan *plan, uint64_t ask, int64_t ms)
 
 static VirtIOMEMPlanAdvice plan_advise(const VirtIOMEMPlan *plan,
                                        VirtIOMEMPlanVerdict verdict,
-                                       VirtIOMEMPlanReason reason)
+                                       VirtioMEMResizeReason reason)
 {
     return (VirtIOMEMPlanAdvice) { verdict, reason, plan->ask, PLAN_POLL_MS };
 }
@@ -146,7 +146,7 @@ static VirtIOMEMPlanAdvice plan_advise(const VirtIOMEMPlan *plan,
 static VirtIOMEMPlanAdvice plan_wait(VirtIOMEMPlan *plan)
 {
     plan->hold_poll_ms = PLAN_HOLD_POLL_MS;
-    return plan_advise(plan, VIRTIO_MEM_PLAN_WAIT, VIRTIO_MEM_PLAN_NO_REASON);
+    return plan_advise(plan, VIRTIO_MEM_PLAN_WAIT, VIRTIO_MEM_NO_REASON);
 }
 
 /* What is plugged is within bounds, even if the guest did not obey. */
@@ -160,7 +160,7 @@ static uint64_t plan_settled(const VirtIOMEMPlan *plan)
 
 /* An end in which nothing more is asked of the guest. */
 static VirtIOMEMPlanAdvice plan_end(VirtIOMEMPlan *plan,
-                                    VirtIOMEMPlanReason reason, int64_t ms)
+                                    VirtioMEMResizeReason reason, int64_t ms)
 {
     plan_set_ask(plan, plan_settled(plan), ms);
     return plan_advise(plan, VIRTIO_MEM_PLAN_END, reason);
@@ -168,12 +168,12 @@ static VirtIOMEMPlanAdvice plan_end(VirtIOMEMPlan *plan,
 
 /* Have reports asked for less and less often while nothing changes. */
 static VirtIOMEMPlanAdvice plan_hold(VirtIOMEMPlan *plan,
-                                     VirtIOMEMPlanReason reason)
+                                     VirtioMEMResizeReason reason)
 {
     VirtIOMEMPlanAdvice advice = plan_advise(plan, VIRTIO_MEM_PLAN_HOLD,
                                              reason);
 
-    assert(reason != VIRTIO_MEM_PLAN_NO_REASON);
+    assert(reason != VIRTIO_MEM_NO_REASON);
     assert(plan->hold_poll_ms >= PLAN_HOLD_POLL_MS);
     advice.poll_ms = plan->hold_poll_ms;
     plan->hold_poll_ms = MIN(2 * plan->hold_poll_ms, PLAN_LAST_HOLD_POLL_MS);
@@ -189,7 +189,7 @@ static VirtIOMEMPlanAdvice plan_watch(VirtIOMEMPlan *plan, int64_t ms)
     }
     return plan_advise(plan, ms - plan->reached_ms >= PLAN_WATCH_MS
                              ? VIRTIO_MEM_PLAN_DONE : VIRTIO_MEM_PLAN_WAIT,
-                       VIRTIO_MEM_PLAN_NO_REASON);
+                       VIRTIO_MEM_NO_REASON);
 }
 
 /* --- shrinking --- */
@@ -200,10 +200,10 @@ static VirtIOMEMPlanAdvice plan_give_back(VirtIOMEMPlan *plan, int64_t ms)
     const uint64_t reserve = plan_reserve(plan);
     const uint64_t lack = reserve - MIN(reserve, plan->last.available);
     const uint64_t more = ROUND_UP(MAX(lack, 1), plan->goal.unit);
-    const VirtIOMEMPlanReason reason = plan_has_oom(plan)
-                                       ? VIRTIO_MEM_PLAN_OUT_OF_MEMORY
-                                       : VIRTIO_MEM_PLAN_LOW_MEMORY;
     const uint64_t ask = MAX(plan->ask, plan_settled(plan) + more);
+    const VirtioMEMResizeReason reason =
+        plan_has_oom(plan) ? VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY
+                           : VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY;
 
     assert(plan_shrinks(plan) && plan->has_first);
     plan_set_ask(plan, MIN(plan->goal.start, ask), ms);
@@ -242,8 +242,8 @@ static VirtIOMEMPlanAdvice plan_decide_down(VirtIOMEMPlan *plan, int64_t ms)
     uint64_t step;
 
     assert(plan->plugged <= plan->ask);
-    if (plan_harm(plan) == VIRTIO_MEM_PLAN_SWAPPING) {
-        return plan_end(plan, VIRTIO_MEM_PLAN_SWAPPING, ms);
+    if (plan_harm(plan) == VIRTIO_MEM_RESIZE_REASON_GUEST_SWAPPING) {
+        return plan_end(plan, VIRTIO_MEM_RESIZE_REASON_GUEST_SWAPPING, ms);
     }
     if (plan->plugged <= plan->goal.wish) {
         return plan_watch(plan, ms);
@@ -251,7 +251,7 @@ static VirtIOMEMPlanAdvice plan_decide_down(VirtIOMEMPlan *plan, int64_t ms)
     plan->reached_ms = -1;
     step = ms < plan->cool_ms ? 0 : plan_step_down(plan);
     if (!step) {
-        return plan_hold(plan, VIRTIO_MEM_PLAN_LOW_MEMORY);
+        return plan_hold(plan, VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY);
     }
     plan_set_ask(plan, plan_settled(plan) - step, ms);
     return plan_wait(plan);
@@ -268,7 +268,7 @@ static VirtIOMEMPlanAdvice plan_shrink(VirtIOMEMPlan *plan, int64_t ms)
     if (plan->plugged > plan->ask) {
         if (plan->news && available < plan_reserve(plan)) {
             plan_set_ask(plan, plan_settled(plan), ms);
-            return plan_hold(plan, VIRTIO_MEM_PLAN_LOW_MEMORY);
+            return plan_hold(plan, VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY);
         }
         return plan_wait(plan);
     }
@@ -311,7 +311,7 @@ static VirtIOMEMPlanAdvice plan_take_back(VirtIOMEMPlan *plan, int64_t ms)
     assert(!plan_shrinks(plan));
     plan_set_ask(plan, MIN(plan->checkpoint, plan->ask), ms);
     return plan_advise(plan, VIRTIO_MEM_PLAN_END,
-                       VIRTIO_MEM_PLAN_OUT_OF_MEMORY);
+                       VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY);
 }
 
 static VirtIOMEMPlanAdvice plan_step_up(VirtIOMEMPlan *plan, int64_t ms)
@@ -324,7 +324,7 @@ static VirtIOMEMPlanAdvice plan_step_up(VirtIOMEMPlan *plan, int64_t ms)
     assert(!plan_shrinks(plan) && plan->plugged >= plan->ask);
     plan->checkpoint = plan_settled(plan);
     if (plan->checkpoint >= limit) {
-        return plan_end(plan, VIRTIO_MEM_PLAN_GROWTH_LIMIT, ms);
+        return plan_end(plan, VIRTIO_MEM_RESIZE_REASON_GROWTH_LIMIT, ms);
     }
     plan_set_ask(plan, plan->checkpoint + MIN(step, limit - plan->checkpoint),
                  ms);
@@ -336,7 +336,7 @@ static VirtIOMEMPlanAdvice plan_await_use(VirtIOMEMPlan *plan, int64_t ms)
 {
     return ms - plan->changed_ms < PLAN_ONLINE_MS
            ? plan_wait(plan)
-           : plan_end(plan, VIRTIO_MEM_PLAN_MEMORY_OFFLINE, ms);
+           : plan_end(plan, VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_OFFLINE, ms);
 }
 
 /* A guest that had too little before waits for memory, whatever we do. */
@@ -353,7 +353,7 @@ static VirtIOMEMPlanAdvice plan_grow(VirtIOMEMPlan *plan, int64_t ms)
     }
     if (plan->plugged >= plan->goal.wish) {
         return plan_advise(plan, VIRTIO_MEM_PLAN_DONE,
-                           VIRTIO_MEM_PLAN_NO_REASON);
+                           VIRTIO_MEM_NO_REASON);
     }
     if (!plan_is_fresh(plan, ms)) {
         return plan_wait(plan);
@@ -371,7 +371,7 @@ static VirtIOMEMPlanAdvice plan_grow_unseen(VirtIOMEMPlan *plan, int64_t ms)
     assert(!plan_shrinks(plan) && !plan->has_first);
     if (plan->plugged >= plan->goal.wish) {
         return plan_advise(plan, VIRTIO_MEM_PLAN_DONE,
-                           VIRTIO_MEM_PLAN_NO_REASON);
+                           VIRTIO_MEM_NO_REASON);
     }
     return plan->plugged < plan->ask ? plan_wait(plan)
                                      : plan_step_up(plan, ms);
@@ -387,8 +387,8 @@ static VirtIOMEMPlanAdvice plan_fall_silent(VirtIOMEMPlan *plan, int64_t ms)
     }
     plan_set_ask(plan, plan_settled(plan), ms);
     return plan->ask == plan->goal.wish
-           ? plan_advise(plan, VIRTIO_MEM_PLAN_DONE, VIRTIO_MEM_PLAN_NO_REASON)
-           : plan_hold(plan, VIRTIO_MEM_PLAN_NO_STATISTICS);
+           ? plan_advise(plan, VIRTIO_MEM_PLAN_DONE, VIRTIO_MEM_NO_REASON)
+           : plan_hold(plan, VIRTIO_MEM_RESIZE_REASON_NO_STATISTICS);
 }
 
 static VirtIOMEMPlanAdvice plan_judge(VirtIOMEMPlan *plan, bool moved,

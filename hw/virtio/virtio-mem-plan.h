@@ -21,17 +21,11 @@
 #ifndef HW_VIRTIO_MEM_PLAN_H
 #define HW_VIRTIO_MEM_PLAN_H
 
+#include "qapi/qapi-types-machine.h"
 #include "system/balloon.h"
 
-typedef enum VirtIOMEMPlanReason {
-    VIRTIO_MEM_PLAN_NO_REASON,
-    VIRTIO_MEM_PLAN_LOW_MEMORY,
-    VIRTIO_MEM_PLAN_SWAPPING,
-    VIRTIO_MEM_PLAN_OUT_OF_MEMORY,
-    VIRTIO_MEM_PLAN_MEMORY_OFFLINE,
-    VIRTIO_MEM_PLAN_GROWTH_LIMIT,
-    VIRTIO_MEM_PLAN_NO_STATISTICS,
-} VirtIOMEMPlanReason;
+/* Where there is none of VirtioMEMResizeReason. */
+#define VIRTIO_MEM_NO_REASON VIRTIO_MEM_RESIZE_REASON__MAX
 
 typedef enum VirtIOMEMPlanVerdict {
     VIRTIO_MEM_PLAN_WAIT,           /* the guest, or a report, is awaited */
@@ -59,7 +53,7 @@ typedef struct VirtIOMEMPlanNow {
 
 typedef struct VirtIOMEMPlanAdvice {
     VirtIOMEMPlanVerdict verdict;
-    VirtIOMEMPlanReason reason;
+    VirtioMEMResizeReason reason;
     uint64_t ask;           /* what the guest is to be asked for */
     int64_t poll_ms;        /* until the next report should be asked for */
 } VirtIOMEMPlanAdvice;
@@ -113,8 +107,8 @@ VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
 bool virtio_mem_plan_is_online(uint64_t first, uint64_t last, uint64_t grown);
 
 /* What went wrong in the guest between two reports, or no reason. */
-VirtIOMEMPlanReason virtio_mem_plan_harm(const BalloonGuestStats *first,
-                                         const BalloonGuestStats *last);
+VirtioMEMResizeReason virtio_mem_plan_harm(const BalloonGuestStats *first,
+                                           const BalloonGuestStats *last);
 
 /* What the last report called available, and the reserve; false without one. */
 bool virtio_mem_plan_get_available(const VirtIOMEMPlan *plan,

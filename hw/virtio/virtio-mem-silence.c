@@ -126,19 +126,16 @@ static VirtioMEMResizeReason silence_of_growth(const VirtIOMEMSilence *silence)
 VirtioMEMResizeReason virtio_mem_silence_reason(const VirtIOMEM *vmem)
 {
     const VirtIOMEMSilence *silence = vmem->silence;
+    VirtioMEMResizeReason harm;
 
     assert(bql_locked());
     if (silence->last_is != SILENCE_REPORT_THERE) {
         return VIRTIO_MEM_RESIZE_REASON_GUEST_SILENT;
     }
     if (silence->first_is == SILENCE_REPORT_THERE) {
-        switch (virtio_mem_plan_harm(&silence->first, &silence->last)) {
-        case VIRTIO_MEM_PLAN_OUT_OF_MEMORY:
-            return VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY;
-        case VIRTIO_MEM_PLAN_SWAPPING:
-            return VIRTIO_MEM_RESIZE_REASON_GUEST_SWAPPING;
-        default:
-            break;
+        harm = virtio_mem_plan_harm(&silence->first, &silence->last);
+        if (harm != VIRTIO_MEM_NO_REASON) {
+            return harm;
         }
     }
     return silence_shrinks(vmem) ? silence_of_shrink(silence)

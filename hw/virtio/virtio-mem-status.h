@@ -14,8 +14,7 @@
 #define HW_VIRTIO_MEM_STATUS_H
 
 #include "hw/virtio/virtio-mem-state.h"
-
-#define VIRTIO_MEM_NO_REASON VIRTIO_MEM_RESIZE_REASON__MAX
+#include "virtio-mem-plan.h"
 
 /* What a request came to, as far as it says why blocks do not change. */
 typedef enum VirtIOMEMOutcome {

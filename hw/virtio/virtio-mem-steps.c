@@ -66,25 +66,6 @@ static const char *const steps_verdicts[] = {
     [VIRTIO_MEM_PLAN_END] = "end",
 };
 
-static VirtioMEMResizeReason steps_reason(VirtIOMEMPlanReason reason)
-{
-    static const VirtioMEMResizeReason reasons[] = {
-        [VIRTIO_MEM_PLAN_NO_REASON] = VIRTIO_MEM_NO_REASON,
-        [VIRTIO_MEM_PLAN_LOW_MEMORY] =
-            VIRTIO_MEM_RESIZE_REASON_GUEST_LOW_MEMORY,
-        [VIRTIO_MEM_PLAN_SWAPPING] = VIRTIO_MEM_RESIZE_REASON_GUEST_SWAPPING,
-        [VIRTIO_MEM_PLAN_OUT_OF_MEMORY] =
-            VIRTIO_MEM_RESIZE_REASON_GUEST_OUT_OF_MEMORY,
-        [VIRTIO_MEM_PLAN_MEMORY_OFFLINE] =
-            VIRTIO_MEM_RESIZE_REASON_GUEST_MEMORY_OFFLINE,
-        [VIRTIO_MEM_PLAN_GROWTH_LIMIT] = VIRTIO_MEM_RESIZE_REASON_GROWTH_LIMIT,
-        [VIRTIO_MEM_PLAN_NO_STATISTICS] =
-            VIRTIO_MEM_RESIZE_REASON_NO_STATISTICS,
-    };
-
-    return reasons[reason];
-}
-
 static bool steps_shrinks(const VirtIOMEMSteps *steps)
 {
     return steps->plan.goal.wish < steps->plan.goal.start;
@@ -222,8 +203,8 @@ static void steps_end(VirtIOMEMSteps *steps, const VirtIOMEMPlanAdvice *advice)
         ask = virtio_mem_plugged_size(vmem);
     }
     virtio_mem_steps_ask(vmem, ask);
-    virtio_mem_status_hold(vmem, steps_reason(advice->reason));
-    steps->end(vmem, steps_reason(advice->reason));
+    virtio_mem_status_hold(vmem, advice->reason);
+    steps->end(vmem, advice->reason);
 }
 
 /* Linux sleeps for long after it failed, although it could go on now. */
@@ -274,7 +255,7 @@ static void steps_follow(VirtIOMEMSteps *steps,
         return;
     }
     virtio_mem_steps_ask(vmem, advice->ask);
-    virtio_mem_status_hold(vmem, steps_reason(advice->reason));
+    virtio_mem_status_hold(vmem, advice->reason);
     steps_remind(steps);
 }
 
@@ -342,8 +323,8 @@ static void steps_advance(VirtIOMEMSteps *steps)
     if (news && !steps_is_stuck(steps)) {
         steps->poll_at_ms = steps_clock_ms() + advice.poll_ms;
     }
-    if (advice.reason != VIRTIO_MEM_PLAN_NO_REASON) {
-        reason = VirtioMEMResizeReason_str(steps_reason(advice.reason));
+    if (advice.reason != VIRTIO_MEM_NO_REASON) {
+        reason = VirtioMEMResizeReason_str(advice.reason);
     }
     trace_virtio_mem_resize_advice(steps_verdicts[advice.verdict], reason,
                                    advice.ask);

@@ -55,10 +55,10 @@ static void check_advice(const VirtIOMEMPlanGoal *goal, uint64_t plugged,
         g_assert_true(there || advice->ask == goal->wish);
         /* fall through */
     case VIRTIO_MEM_PLAN_WAIT:
-        g_assert_cmpint(advice->reason, ==, VIRTIO_MEM_PLAN_NO_REASON);
+        g_assert_cmpint(advice->reason, ==, VIRTIO_MEM_NO_REASON);
         break;
     case VIRTIO_MEM_PLAN_HOLD:
-        g_assert_cmpint(advice->reason, !=, VIRTIO_MEM_PLAN_NO_REASON);
+        g_assert_cmpint(advice->reason, !=, VIRTIO_MEM_NO_REASON);
         break;
     default:
         g_assert_cmpint(advice->verdict, ==, VIRTIO_MEM_PLAN_END);

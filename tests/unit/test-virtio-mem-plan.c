@@ -12,7 +12,7 @@
 
 static void assert_advice(VirtIOMEMPlanAdvice advice,
                           VirtIOMEMPlanVerdict verdict,
-                          VirtIOMEMPlanReason reason, uint64_t ask)
+                          VirtioMEMResizeReason reason, uint64_t ask)
 {
     g_assert_cmpint(advice.verdict, ==, verdict);
     g_assert_cmpint(advice.reason, ==, reason);
@@ -20,13 +20,15 @@ static void assert_advice(VirtIOMEMPlanAdvice advice,
 }
 
 #define assert_wait(advice, ask) \
-    assert_advice(advice, VIRTIO_MEM_PLAN_WAIT, VIRTIO_MEM_PLAN_NO_REASON, ask)
+    assert_advice(advice, VIRTIO_MEM_PLAN_WAIT, VIRTIO_MEM_NO_REASON, ask)
 #define assert_hold(advice, reason, ask) \
-    assert_advice(advice, VIRTIO_MEM_PLAN_HOLD, VIRTIO_MEM_PLAN_##reason, ask)
+    assert_advice(advice, VIRTIO_MEM_PLAN_HOLD, \
+                  VIRTIO_MEM_RESIZE_REASON_##reason, ask)
 #define assert_end(advice, reason, ask) \
-    assert_advice(advice, VIRTIO_MEM_PLAN_END, VIRTIO_MEM_PLAN_##reason, ask)
+    assert_advice(advice, VIRTIO_MEM_PLAN_END, \
+                  VIRTIO_MEM_RESIZE_REASON_##reason, ask)
 #define assert_done(advice, ask) \
-    assert_advice(advice, VIRTIO_MEM_PLAN_DONE, VIRTIO_MEM_PLAN_NO_REASON, ask)
+    assert_advice(advice, VIRTIO_MEM_PLAN_DONE, VIRTIO_MEM_NO_REASON, ask)
 
 /* --- shrinking, a branch each --- */
 
@@ -108,7 +110,7 @@ static void test_last_unit(void)
     plan_guest_begin(&guest, GiB, GiB, 0, 2 * GiB - RESERVE - 192 * MiB);
     assert_wait(plan_guest_report(&guest, 3), GiB - UNIT);
     plan_guest_begin(&guest, GiB, GiB, 0, 2 * GiB - RESERVE - 192 * MiB + 1);
-    assert_hold(plan_guest_report(&guest, 3), LOW_MEMORY, GiB);
+    assert_hold(plan_guest_report(&guest, 3), GUEST_LOW_MEMORY, GiB);
 }
 
 static void test_stop(void)
@@ -121,7 +123,7 @@ static void test_stop(void)
     guest.used = plan_guest_total(&guest) - RESERVE;
     assert_wait(plan_guest_report(&guest, 250), 6 * GiB);
     guest.used++;
-    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY,
+    assert_hold(plan_guest_report(&guest, 250), GUEST_LOW_MEMORY,
                 7 * GiB - 256 * MiB);
 }
 
@@ -133,15 +135,15 @@ static void test_give_back(void)
     assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
     plan_guest_obey(&guest, 6 * GiB);
     guest.used = plan_guest_total(&guest) - RESERVE / 2;
-    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, 6 * GiB);
+    assert_hold(plan_guest_report(&guest, 250), GUEST_LOW_MEMORY, 6 * GiB);
     guest.used++;
-    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY,
+    assert_hold(plan_guest_report(&guest, 250), GUEST_LOW_MEMORY,
                 6 * GiB + 256 * MiB);
     /* Nothing is taken for ten seconds, whatever the guest says. */
     plan_guest_obey(&guest, 6 * GiB + 256 * MiB);
     guest.used = GiB;
     for (int i = 0; i < 9; i++) {
-        assert_hold(plan_guest_report(&guest, 1000), LOW_MEMORY,
+        assert_hold(plan_guest_report(&guest, 1000), GUEST_LOW_MEMORY,
                     6 * GiB + 256 * MiB);
     }
     assert_wait(plan_guest_report(&guest, 1000), 5 * GiB + 256 * MiB);
@@ -158,9 +160,9 @@ static void test_give_back_twice(void)
     assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
     plan_guest_obey(&guest, 6 * GiB);
     guest.used = plan_guest_total(&guest);
-    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, 7 * GiB);
+    assert_hold(plan_guest_report(&guest, 250), GUEST_LOW_MEMORY, 7 * GiB);
     guest.used -= 400 * MiB;
-    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, 7 * GiB);
+    assert_hold(plan_guest_report(&guest, 250), GUEST_LOW_MEMORY, 7 * GiB);
 }
 
 /* No more than was there at the begin. */
@@ -172,7 +174,7 @@ static void test_give_back_all(void)
     assert_wait(plan_guest_report(&guest, 3), GiB - 384 * MiB);
     plan_guest_obey(&guest, GiB - UNIT);
     guest.used = 64 * GiB;
-    assert_hold(plan_guest_report(&guest, 250), LOW_MEMORY, GiB);
+    assert_hold(plan_guest_report(&guest, 250), GUEST_LOW_MEMORY, GiB);
 }
 
 static void test_oom_kill(void)
@@ -183,10 +185,12 @@ static void test_oom_kill(void)
     assert_wait(plan_guest_report(&guest, 3), 6 * GiB);
     plan_guest_obey(&guest, 6 * GiB);
     guest.said.oom_kills = 1;
-    assert_hold(plan_guest_report(&guest, 250), OUT_OF_MEMORY, 6 * GiB + UNIT);
+    assert_hold(plan_guest_report(&guest, 250), GUEST_OUT_OF_MEMORY,
+                6 * GiB + UNIT);
     /* That is over then. */
     plan_guest_obey(&guest, 6 * GiB + UNIT);
-    assert_hold(plan_guest_report(&guest, 9000), LOW_MEMORY, 6 * GiB + UNIT);
+    assert_hold(plan_guest_report(&guest, 9000), GUEST_LOW_MEMORY,
+                6 * GiB + UNIT);
     assert_wait(plan_guest_report(&guest, 1000), 5 * GiB + UNIT);
 }
 
@@ -202,7 +206,7 @@ static void test_swap(void)
     assert_wait(plan_guest_report(&guest, 250), 5 * GiB);
     plan_guest_obey(&guest, 5 * GiB);
     guest.said.swap_out++;
-    assert_end(plan_guest_report(&guest, 250), SWAPPING, 5 * GiB);
+    assert_end(plan_guest_report(&guest, 250), GUEST_SWAPPING, 5 * GiB);
 }
 
 static void test_done(void)
@@ -227,11 +231,11 @@ static void test_hold(void)
     for (int i = 0; i < ARRAY_SIZE(polls); i++) {
         VirtIOMEMPlanAdvice advice = plan_guest_report(&guest, i ? 1 : 3);
 
-        assert_hold(advice, LOW_MEMORY, 3 * GiB);
+        assert_hold(advice, GUEST_LOW_MEMORY, 3 * GiB);
         g_assert_cmpint(advice.poll_ms, ==, polls[i]);
         /* It is not late as long as it was not asked for. */
         guest.ms += polls[i];
-        assert_hold(plan_guest_next(&guest, false), LOW_MEMORY, 3 * GiB);
+        assert_hold(plan_guest_next(&guest, false), GUEST_LOW_MEMORY, 3 * GiB);
     }
     guest.used = GiB;
     assert_wait(plan_guest_report(&guest, 1), 2 * GiB);
@@ -298,7 +302,7 @@ static void test_growth_seen_late(void)
     guest.offline = GiB;
     plan_guest_obey(&guest, 2 * GiB);
     guest.ms += 5000;
-    assert_end(plan_guest_next(&guest, true), MEMORY_OFFLINE, 2 * GiB);
+    assert_end(plan_guest_next(&guest, true), GUEST_MEMORY_OFFLINE, 2 * GiB);
 }
 
 static void test_growth_limit(void)
@@ -373,7 +377,7 @@ static void test_offline(void)
     for (int i = 0; i < 4; i++) {
         assert_wait(plan_guest_report(&guest, 1000), GiB);
     }
-    assert_end(plan_guest_report(&guest, 1000), MEMORY_OFFLINE, GiB);
+    assert_end(plan_guest_report(&guest, 1000), GUEST_MEMORY_OFFLINE, GiB);
 }
 
 static void test_growth_hurts(void)
@@ -387,7 +391,7 @@ static void test_growth_hurts(void)
         assert_wait(plan_guest_report(&guest, 250), 2 * GiB + 256 * MiB);
         plan_guest_obey(&guest, 2 * GiB);
         *(i ? &guest.said.oom_kills : &guest.said.alloc_stalls) += 1;
-        assert_end(plan_guest_report(&guest, 250), OUT_OF_MEMORY, GiB);
+        assert_end(plan_guest_report(&guest, 250), GUEST_OUT_OF_MEMORY, GiB);
     }
 }
 
@@ -404,7 +408,7 @@ static void test_growth_hurts_less_is_plugged(void)
     guest.ms += 5250;
     assert_hold(plan_guest_next(&guest, false), NO_STATISTICS, UNIT);
     guest.said.oom_kills += 1;
-    assert_end(plan_guest_report(&guest, 100), OUT_OF_MEMORY, UNIT);
+    assert_end(plan_guest_report(&guest, 100), GUEST_OUT_OF_MEMORY, UNIT);
 }
 
 /* Memory for a guest that waits for some already is what it needs. */
