@@ -33,38 +33,43 @@ typedef enum VirtIOMEMVerdict {
 
 /*
  * What the guest hears.  ERROR is for a driver's mistakes only: Linux gives up
- * on the device for good.  The wording is for traces, the outcome for the
- * status of a resize.
+ * on the device for good.  The wording is for traces, the reason for the status
+ * of a resize, the counter for an answer that is BUSY.
  */
 static const struct {
     uint16_t response;
-    VirtIOMEMOutcome outcome;
+    VirtioMEMResizeReason reason;
     const char *why;
+    VirtIOMEMCounter busy;
 } request_verdicts[] = {
     [VIRTIO_MEM_OK]             = { VIRTIO_MEM_RESP_ACK,
-                                    VIRTIO_MEM_OUTCOME_NONE, "done" },
+                                    VIRTIO_MEM_NO_REASON, "done" },
     [VIRTIO_MEM_BAD_TYPE]       = { VIRTIO_MEM_RESP_ERROR,
-                                    VIRTIO_MEM_OUTCOME_NONE, "unknown type" },
+                                    VIRTIO_MEM_NO_REASON, "unknown type" },
     [VIRTIO_MEM_BAD_RANGE]      = { VIRTIO_MEM_RESP_ERROR,
-                                    VIRTIO_MEM_OUTCOME_DRIVER_WRONG,
+                                    VIRTIO_MEM_RESIZE_REASON_DRIVER_GAVE_UP,
                                     "not aligned, empty or not usable" },
     [VIRTIO_MEM_BAD_STATE]      = { VIRTIO_MEM_RESP_ERROR,
-                                    VIRTIO_MEM_OUTCOME_DRIVER_WRONG,
+                                    VIRTIO_MEM_RESIZE_REASON_DRIVER_GAVE_UP,
                                     "blocks already in that state" },
     [VIRTIO_MEM_OVER_REQUESTED] = { VIRTIO_MEM_RESP_NACK,
-                                    VIRTIO_MEM_OUTCOME_NONE,
+                                    VIRTIO_MEM_NO_REASON,
                                     "more than requested-size" },
     [VIRTIO_MEM_MIGRATING]      = { VIRTIO_MEM_RESP_BUSY,
-                                    VIRTIO_MEM_OUTCOME_NONE, "migration" },
+                                    VIRTIO_MEM_NO_REASON, "migration",
+                                    VIRTIO_MEM_BUSY_MIGRATION },
     [VIRTIO_MEM_HOST_REFUSED]   = { VIRTIO_MEM_RESP_BUSY,
-                                    VIRTIO_MEM_OUTCOME_HOST_REFUSED,
-                                    "host refused" },
+                                    VIRTIO_MEM_RESIZE_REASON_HOST_REFUSED,
+                                    "host refused",
+                                    VIRTIO_MEM_BUSY_REFUSED },
     [VIRTIO_MEM_NO_HOST_MEMORY] = { VIRTIO_MEM_RESP_BUSY,
-                                    VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY,
-                                    "no host memory" },
+                                    VIRTIO_MEM_RESIZE_REASON_HOST_MEMORY,
+                                    "no host memory",
+                                    VIRTIO_MEM_BUSY_HOST_MEMORY },
     [VIRTIO_MEM_CANCELED]       = { VIRTIO_MEM_RESP_BUSY,
-                                    VIRTIO_MEM_OUTCOME_NONE,
-                                    "device drained" },
+                                    VIRTIO_MEM_NO_REASON,
+                                    "device drained",
+                                    VIRTIO_MEM_BUSY_DRAINED },
 };
 
 /* Whether @nb_blocks more would exceed the requested size (spec: rejected). */
@@ -212,22 +217,7 @@ static void request_note_outcome(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
     virtio_mem_status_note_request(vmem,
                                    req->type != VIRTIO_MEM_REQ_STATE &&
                                    verdict != VIRTIO_MEM_BAD_TYPE,
-                                   request_verdicts[verdict].outcome);
-}
-
-/* Why a guest has to wait. */
-static VirtIOMEMCounter request_busy_counter(VirtIOMEMVerdict verdict)
-{
-    switch (verdict) {
-    case VIRTIO_MEM_MIGRATING:
-        return VIRTIO_MEM_BUSY_MIGRATION;
-    case VIRTIO_MEM_CANCELED:
-        return VIRTIO_MEM_BUSY_DRAINED;
-    case VIRTIO_MEM_NO_HOST_MEMORY:
-        return VIRTIO_MEM_BUSY_HOST_MEMORY;
-    default:
-        return VIRTIO_MEM_BUSY_REFUSED;
-    }
+                                   request_verdicts[verdict].reason);
 }
 
 static void request_count(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
@@ -237,7 +227,7 @@ static void request_count(VirtIOMEM *vmem, const VirtIOMEMRequest *req,
 
     virtio_mem_stats_note_answer(vmem, req->type, response);
     if (response == VIRTIO_MEM_RESP_BUSY) {
-        virtio_mem_stats_add(vmem, request_busy_counter(verdict), 1);
+        virtio_mem_stats_add(vmem, request_verdicts[verdict].busy, 1);
     }
 }
 

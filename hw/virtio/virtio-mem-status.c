@@ -31,7 +31,7 @@ typedef struct VirtIOMEMStatus {
     QEMUBH *on_obstacle;                /* or NULL */
     VirtioMEMResizeReason held;         /* or VIRTIO_MEM_NO_REASON */
     bool features_refused;
-    VirtIOMEMOutcome outcome;           /* of the last request */
+    VirtioMEMResizeReason outcome;      /* of the last request; or the same */
     int64_t heard_ms;                   /* when it came, or could have */
     QEMUTimer *silence_timer;           /* guest time: stands still with it */
     QEMUBH *bh;
@@ -96,21 +96,6 @@ static VirtioMEMResizeReason status_why_not_driver(VirtioMEMDriver driver)
     return reasons[driver];
 }
 
-static VirtioMEMResizeReason status_why_not_outcome(VirtIOMEMOutcome outcome)
-{
-    static const VirtioMEMResizeReason reasons[] = {
-        [VIRTIO_MEM_OUTCOME_NONE] = VIRTIO_MEM_NO_REASON,
-        [VIRTIO_MEM_OUTCOME_DRIVER_WRONG] =
-            VIRTIO_MEM_RESIZE_REASON_DRIVER_GAVE_UP,
-        [VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY] =
-            VIRTIO_MEM_RESIZE_REASON_HOST_MEMORY,
-        [VIRTIO_MEM_OUTCOME_HOST_REFUSED] =
-            VIRTIO_MEM_RESIZE_REASON_HOST_REFUSED,
-    };
-
-    return reasons[outcome];
-}
-
 /* The one to remove first, of all that is in the way. */
 static VirtioMEMResizeReason status_obstacle(const VirtIOMEMStatus *status)
 {
@@ -128,7 +113,7 @@ static VirtioMEMResizeReason status_obstacle(const VirtIOMEMStatus *status)
     if (virtio_mem_migration_forbids_change()) {
         return VIRTIO_MEM_RESIZE_REASON_MIGRATION;
     }
-    return status_why_not_outcome(status->outcome);
+    return status->outcome;
 }
 
 /* --- the status --- */
@@ -256,8 +241,8 @@ void virtio_mem_status_restart(VirtIOMEM *vmem)
 
     assert(bql_locked());
     /* What the host could not do was for another size. */
-    if (status->outcome != VIRTIO_MEM_OUTCOME_DRIVER_WRONG) {
-        status->outcome = VIRTIO_MEM_OUTCOME_NONE;
+    if (status->outcome != VIRTIO_MEM_RESIZE_REASON_DRIVER_GAVE_UP) {
+        status->outcome = VIRTIO_MEM_NO_REASON;
     }
     status->heard_ms = status_now_ms();
     status_refresh(status);
@@ -304,23 +289,23 @@ int64_t virtio_mem_status_silence_ms(const VirtIOMEM *vmem)
  * the guest is still at work.
  */
 void virtio_mem_status_note_request(VirtIOMEM *vmem, bool wants_change,
-                                    VirtIOMEMOutcome outcome)
+                                    VirtioMEMResizeReason reason)
 {
     VirtIOMEMStatus *status = vmem->status;
 
     assert(bql_locked());
     if (!wants_change) {
         /* The driver has not given up, then. */
-        if (status->outcome == VIRTIO_MEM_OUTCOME_DRIVER_WRONG) {
-            status->outcome = VIRTIO_MEM_OUTCOME_NONE;
+        if (status->outcome == VIRTIO_MEM_RESIZE_REASON_DRIVER_GAVE_UP) {
+            status->outcome = VIRTIO_MEM_NO_REASON;
             virtio_mem_status_update(vmem);
         }
         return;
     }
     status->heard_ms = status_now_ms();
-    if (outcome != status->outcome ||
+    if (reason != status->outcome ||
         status_is(status, VIRTIO_MEM_RESIZE_STATUS_STALLED)) {
-        status->outcome = outcome;
+        status->outcome = reason;
         virtio_mem_status_update(vmem);
     }
 }
@@ -336,7 +321,7 @@ void virtio_mem_status_forget(VirtIOMEM *vmem)
 {
     assert(bql_locked());
     vmem->status->features_refused = false;
-    vmem->status->outcome = VIRTIO_MEM_OUTCOME_NONE;
+    vmem->status->outcome = VIRTIO_MEM_NO_REASON;
     virtio_mem_status_update(vmem);
 }
 
@@ -409,6 +394,7 @@ void virtio_mem_status_realize(VirtIOMEM *vmem)
     status->told = (VirtIOMEMSituation) { VIRTIO_MEM_RESIZE_STATUS_DONE,
                                           VIRTIO_MEM_NO_REASON };
     status->held = VIRTIO_MEM_NO_REASON;
+    status->outcome = VIRTIO_MEM_NO_REASON;
     status->silence_timer = timer_new_ms(QEMU_CLOCK_VIRTUAL, status_handle,
                                          status);
     status->bh = virtio_bh_new_guarded(DEVICE(vmem), status_handle, status);

@@ -16,14 +16,6 @@
 #include "hw/virtio/virtio-mem-state.h"
 #include "virtio-mem-plan.h"
 
-/* What a request came to, as far as it says why blocks do not change. */
-typedef enum VirtIOMEMOutcome {
-    VIRTIO_MEM_OUTCOME_NONE,
-    VIRTIO_MEM_OUTCOME_DRIVER_WRONG,    /* Linux's gives up after that */
-    VIRTIO_MEM_OUTCOME_NO_HOST_MEMORY,
-    VIRTIO_MEM_OUTCOME_HOST_REFUSED,
-} VirtIOMEMOutcome;
-
 /* While the device is realized.  All functions are called with the BQL. */
 void virtio_mem_status_realize(VirtIOMEM *vmem);
 void virtio_mem_status_unrealize(VirtIOMEM *vmem);
@@ -58,10 +50,11 @@ int64_t virtio_mem_status_silence_ms(const VirtIOMEM *vmem);
 
 /*
  * A request was answered.  @wants_change: it was one to change blocks, and
- * answers that to the size that the guest is asked for.
+ * answers that to the size that the guest is asked for.  @reason: why blocks do
+ * not change, as far as the answer says so, or VIRTIO_MEM_NO_REASON.
  */
 void virtio_mem_status_note_request(VirtIOMEM *vmem, bool wants_change,
-                                    VirtIOMEMOutcome outcome);
+                                    VirtioMEMResizeReason reason);
 
 /* FEATURES_OK was written, and accepted or @refused. */
 void virtio_mem_status_note_features(VirtIOMEM *vmem, bool refused);

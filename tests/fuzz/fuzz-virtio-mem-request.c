@@ -37,7 +37,7 @@ void virtio_mem_wake_reset_backoff(VirtIOMEM *vmem)
 }
 
 void virtio_mem_status_note_request(VirtIOMEM *vmem, bool wants_change,
-                                    VirtIOMEMOutcome outcome)
+                                    VirtioMEMResizeReason reason)
 {
 }
 

@@ -112,7 +112,7 @@ void virtio_notify_config(VirtIODevice *vdev)
 }
 
 void virtio_mem_status_note_request(VirtIOMEM *unused, bool wants_change,
-                                    VirtIOMEMOutcome outcome)
+                                    VirtioMEMResizeReason reason)
 {
 }
 
