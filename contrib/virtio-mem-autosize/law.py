@@ -29,6 +29,7 @@ LEAST_IN_HAND = 512 * MiB
 PART_IN_HAND = 4
 # How far to look ahead: a report may be a second old, a growth takes another.
 AHEAD_S = 2
+REPORT_S = 1
 # A growth, doubled by each one before it that is younger than that.
 GROWTH = 512 * MiB
 GROWTHS_S = 10
@@ -109,6 +110,7 @@ class Memory:
         self.used = max(0, report.total - report.available +
                         int(CACHE_WORTH * report.caches))
         self.in_hand = max(LEAST_IN_HAND, self.used // PART_IN_HAND)
+        self.overdue = 0                # seconds that the next report is
         before = before or report
         seconds = max(report.made - before.made, 1)
         self.use_rate = max(0, self._in_use(report) - self._in_use(before)
@@ -129,7 +131,7 @@ class Memory:
     @property
     def soon(self):
         """What is available when a growth could help, if it goes on so."""
-        return self.available - int(AHEAD_S * self.use_rate)
+        return self.available - int((AHEAD_S + self.overdue) * self.use_rate)
 
     @property
     def low(self):
@@ -234,6 +236,9 @@ class Law:
     def _take(self, report, now):
         """Take in a report, if it is news."""
         if not report or self._memory and report == self._memory.report:
+            if self._memory:
+                self._memory.overdue = max(
+                    0, now - self._memory.report.made - REPORT_S)
             return
         before = self._memory and self._memory.report
         self._memory = Memory(report, before)

@@ -213,10 +213,10 @@ class Simulations(unittest.TestCase):
                 watcher.step(vm, True)
             self.assert_calm(watcher, vm, 120)
 
-    def burst(self, law, speed):
+    def burst(self, law, speed, late=0):
         """Use 2 GiB more, so much a second; return whether that kills."""
         vm = SimulatedVM(self.random, BOOT)
-        vm.late = 0
+        vm.late = late
         watcher = Watcher(self, LIMITS, law)
         for _ in range(60 + self.random.randrange(2)):
             watcher.step(vm, True)
@@ -230,6 +230,11 @@ class Simulations(unittest.TestCase):
         for speed in (100 * MiB, 200 * MiB, 400 * MiB):
             for _ in range(100):
                 self.assertFalse(self.burst(Law, speed), speed)
+
+    def test_slower_bursts_that_it_survives_with_late_reports(self):
+        """Each tenth comes after five seconds."""
+        for _ in range(100):
+            self.assertFalse(self.burst(Law, 80 * MiB, late=0.1))
 
     def test_who_does_not_look_ahead_loses(self):
         self.assertTrue(any(self.burst(ShortSightedLaw, 400 * MiB)
