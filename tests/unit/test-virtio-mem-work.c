@@ -18,6 +18,7 @@
 #include "hw/virtio/virtio-mem-backing.h"
 #include "hw/virtio/virtio-mem-flight.h"
 #include "hw/virtio/virtio-mem-stats.h"
+#include "hw/virtio/virtio-mem-threads.h"
 #include "hw/virtio/virtio-mem-work.h"
 
 #define WORK_BLOCK (2 * MiB)
@@ -245,6 +246,16 @@ static void assert_touched(const FakeWork *fake, VirtIOMEMRange within,
     }
 }
 
+/* A thread of the test before counts as running until it has left its task. */
+static void await_idle_threads(void)
+{
+    GThreadPool *pool = virtio_mem_threads_new(NULL, 1, &error_abort);
+
+    while (g_thread_pool_get_num_threads(pool)) {
+        g_usleep(1000);
+    }
+}
+
 /* --- claims --- */
 
 static void test_once_each(void)
@@ -323,6 +334,7 @@ static void test_parallel(void)
 {
     FakeWork fake;
 
+    await_idle_threads();
     fake_work_init(&fake, 2);
     fake.wait_for = 2;
     g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
@@ -467,6 +479,7 @@ static void test_no_processor(void)
 {
     Request first = { }, second = { };
 
+    await_idle_threads();
     request_hold(&first);
     request_wait_working(&first, 2);
     request_hold(&second);
