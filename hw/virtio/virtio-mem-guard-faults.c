@@ -201,6 +201,7 @@ static bool faults_substitute(VirtIOMEMGuard *guard, uint64_t offset)
 
 typedef enum GuardAnswer {
     GUARD_ANSWERED,
+    GUARD_SUBSTITUTED,          /* the thread has been woken, to fault again */
     GUARD_WAITS_FOR_TURN,
     GUARD_NO_PAGE,              /* the thread has to be woken, later */
 } GuardAnswer;
@@ -221,7 +222,7 @@ static GuardAnswer faults_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
     }
     if (desk->ring.is_slow && !guard->area.reserved &&
         faults_substitute(guard, offset)) {
-        return GUARD_ANSWERED;
+        return GUARD_SUBSTITUTED;
     }
     slot = virtio_mem_guard_ring_find(&desk->ring, fault->thread, now,
                                       is_first);
@@ -229,11 +230,10 @@ static GuardAnswer faults_answer(VirtIOMEMGuard *guard, const GuardFault *fault,
         return GUARD_WAITS_FOR_TURN;
     }
     if (!virtio_mem_guard_ring_lend(&desk->ring, slot, &guard->map, offset,
-                                    fault->thread, now) ||
-        faults_substitute(guard, offset)) {
+                                    fault->thread, now)) {
         return GUARD_ANSWERED;
     }
-    return GUARD_NO_PAGE;
+    return faults_substitute(guard, offset) ? GUARD_SUBSTITUTED : GUARD_NO_PAGE;
 }
 
 /* After the thread could do something about it. */
@@ -258,6 +258,28 @@ static uint32_t faults_thread_of(const struct uffd_msg *msg)
            : msg->arg.pagefault.address / qemu_real_host_page_size();
 }
 
+/* An access is noted before its thread goes on; once, if it faults again. */
+static GuardAnswer faults_note_and_answer(VirtIOMEMGuard *guard,
+                                          const GuardFault *fault, bool write,
+                                          bool is_first)
+{
+    const VirtIOMEMGuardAccess access = guard->access;
+    const bool accessed = guard->accessed;
+    GuardAnswer answer;
+
+    if (faults_is_guarded(guard, fault->address)) {
+        faults_note_access(guard, fault->address -
+                           (uintptr_t)guard->area.host, write);
+        guard->area.notify(guard->area.opaque);
+    }
+    answer = faults_answer(guard, fault, is_first);
+    if (answer == GUARD_SUBSTITUTED) {
+        guard->access = access;
+        guard->accessed = accessed;
+    }
+    return answer;
+}
+
 static void faults_handle(const struct uffd_msg *msg)
 {
     const GuardFault fault = {
@@ -274,15 +296,10 @@ static void faults_handle(const struct uffd_msg *msg)
     guard = faults_find(fault.address);
     if (guard) {
         desk = faults_desk(guard, fault.address);
-        if (faults_is_guarded(guard, fault.address)) {
-            faults_note_access(guard, fault.address -
-                               (uintptr_t)guard->area.host,
-                               msg->arg.pagefault.flags &
-                               UFFD_PAGEFAULT_FLAG_WRITE);
-            guard->area.notify(guard->area.opaque);
-        }
-        answer = faults_answer(guard, &fault,
-                               g_queue_is_empty(&desk->waiting));
+        answer = faults_note_and_answer(guard, &fault,
+                                        msg->arg.pagefault.flags &
+                                        UFFD_PAGEFAULT_FLAG_WRITE,
+                                        g_queue_is_empty(&desk->waiting));
         if (answer == GUARD_WAITS_FOR_TURN) {
             faults_wait(desk, &fault);
         }

@@ -280,6 +280,23 @@ static void test_refused_undo(const void *opaque)
     guard_scene_free(scene);
 }
 
+/* Although its thread faults twice: the second time, on other memory. */
+static void test_counts_once(const void *opaque)
+{
+    GuardScene *scene = scene_new(opaque);
+    uint64_t offset, count;
+
+    if (!scene) {
+        return;
+    }
+    offset = (use_up_pool(scene) + 4) * BLOCK;
+    count = guard_scene_count(scene);
+    qatomic_set(word_at(scene, offset), ROGUE);
+    g_assert_cmpuint(guard_scene_count(scene), ==, count + 1);
+    g_assert_cmphex(scene->access.offset, ==, offset);
+    guard_scene_free(scene);
+}
+
 /* With the guard, its caller goes: there is nothing to tell it. */
 static void test_refused_free(const void *opaque)
 {
@@ -376,6 +393,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
 
     add_tests("accesses-end", test_accesses_end);
+    add_tests("counts-once", test_counts_once);
     add_tests("mappings", test_mappings);
     add_tests("plugged-is-as-before", test_plugged_is_as_before);
     add_tests("pause-restores", test_pause_restores);
