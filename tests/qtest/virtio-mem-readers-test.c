@@ -167,6 +167,17 @@ static void test_dirty_rate(VirtioMemGuest *vm)
     readers_check(vm);
 }
 
+static void readers_dump(VirtioMemGuest *vm)
+{
+    g_autofree char *path = virtio_mem_temp_path("dump");
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+
+    qtest_qmp_assert_success(vm->qts, "{ 'execute': 'dump-guest-memory',"
+                             " 'arguments': { 'paging': false,"
+                             " 'protocol': %s } }", uri);
+    unlink(path);
+}
+
 /* What the guest did not do must not stop it. */
 static void test_nobody_is_accused(VirtioMemGuest *vm)
 {
@@ -176,6 +187,7 @@ static void test_nobody_is_accused(VirtioMemGuest *vm)
     readers_measure(vm);
     readers_check_print(vm, "xp");
     readers_check_save(vm, "pmemsave");
+    readers_dump(vm);
     qtest_clock_step(vm->qts, NANOSECONDS_PER_SECOND);
     text = qtest_hmp(vm->qts, "info status");
     g_assert_nonnull(strstr(text, "running"));

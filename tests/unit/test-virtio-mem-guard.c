@@ -11,6 +11,7 @@
 #include "qemu/userfaultfd.h"
 #include "qapi/error.h"
 #include "virtio-mem-guard-scene.h"
+#include "../../hw/virtio/virtio-mem-guard-faults.h"
 #include <sys/mman.h>
 
 #define ROGUE 0xbadbadbadbadbadULL
@@ -238,6 +239,48 @@ static void test_begin_paused(void)
     guard_scene_free(scene);
 }
 
+static unsigned count_uffds(void)
+{
+    g_autoptr(GDir) dir = g_dir_open("/proc/self/fd", 0, NULL);
+    unsigned nb = 0;
+    const char *name;
+
+    g_assert_nonnull(dir);
+    while ((name = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename("/proc/self/fd", name, NULL);
+        g_autofree char *target = g_file_read_link(path, NULL);
+
+        nb += target && strstr(target, "[userfaultfd]");
+    }
+    return nb;
+}
+
+static void assert_costs(bool has_thread, unsigned nb_uffds)
+{
+    g_assert_cmpint(!!virtio_mem_guard_shared.thread, ==, has_thread);
+    g_assert_cmpuint(count_uffds(), ==, nb_uffds);
+}
+
+/* They come with the first guard that needs them, and go with the last. */
+static void test_one_for_all(void)
+{
+    GuardScene *first = guard_scene_new_unguarded(&guard_kinds[0], 64 * MiB);
+    GuardScene *second;
+
+    assert_costs(false, 0);
+    if (guard_scene_start(first, true)) {
+        assert_costs(false, 1);
+        second = guard_scene_new(&guard_kinds[0], 64 * MiB);
+        assert_costs(true, 1);
+        g_assert_cmpint(virtio_mem_guard_resume(first->guard), ==, 0);
+        assert_costs(true, 1);
+        guard_scene_free(second);
+        assert_costs(true, 1);
+    }
+    guard_scene_free(first);
+    assert_costs(false, 0);
+}
+
 static void test_paused_is_free_for_others(void)
 {
     GuardScene *scene = guard_scene_new(&guard_kinds[0], 64 * MiB);
@@ -410,6 +453,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/guard/access-is-told", test_access_is_told);
     g_test_add_func("/virtio-mem/guard/huge-pages-stay", test_huge_pages_stay);
     g_test_add_func("/virtio-mem/guard/begin-paused", test_begin_paused);
+    g_test_add_func("/virtio-mem/guard/one-for-all", test_one_for_all);
     g_test_add_func("/virtio-mem/guard/pause-is-free-for-others",
                     test_paused_is_free_for_others);
     g_test_add_func("/virtio-mem/guard/others-keep-theirs",
