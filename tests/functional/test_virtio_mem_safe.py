@@ -155,7 +155,13 @@ class VirtioMemSafe(GuestTest):
             self.wait_holds(guest)
             self.assertEqual(busy.oom_kills(guest), 0)
             self.assertEqual(busy.count(guest), self.NB_HOGS + 1)
-            self.assertGreater(busy.given_back(guest), 0)
+            # On a slow host, that may have stopped the shrink in time. Now it
+            # holds, and one more takes most of the reserve.
+            busy.burst(guest, busy.available(guest) - RESERVE // 4)
+            wait_until(lambda: busy.given_back(guest) > 0,
+                       'the guest got nothing back')
+            self.wait_holds(guest)
+            self.assertEqual(busy.oom_kills(guest), 0)
 
     @virtio_mem_tap.slow
     def test_nothing_goes_on_two_minutes_later(self):
