@@ -18,49 +18,29 @@
 #define CONTENT 0x99
 #define FILLED (8 * VM_BLOCK)
 
-static void files_fill(const char *path)
+/* A file of which the first @offset bytes are no memory of the device. */
+static void files_fill(const char *path, uint64_t offset)
 {
-    g_autofree char *bytes = g_malloc(FILLED);
+    const uint64_t size = offset + FILLED;
+    g_autofree char *bytes = g_malloc(size);
 
-    memset(bytes, CONTENT, FILLED);
-    g_assert_true(g_file_set_contents(path, bytes, FILLED, NULL));
-    g_assert_cmpint(truncate(path, FILES_REGION), ==, 0);
+    memset(bytes, CONTENT, size);
+    g_assert_true(g_file_set_contents(path, bytes, size, NULL));
+    g_assert_cmpint(truncate(path, offset + FILES_REGION), ==, 0);
 }
 
-static void files_check(const char *path)
+static void files_check(const char *path, uint64_t offset)
 {
+    const uint64_t filled = offset + FILLED;
     g_autofree char *bytes = NULL;
     gsize size;
 
     g_assert_true(g_file_get_contents(path, &bytes, &size, NULL));
-    g_assert_cmpuint(size, ==, FILES_REGION);
-    for (uint64_t i = 0; i < FILLED; i++) {
+    g_assert_cmpuint(size, ==, offset + FILES_REGION);
+    for (uint64_t i = 0; i < filled; i++) {
         g_assert_cmphex((uint8_t)bytes[i], ==, CONTENT);
     }
-    g_assert_true(buffer_is_zero(bytes + FILLED, size - FILLED));
-}
-
-/* All ways that memory is given back, beginning with realize. */
-static void files_give_back(VirtioMemGuest *vm)
-{
-    virtio_mem_set_requested(vm, VM_REQUESTED);
-    vm_assert_plug(vm, 0, 8, ACK);
-    g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 8, CONTENT));
-    virtio_mem_fill(vm, vm->addr, 0x11, FILLED);
-    /* On tmpfs, a hole is filled when it is touched by a private mapping. */
-    vm_assert_plug(vm, 8, 2, ACK);
-    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 8), 0x11, 2 * VM_BLOCK);
-    vm_assert_unplug(vm, 8, 2, ACK);
-    vm_assert_unplug(vm, 0, 2, ACK);
-    vm_assert_plug(vm, 0, 2, ACK);
-    /* The guest's own data is gone, what is in the file shows again. */
-    g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 2, CONTENT));
-    vm_assert_unplug_all(vm, ACK);
-    vm_assert_plug(vm, 0, 8, ACK);
-    virtio_mem_fill(vm, vm->addr, 0x22, FILLED);
-    virtio_mem_system_reset(vm);
-    virtio_mem_driver_up(vm, virtio_mem_default_features(vm));
-    vm_assert_plugged(vm, 0);
+    g_assert_true(buffer_is_zero(bytes + filled, size - filled));
 }
 
 static blkcnt_t files_blocks(const char *path)
@@ -71,42 +51,73 @@ static blkcnt_t files_blocks(const char *path)
     return st.st_blocks;
 }
 
-/* Where the file can be written to, pages that QEMU has added go again. */
-static void files_check_private(const char *more, bool can_write)
+/*
+ * All ways that memory is given back, beginning with realize.  Where the file
+ * can be written to, pages that QEMU has added go again.
+ */
+static void files_give_back(VirtioMemGuest *vm, const char *path,
+                            bool can_write)
+{
+    const blkcnt_t before = files_blocks(path);
+
+    virtio_mem_set_requested(vm, VM_REQUESTED);
+    vm_assert_plug(vm, 0, 8, ACK);
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 8, CONTENT));
+    virtio_mem_fill(vm, vm->addr, 0x11, FILLED);
+    /* On tmpfs, a hole is filled when it is touched by a private mapping. */
+    vm_assert_plug(vm, 8, 2, ACK);
+    virtio_mem_fill(vm, virtio_mem_block_gpa(vm, 8), 0x11, 2 * VM_BLOCK);
+    vm_assert_unplug(vm, 8, 2, ACK);
+    if (can_write) {
+        g_assert_cmpint(files_blocks(path), ==, before);
+    }
+    vm_assert_unplug(vm, 0, 2, ACK);
+    vm_assert_plug(vm, 0, 2, ACK);
+    /* The guest's own data is gone, what is in the file shows again. */
+    g_assert_true(virtio_mem_blocks_are_filled(vm, 0, 2, CONTENT));
+    vm_assert_unplug_all(vm, ACK);
+    vm_assert_plug(vm, 0, 8, ACK);
+    virtio_mem_fill(vm, vm->addr, 0x22, FILLED);
+    virtio_mem_system_reset(vm);
+    virtio_mem_driver_up(vm, virtio_mem_default_features(vm));
+    vm_assert_plugged(vm, 0);
+    if (can_write) {
+        g_assert_cmpint(files_blocks(path), ==, before);
+    }
+}
+
+static void files_check_private(const char *more, uint64_t offset,
+                                bool can_write)
 {
     g_autofree char *path = g_strdup_printf("/dev/shm/virtio-mem-%d",
                                             (int)getpid());
     g_autofree char *memdev = g_strdup_printf(
-        "memory-backend-file,id=vmem0,share=off,mem-path=%s,size=256M%s", path,
-        more);
+        "memory-backend-file,id=vmem0,share=off,mem-path=%s,size=256M"
+        ",offset=%" PRIu64 "%s", path, offset, more);
     const VirtioMemOptions opts = {
         .memdev = memdev, .region_size = FILES_REGION,
     };
     VirtioMemGuest *vm;
-    blkcnt_t before;
 
-    files_fill(path);
-    before = files_blocks(path);
+    files_fill(path, offset);
     vm = virtio_mem_guest_start(&opts);
     /* The guard cannot see who copies what is in the file. */
     g_assert_false(virtio_mem_is_protected(vm));
-    files_give_back(vm);
+    files_give_back(vm, path, can_write);
     virtio_mem_guest_stop(vm);
-    if (can_write) {
-        g_assert_cmpint(files_blocks(path), ==, before);
-    }
-    files_check(path);
+    files_check(path, offset);
     unlink(path);
 }
 
 static void test_private(VirtioMemGuest *unused)
 {
-    files_check_private("", true);
+    files_check_private("", 0, true);
+    files_check_private("", 3 * VM_BLOCK, true);
 }
 
 static void test_readonly(VirtioMemGuest *unused)
 {
-    files_check_private(",readonly=on,rom=off", false);
+    files_check_private(",readonly=on,rom=off", 0, false);
 }
 
 /* --- a file system that is full --- */

@@ -359,6 +359,27 @@ static const VirtioMemOptions nameless = {
             " \"memdev\": \"mem2\", \"addr\": \"07.0\" }'",
 };
 
+/* As the guest and QMP have it. */
+static void assert_hmp_at_rest(VirtioMemGuest *vm, uint64_t size)
+{
+    g_autofree char *lines = g_strdup_printf(
+        "Memory device [virtio-mem]: \"vm0\"\r\n"
+        "  status: ready\r\n"
+        "  request status: done\r\n"
+        "  resize-mode: plain\r\n"
+        "  requested-size: %" PRIu64 "\r\n"
+        "  asked-size: %" PRIu64 "\r\n"
+        "  size: %" PRIu64 "\r\n"
+        "  usable-size: %" PRIu64 "\r\n"
+        "  max-size: %" PRIu64 "\r\n"
+        "  block-size: %" PRIu64 "\r\n"
+        "  protected: %s\r\n", size, size, size,
+        virtio_mem_usable_blocks(vm) * vm->block_size, vm->region_size,
+        vm->block_size, virtio_mem_is_protected(vm) ? "true" : "false");
+
+    assert_hmp(vm, "info virtio-mem", lines);
+}
+
 static void test_hmp(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = virtio_mem_job_begin_safe(vm);
@@ -372,7 +393,7 @@ static void test_hmp(VirtioMemGuest *vm)
     assert_hmp(vm, "virtio-mem vm0 1G", "");
     assert_hmp(vm, "info virtio-mem vm0", "  requested-size: 1073741824\r\n");
     virtio_mem_safe_obey(safe);
-    assert_hmp(vm, "info virtio-mem", "  request status: done\r\n");
+    assert_hmp_at_rest(vm, GiB);
     assert_hmp(vm, "virtio-mem -s vm0 512", "");
     assert_hmp(vm, "info virtio-mem vm0", "  job: \"vm0\", 0 of 512 MiB\r\n");
     assert_hmp(vm, "virtio-mem vm0 2G", "");

@@ -9,6 +9,8 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/timer.h"
+#include "virtio-mem-hold.h"
 #include "virtio-mem-migrate.h"
 #include "virtio-mem-scene.h"
 
@@ -195,6 +197,30 @@ static void test_touched(VirtioMemGuest *unused)
     virtio_mem_guest_stop(from);
 }
 
+/* If the host does not take it back, that is said. */
+static void test_kept(VirtioMemGuest *unused)
+{
+    g_autofree char *log = virtio_mem_temp_path("postcopy.log");
+    g_autofree char *args = g_strdup_printf("2> %s", log);
+    const VirtioMemOptions opts = {
+        .region_size = VM_MIGRATE_REGION, .args = args,
+    };
+    VirtioMemGuest *from = virtio_mem_guest_start(&plain);
+    VirtioMemGuest *to = virtio_mem_hold_target(&opts);
+    g_autofree char *said = NULL;
+
+    if (postcopy_begin(from, to)) {
+        virtio_mem_hold_refuse(VM_REFUSE_DISCARD);
+        postcopy_end(from, to);
+        virtio_mem_hold_refuse(NULL);
+        g_assert_true(g_file_get_contents(log, &said, NULL, NULL));
+        g_assert_nonnull(strstr(said, "cannot give back unplugged memory that"
+                                " was touched during postcopy"));
+    }
+    virtio_mem_guest_stop(to);
+    virtio_mem_guest_stop(from);
+}
+
 /*
  * Nothing arrives for a device that only the target has, which is no reason to
  * leave it without protection, or to keep what is there.
@@ -246,6 +272,24 @@ static void test_touched_in_stock(VirtioMemGuest *unused)
     virtio_mem_guest_stop(from);
 }
 
+#define STATUS_EVENT "VIRTIO_MEM_RESIZE_STATUS"
+
+/* The monitor tells no more than one event a second. */
+static bool is_told_to_work(VirtioMemGuest *vm)
+{
+    bool works = false;
+    QDict *event;
+
+    qtest_clock_step(vm->qts, NANOSECONDS_PER_SECOND);
+    qobject_unref(virtio_mem_query(vm));
+    while ((event = qtest_qmp_event_ref(vm->qts, STATUS_EVENT))) {
+        works = g_str_equal(qdict_get_str(qdict_get_qdict(event, "data"),
+                                          "status"), "working");
+        qobject_unref(event);
+    }
+    return works;
+}
+
 static void test_busy(VirtioMemGuest *unused)
 {
     VirtioMemGuest *from = virtio_mem_guest_start(&plain);
@@ -261,6 +305,7 @@ static void test_busy(VirtioMemGuest *unused)
         vm_assert_state(to, 1, 1, UNPLUGGED);
         vm_assert_plugged(to, 1);
         postcopy_end(from, to);
+        vm_wait_until(is_told_to_work(to));
         vm_assert_plug(to, 1, 1, ACK);
         vm_assert_unplug_all(to, ACK);
     }
@@ -279,6 +324,8 @@ static const VirtioMemTest tests[] = {
       test_ring_beyond_usable, .no_guest = true },
     { "R-5", "postcopy/memory-touched-while-unplugged-is-given-back",
       test_touched, .no_guest = true },
+    { "", "postcopy/memory-that-is-not-taken-back-is-told", test_kept,
+      .no_guest = true },
     { "", "postcopy/memory-touched-while-unplugged-stays-in-stock",
       test_touched_in_stock, .no_guest = true },
     { "P11", "postcopy/device-that-is-not-in-the-stream-is-protected",

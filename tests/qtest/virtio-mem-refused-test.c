@@ -242,10 +242,25 @@ static void assert_protection_event(VirtioMemGuest *vm, bool is_protected)
     qobject_unref(event);
 }
 
-/* Nor does it watch again what it gave up: the guard is tried again later. */
+static void assert_runs(VirtioMemGuest *vm)
+{
+    QDict *status = qtest_qmp_assert_success_ref(
+        vm->qts, "{ 'execute': 'query-status' }");
+
+    g_assert_cmpstr(qdict_get_str(status, "status"), ==, "running");
+    qobject_unref(status);
+}
+
+/*
+ * Nor does it watch again what it gave up: the guard is tried again later.  A
+ * guest that used no such memory is not to blame.
+ */
 static void test_watch(VirtioMemGuest *unused)
 {
-    VirtioMemGuest *vm = refused_start(&small, virtio_mem_hold_start);
+    const VirtioMemOptions opts = {
+        .region_size = VM_MIGRATE_REGION, .device = "unplugged-access=stop",
+    };
+    VirtioMemGuest *vm = refused_start(&opts, virtio_mem_hold_start);
 
     virtio_mem_set_requested(vm, VM_REQUESTED);
     vm_assert_plug(vm, 0, 1, ACK);
@@ -255,6 +270,7 @@ static void test_watch(VirtioMemGuest *unused)
     g_assert_false(virtio_mem_is_protected(vm));
     assert_protection_event(vm, false);
     refused_assert_said("the kernel refused to undo a change");
+    assert_runs(vm);
     virtio_mem_hold_refuse(NULL);
     assert_protection_event(vm, true);
     g_assert_true(virtio_mem_is_protected(vm));
