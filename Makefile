@@ -42,7 +42,7 @@ check: all guest maybe-old-guest ## run all tests; a part: make check T=PATTERN
 
 check-all: export VIRTIO_MEM_TEST_ALL = 1
 check-all: stock peers $(addprefix maybe-guest-,arm64 arm64-16k s390x)
-check-all: check fuzz       ## all of "make check", and what takes hours
+check-all: check fuzz check-tsan ## all of "make check", and what takes hours
 
 check-asan: tree            ## unit tests and qtests with ASan and UBSan
 	tools/check --suite asan $(T)
