@@ -126,12 +126,23 @@ class Memory:
     @property
     def unused(self):
         """What is available without taking its caches."""
-        return max(0, self.available - self.report.caches)
+        if self.report.free is None:
+            return max(0, self.available - self.report.caches)
+        return min(self.available, self.report.free)
+
+    @property
+    def usable(self):
+        """What is available, and half of that if it is in caches.
+
+        They may be in memory of the device only, which is of no use to the
+        guest's kernel itself.
+        """
+        return (self.available + self.unused) // 2
 
     @property
     def soon(self):
         """What is available when a growth could help, if it goes on so."""
-        return self.available - int((AHEAD_S + self.overdue) * self.use_rate)
+        return self.usable - int((AHEAD_S + self.overdue) * self.use_rate)
 
     @property
     def low(self):
@@ -355,8 +366,10 @@ class Law:
 
     def _why_grow(self):
         memory = self._memory
-        if memory.available < memory.in_hand // 2:
-            return f'{mib(memory.available)} available, ' \
+        if memory.usable < memory.in_hand // 2:
+            what = '' if memory.usable == memory.available else \
+                ' with half of its caches'
+            return f'{mib(memory.usable)} available{what}, ' \
                    f'less than half of {mib(memory.in_hand)}'
         if memory.low:
             return f'{mib(memory.available)} available, ' \

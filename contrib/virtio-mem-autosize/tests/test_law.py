@@ -129,6 +129,20 @@ class Cases(unittest.TestCase):
         self.assert_decides(decision, 'grow' if decision.wish > 4 * GiB
                             else 'hold', 4 * GiB, 'less than half')
 
+    def test_caches_help_half_as_much_as_what_is_free(self):
+        self.assert_decides(self.decide(700 * MiB, 0, caches=1 * GiB,
+                                        free=40 * MiB),
+                            'hold', 1 * GiB, 'has what it needs')
+        self.law = Law(LIMITS)
+        decision = self.decide(400 * MiB, 0, caches=1 * GiB, free=40 * MiB)
+        self.assert_decides(decision, 'grow', 1536 * MiB,
+                            '220 MiB available with half of its caches, ')
+
+    def test_shared_memory_is_no_cache_to_keep(self):
+        self.assert_decides(self.decide(3 * GiB, 0, 4 * GiB, caches=1 * GiB,
+                                        free=3 * GiB, host_is_low=False),
+                            'shrink', 4 * GiB - 128 * MiB)
+
     def test_no_shrink_after_a_growth(self):
         self.law.carried_out(self.decide(100 * MiB, 0), 0)
         grown = 1536 * MiB
