@@ -394,19 +394,15 @@ class Law:
 
     def _shrink(self, sizes, host_is_low):
         memory, unit = self._memory, self.limits.unit
-        if host_is_low:
-            spare, keep, what = memory.available, memory.in_hand, ''
-        else:
-            # Nobody needs the memory more than the guest's caches.
-            spare, keep = memory.unused, 2 * memory.in_hand
-            what = ' without its caches'
-        surplus = spare - keep
+        keep = memory.in_hand * (1 if host_is_low else 2)
+        if memory.available <= keep + keep // 2:
+            return Decision('hold', sizes.wish, 'has what it needs')
+        surplus = memory.available - keep
         step = max(surplus // SHRINK_PART // unit * unit, unit)
         wish = max(up(sizes.plugged - step, unit), self.limits.least)
-        if spare <= keep + keep // 2 or wish >= sizes.plugged or \
-                sizes.plugged - wish > surplus:
+        if wish >= sizes.plugged or sizes.plugged - wish > surplus:
             return Decision('hold', sizes.wish, 'has what it needs')
         return Decision('shrink', wish,
-                        f'{mib(spare)} available{what}, more than '
+                        f'{mib(memory.available)} available, more than '
                         f'{mib(keep + keep // 2)}', 'safe',
                         memory.in_hand // 2)

@@ -106,18 +106,6 @@ class Cases(unittest.TestCase):
         self.assert_decides(self.decide(1400 * MiB, 1, host_is_low=True),
                             'shrink', 896 * MiB)
 
-    def test_with_room_on_the_host_guests_keep_their_caches(self):
-        caches = {'plugged': 4 * GiB, 'caches': 2 * GiB}
-        self.assert_decides(self.decide(3 * GiB, 0, host_is_low=False,
-                                        **caches),
-                            'hold', 4 * GiB, 'has what it needs')
-        self.assert_decides(self.decide(4 * GiB, 1, host_is_low=False,
-                                        **caches),
-                            'shrink', 4 * GiB - 128 * MiB,
-                            '2048 MiB available without its caches')
-        self.assert_decides(self.decide(3 * GiB, 7, **caches), 'shrink',
-                            4 * GiB - 256 * MiB)
-
     def test_between_the_two_nothing_happens(self):
         for available in range(256, 769, 32):
             self.assert_decides(self.decide(available * MiB, available),
@@ -137,11 +125,6 @@ class Cases(unittest.TestCase):
         decision = self.decide(400 * MiB, 0, caches=1 * GiB, free=40 * MiB)
         self.assert_decides(decision, 'grow', 1536 * MiB,
                             '220 MiB available with half of its caches, ')
-
-    def test_shared_memory_is_no_cache_to_keep(self):
-        self.assert_decides(self.decide(3 * GiB, 0, 4 * GiB, caches=1 * GiB,
-                                        free=3 * GiB, host_is_low=False),
-                            'shrink', 4 * GiB - 128 * MiB)
 
     def test_no_shrink_after_a_growth(self):
         self.law.carried_out(self.decide(100 * MiB, 0), 0)
