@@ -55,6 +55,7 @@ class Managed:
         self.law = None                 # None: not connected
         self.unit = config.unit
         self.reading = None             # the last, while its QEMU runs
+        self._looked = None             # when, for that one
         self.is_mute = False            # it reports nothing
         self._guest = guest
         self._log = log
@@ -111,7 +112,7 @@ class Managed:
         except GuestError as error:
             await self.drop(error, now)
             return False
-        self.reading = reading
+        self.reading, self._looked = reading, now
         self._welcome()
         self._note_jobs(reading)
         return True
@@ -199,10 +200,14 @@ class Managed:
     # Decisions
 
     def decide(self, host_is_low, now):
-        """Apply the law."""
+        """Apply the law.
+
+        What the reading says is older than the reading's end: the next report
+        is younger.
+        """
         reading = self.reading
         decision = self.law.decide(reading.sizes, reading.report, host_is_low,
-                                   now, reading.is_at_work)
+                                   self._looked, reading.is_at_work)
         why_not = f"job '{reading.owner}' resizes it" if reading.owner else \
             'it has refused a moment ago' if self._refusal.is_on(now) else None
         if why_not and decision.verb != 'hold':
