@@ -30,6 +30,8 @@ PART_IN_HAND = 4
 # How far to look ahead: a report may be a second old, a growth takes another.
 AHEAD_S = 2
 REPORT_S = 1
+# Whose use grows faster than that part of it a second is looked at more often.
+HURRY_PART = 16
 # A growth, doubled by each one before it that is younger than that.
 GROWTH = 512 * MiB
 GROWTHS_S = 10
@@ -207,9 +209,11 @@ class Law:
 
     def is_busy(self, now):
         """Whether a report that comes soon is worth more than others."""
+        memory = self._memory
         return self._within(self._grown, GROWTHS_S, now) or (
-            self._memory and self._memory.available < self._memory.in_hand and
-            self._sizes.plugged < self._most())
+            memory and self._sizes.plugged < self._most() and
+            (memory.available < memory.in_hand or
+             memory.use_rate > memory.in_hand // HURRY_PART))
 
     def is_moving(self, now):
         """Whether the guest may still be at what it was asked for."""

@@ -326,6 +326,13 @@ class Cases(unittest.TestCase):
         self.decide(100 * MiB, 0, 4 * GiB)
         self.assertFalse(self.law.is_busy(0))
 
+    def test_guest_whose_use_grows_fast_is_read_more_often(self):
+        for taken, is_busy in (32, False), (33, True):
+            self.law = Law(LIMITS)
+            self.decide(1000 * MiB, 0)
+            self.decide((1000 - taken) * MiB, 1)
+            self.assertEqual(self.law.is_busy(1), is_busy)
+
     def test_settle_that_fails_is_one_stall(self):
         decision = self.decide(3 * GiB, 0, 4 * GiB)
         self.law.carried_out(decision, 0)
