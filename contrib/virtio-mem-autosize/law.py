@@ -9,7 +9,8 @@ any clock that does not go back.
 What the guest uses is U, its memory without what is available and with a part
 of its caches.  It should have B in hand.  Below half of that it grows, at once
 and doubling, or before that if it will get there soon; far above it shrinks,
-slowly.  This is stable, because
+slowly.  What processes take quickly has to come from unused memory, not from
+caches.  This is stable, because
 
 - it acts only on a report that is younger than the last change;
 - the band between growing and shrinking is wider than a step;
@@ -32,6 +33,10 @@ AHEAD_S = 2
 REPORT_S = 1
 # Whose use grows faster than that part of it a second is looked at more often.
 HURRY_PART = 16
+# Where processes take memory that was unused: that part of what should be in
+# hand, within that time.
+TAKEN_PART = 4
+TAKEN_S = 30
 # A growth, doubled by each one before it that is younger than that.
 GROWTH = 512 * MiB
 GROWTHS_S = 10
@@ -104,16 +109,17 @@ def grew(new, old):
 
 
 class Memory:
-    """What one report, and the one before it, say of a guest."""
+    """What one report, and those shortly before it, say of a guest."""
 
-    def __init__(self, report, before):
+    def __init__(self, report, recent=()):
+        before = recent[-1].report if recent else report
         self.report = report
         self.available = report.available
         self.used = max(0, report.total - report.available +
                         int(CACHE_WORTH * report.caches))
         self.in_hand = max(LEAST_IN_HAND, self.used // PART_IN_HAND)
         self.overdue = 0                # seconds that the next report is
-        before = before or report
+        self.takes_unused = any(self._took_unused(then) for then in recent)
         seconds = max(report.made - before.made, 1)
         self.use_rate = max(0, self._in_use(report) - self._in_use(before)
                             ) // seconds
@@ -124,6 +130,12 @@ class Memory:
     @staticmethod
     def _in_use(report):
         return report.total - report.available
+
+    def _took_unused(self, then):
+        """Whether processes have what nothing was in then."""
+        taken = min(then.unused - self.unused,
+                    self._in_use(self.report) - self._in_use(then.report))
+        return taken >= self.in_hand // TAKEN_PART
 
     @property
     def unused(self):
@@ -137,8 +149,11 @@ class Memory:
         """What is available, and half of that if it is in caches.
 
         They may be in memory of the device only, which is of no use to the
-        guest's kernel itself.
+        guest's kernel itself.  What processes take may then be the last that
+        is; without it, the kernel cannot even add memory.
         """
+        if self.takes_unused:
+            return self.unused
         return (self.available + self.unused) // 2
 
     @property
@@ -158,7 +173,8 @@ class Law:
     def __init__(self, limits):
         self.limits = limits
         self._sizes = None
-        self._memory = None
+        self._memory = None             # of the last report
+        self._recent = deque()          # and those before it
         self._other = None              # memory that is not the device's
         self._changed = None            # when sizes did last
         self._asked = None              # when the wish did last
@@ -255,8 +271,11 @@ class Law:
                 self._memory.overdue = max(
                     0, now - self._memory.report.made - REPORT_S)
             return
-        before = self._memory and self._memory.report
-        self._memory = Memory(report, before)
+        while len(self._recent) > 1 and \
+                report.made - self._recent[0].report.made > TAKEN_S:
+            self._recent.popleft()
+        self._memory = Memory(report, self._recent)
+        self._recent.append(self._memory)
         if self._other is None or report.made >= self._changed:
             self._other = max(0, report.total - self._sizes.plugged)
         self._note_pressure(now)
@@ -371,13 +390,16 @@ class Law:
     def _why_grow(self):
         memory = self._memory
         if memory.usable < memory.in_hand // 2:
-            what = '' if memory.usable == memory.available else \
-                ' with half of its caches'
-            return f'{mib(memory.usable)} available{what}, ' \
+            what = 'available' if memory.usable == memory.available else \
+                'unused' if memory.takes_unused else \
+                'available with half of its caches'
+            return f'{mib(memory.usable)} {what}, ' \
                    f'less than half of {mib(memory.in_hand)}'
         if memory.low:
-            return f'{mib(memory.available)} available, ' \
-                   f'{mib(memory.use_rate)} less each second'
+            what = f'{mib(memory.available)} available'
+            if memory.takes_unused:
+                what += f', {mib(memory.unused)} unused'
+            return f'{what}, {mib(memory.use_rate)} less each second'
         return 'a process was killed' if memory.killed else 'it swaps'
 
     def _largest(self):

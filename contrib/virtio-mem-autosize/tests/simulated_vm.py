@@ -11,6 +11,9 @@ from law import GiB, MiB, Report, Sizes
 STEP_S = 0.5
 # Of what is plugged, that part of other memory describes it.
 DESCRIBES = 0.05
+# What others do not get of boot memory, and what describes new memory with it.
+KERNEL = 40 * MiB
+DESCRIPTION = 64
 # A job watches the guest for so long after it has its size.
 WATCH_S = 2
 
@@ -26,6 +29,7 @@ class SimulatedVM:
         self.wish = 0
         self.plugged = 0
         self.used = 300 * MiB           # by processes
+        self.in_boot = self.used        # of that, in boot memory
         self.caches = 100 * MiB
         self.target = self.used         # of the load
         self.rate = 0                   # at which it gets there, a step
@@ -64,6 +68,16 @@ class SimulatedVM:
     def available(self):
         """What processes can have."""
         return max(0, self._usable - self.used - 32 * MiB)
+
+    @property
+    def in_device(self):
+        """What processes use of the device's memory."""
+        return self.used - self.in_boot
+
+    @property
+    def kernels(self):
+        """Boot memory that the kernel can have."""
+        return self._usable - self.plugged - self.in_boot
 
     @property
     def sizes(self):
@@ -121,8 +135,7 @@ class SimulatedVM:
 
     def _use(self):
         way = self.target - self.used
-        if way:
-            self.used += int(max(-self.rate, min(self.rate, way)))
+        self._take(int(max(-self.rate, min(self.rate, way))))
         short = self.used + 32 * MiB - self._usable
         if short > 0:
             self._run_short(short)
@@ -132,26 +145,42 @@ class SimulatedVM:
         self.caches = max(0, min(self.caches + 2 * MiB, room - 64 * MiB,
                                  2 * GiB))
 
+    def _take(self, size):
+        """Processes take what is unused, the device's first, then caches.
+
+        Caches are in the device's memory first, too.
+        """
+        if size < 0:
+            self.in_boot += size * self.in_boot // max(self.used, 1)
+        else:
+            room = self.plugged - self.in_device - self.caches
+            unused = self.kernels + min(0, room) - KERNEL
+            self.in_boot += max(0, min(size - max(0, room), unused))
+        self.used += size
+
     def _run_short(self, short):
         """The kernel swaps, or kills; then the load starts anew some time."""
         if self.swap >= short:
             self.swap -= short
             self.swapped += short
-            self.used -= short
+            self._take(-short)
         else:
             self.killed += 1
-            self.used -= short + 64 * MiB
+            self._take(-short - 64 * MiB)
         self.target = self.used
 
     def _resize(self):
         way = self.wish - self.plugged
         if way > 0:
-            self.plugged += min(way, 1 * GiB)
+            described = DESCRIPTION * max(0, self.kernels - KERNEL)
+            self.plugged += min(way, 1 * GiB, described) // self.block * \
+                self.block
         elif way < 0:
             movable = max(0, self.plugged - self.unmovable)
             can = min(-way, self.pace, movable,
                       max(0, self.available - 16 * MiB))
             self.plugged -= can // self.block * self.block
+            self.in_boot = max(self.in_boot, self.used - self.plugged)
 
     def _tell(self):
         """The balloon's driver reports each second, sometimes late."""

@@ -44,7 +44,7 @@ class Cases(unittest.TestCase):
         self.assert_decides(self.decide(760 * MiB, 0), 'hold', 1 * GiB)
         self.assert_decides(
             self.decide(500 * MiB, 1), 'grow', 1664 * MiB,
-            '500 MiB available, 260 MiB less each second')
+            '500 MiB available, 500 MiB unused, 260 MiB less each second')
 
     def test_what_the_device_gave_back_is_not_used_by_the_guest(self):
         self.decide(1000 * MiB, 0, 1 * GiB)
@@ -125,6 +125,28 @@ class Cases(unittest.TestCase):
         decision = self.decide(400 * MiB, 0, caches=1 * GiB, free=40 * MiB)
         self.assert_decides(decision, 'grow', 1536 * MiB,
                             '220 MiB available with half of its caches, ')
+
+    def test_processes_that_take_unused_memory_leave_no_use_of_caches(self):
+        """They may have the kernel's; a cache that takes it leaves it."""
+        caches = {'caches': 1 * GiB, 'host_is_low': False}
+        self.decide(1300 * MiB, 0, free=500 * MiB, **caches)
+        self.assert_decides(self.decide(1300 * MiB, 1, free=200 * MiB,
+                                        **caches), 'hold', 1 * GiB)
+        self.law = Law(LIMITS)
+        self.decide(1300 * MiB, 0, free=500 * MiB, **caches)
+        self.assert_decides(self.decide(1172 * MiB, 20, free=372 * MiB,
+                                        **caches), 'hold', 1 * GiB)
+        self.assert_decides(self.decide(1050 * MiB, 29, free=250 * MiB,
+                                        **caches), 'grow', 1536 * MiB,
+                            '250 MiB unused, less than half of 512 MiB')
+        self.assert_decides(self.decide(1050 * MiB, 60, free=250 * MiB,
+                                        **caches), 'hold', 1 * GiB)
+
+    def test_processes_that_soon_have_all_unused_memory(self):
+        self.decide(1300 * MiB, 0, free=900 * MiB)
+        self.assert_decides(self.decide(1000 * MiB, 1, free=600 * MiB), 'grow',
+                            1536 * MiB, '1000 MiB available, 600 MiB unused, '
+                            '300 MiB less each second')
 
     def test_no_shrink_after_a_growth(self):
         self.law.carried_out(self.decide(100 * MiB, 0), 0)

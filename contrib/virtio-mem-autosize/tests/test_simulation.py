@@ -38,6 +38,15 @@ class ShortSightedLaw(Law):
             self._memory.use_rate = 0
 
 
+class CountsOnCachesLaw(Law):
+    """Thinks that caches are as good as unused memory."""
+
+    def _take(self, report, now):
+        super()._take(report, now)
+        if self._memory:
+            self._memory.takes_unused = False
+
+
 class Watcher:
     """What holds at each step of one simulated guest."""
 
@@ -235,6 +244,31 @@ class Simulations(unittest.TestCase):
         """Each tenth comes after five seconds."""
         for _ in range(100):
             self.assertFalse(self.burst(Law, 80 * MiB, late=0.1))
+
+    def burst_beside_a_cache(self, law, speed):
+        """The device's memory is full of it; return whether that kills."""
+        vm = SimulatedVM(self.random, BOOT)
+        vm.late = 0
+        vm.wish = vm.plugged = 1152 * MiB
+        vm.caches = 1 * GiB
+        watcher = Watcher(self, LIMITS, law)
+        for _ in range(20 + self.random.randrange(2)):
+            watcher.step(vm, False)
+        vm.load(vm.used + 2 * GiB, 2 * GiB // speed)
+        for _ in range(120):
+            watcher.step(vm, False)
+        return vm.killed > 0
+
+    def test_burst_beside_a_cache_leaves_the_kernel_its_memory(self):
+        """Which it needs to describe what the guest grows by."""
+        for speed in (50 * MiB, 100 * MiB, 200 * MiB, 400 * MiB):
+            for _ in range(50):
+                self.assertFalse(self.burst_beside_a_cache(Law, speed), speed)
+
+    def test_who_counts_on_caches_loses(self):
+        for _ in range(10):
+            self.assertTrue(self.burst_beside_a_cache(CountsOnCachesLaw,
+                                                      100 * MiB))
 
     def test_who_does_not_look_ahead_loses(self):
         self.assertTrue(any(self.burst(ShortSightedLaw, 400 * MiB)
