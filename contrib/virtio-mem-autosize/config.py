@@ -9,7 +9,7 @@ import urllib.parse
 from typing import NamedTuple, Optional
 
 UNITS = {'': 1, 'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30, 'T': 1 << 40}
-KEYS = ('min', 'max', 'share', 'device', 'unit')
+KEYS = ('min', 'max', 'share', 'device', 'unit', 'caches')
 # Hosts whose memory is the one that /proc/meminfo shows.
 HERE = re.compile(r'localhost|127\.[0-9.]+|::1', re.IGNORECASE)
 
@@ -28,6 +28,7 @@ class GuestConfig(NamedTuple):
     most: Optional[int] = None      # None: the device's
     unit: int = 128 << 20
     share: int = 1
+    keeps_caches: bool = False      # while the host has plenty
     reporting: bool = True
     dry_run: bool = False
 
@@ -95,9 +96,13 @@ def guest_config(name, address, uri, args, values):
     share = values.get('share', '1')
     if not re.fullmatch('[0-9]+', share) or not int(share):
         raise ConfigError(f'{name}: share={share}: a share is 1 or more')
+    caches = values.get('caches', 'take')
+    if caches not in ('take', 'keep'):
+        raise ConfigError(f'{name}: caches={caches}: caches are take or keep')
     return GuestConfig(name, address, uri, values.get('device'),
                        *parse_limits(name, values), int(share),
-                       not args.without_reporting, args.dry_run)
+                       caches == 'keep', not args.without_reporting,
+                       args.dry_run)
 
 
 def guest_of_argument(text, args):

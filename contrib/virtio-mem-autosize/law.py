@@ -63,6 +63,7 @@ class Limits(NamedTuple):
     least: int
     most: int
     unit: int = 128 * MiB       # in which the guest adds memory
+    keeps_caches: bool = False  # while the host has plenty
 
 
 class Sizes(NamedTuple):
@@ -421,14 +422,17 @@ class Law:
     def _shrink(self, sizes, host_is_low):
         memory, unit = self._memory, self.limits.unit
         keep = memory.in_hand * (1 if host_is_low else 2)
-        if memory.available <= keep + keep // 2:
+        spare, what = memory.available, 'available'
+        if self.limits.keeps_caches and not host_is_low:
+            spare, what = memory.unused, 'unused'
+        if spare <= keep + keep // 2:
             return Decision('hold', sizes.wish, 'has what it needs')
-        surplus = memory.available - keep
+        surplus = spare - keep
         step = max(surplus // SHRINK_PART // unit * unit, unit)
         wish = max(up(sizes.plugged - step, unit), self.limits.least)
         if wish >= sizes.plugged or sizes.plugged - wish > surplus:
             return Decision('hold', sizes.wish, 'has what it needs')
         return Decision('shrink', wish,
-                        f'{mib(memory.available)} available, more than '
+                        f'{mib(spare)} {what}, more than '
                         f'{mib(keep + keep // 2)}', 'safe',
                         memory.in_hand // 2)

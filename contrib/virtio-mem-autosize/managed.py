@@ -166,7 +166,7 @@ class Managed:
             raise GuestError(f'no size between min={config.least} and '
                              f'max={config.most} is a multiple of its block '
                              f'size, {block}')
-        return Limits(least, most, self.unit)
+        return Limits(least, most, self.unit, config.keeps_caches)
 
     async def drop(self, error, now):
         """Leave a guest alone that cannot be reached; look for it later."""

@@ -3,8 +3,9 @@
 SPDX-License-Identifier: GPL-2.0-or-later
 
 A Linux guest is idle, allocates, reads and is idle again: with 4 GiB that it
-has for good, with free page reporting, with virtio-mem-autosize, and with both.
-The tool begins with the boot memory alone.  Stock has no part in this.
+has for good, with free page reporting, with virtio-mem-autosize, with both, and
+with both where the tool leaves it its caches.  The tool begins with the boot
+memory alone.  Stock has no part in this.
 """
 
 import contextlib
@@ -37,11 +38,13 @@ class Setup(NamedTuple):
 
     reporting: bool
     tool: bool
+    options: str = ''               # of the guest, for the tool
 
 
 FIXED, BOTH = 'fixed', 'both'
 SETUPS = {FIXED: Setup(False, False), 'reporting': Setup(True, False),
-          'tool': Setup(False, True), BOTH: Setup(True, True)}
+          'tool': Setup(False, True), BOTH: Setup(True, True),
+          'caches kept': Setup(True, True, ',caches=keep')}
 OTHERS = [name for name in SETUPS if name != FIXED]
 TOOLS = [name for name in SETUPS if SETUPS[name].tool]
 MEAN, HIGHEST, LIMIT = 'mean host memory', 'highest host memory', 'mean limit'
@@ -164,8 +167,9 @@ def _watch(run, guest):
 
 def _with_tool(run, guest, values, name):
     """The same beside the tool."""
-    with Autosize(*([] if SETUPS[name].reporting else ['--without-reporting']),
-                  run.directory / 'tool') as tool:
+    setup = SETUPS[name]
+    with Autosize(*([] if setup.reporting else ['--without-reporting']),
+                  f'{run.directory}/tool{setup.options}') as tool:
         tool.wait_line('found')
         result = _watch(run, guest)
         values[_name(PROCESSOR, name)] = tool.processor_s()

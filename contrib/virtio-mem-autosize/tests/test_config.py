@@ -28,16 +28,16 @@ class Configuration(unittest.TestCase):
     def test_command_line(self):
         config = configure(['--host-free', '2G', '--dry-run', '/run/a',
                             '/run/b,min=512M,max=8G,share=2,device=vm1,'
-                            'unit=256M'])
+                            'unit=256M,caches=keep'])
         self.assertEqual((config.host_free, config.dry_run, config.once),
                          (2 * GiB, True, False))
         first, second = config.guests
         self.assertEqual((first.address, first.uri, first.least, first.most,
-                          first.share, first.reporting),
-                         ('/run/a', None, 0, None, 1, True))
+                          first.share, first.keeps_caches, first.reporting),
+                         ('/run/a', None, 0, None, 1, False, True))
         self.assertEqual((second.least, second.most, second.share,
-                          second.device, second.unit),
-                         (512 * MiB, 8 * GiB, 2, 'vm1', 256 * MiB))
+                          second.device, second.unit, second.keeps_caches),
+                         (512 * MiB, 8 * GiB, 2, 'vm1', 256 * MiB, True))
 
     def test_libvirt(self):
         config = configure(['--connect', 'qemu:///system', 'web', 'db,max=4G'])
@@ -77,6 +77,7 @@ class Configuration(unittest.TestCase):
                             'max=1G')
         self.assert_refused('share=0: a share is', '/run/a,share=0')
         self.assert_refused('unit=100M: a unit is', '/run/a,unit=100M')
+        self.assert_refused('caches=some: caches are', '/run/a,caches=some')
         self.assert_refused('size is unknown; there are: min, max',
                             '/run/a,size=1G')
         self.assert_refused('"min" is no KEY=VALUE', '/run/a,min')

@@ -106,6 +106,25 @@ class Cases(unittest.TestCase):
         self.assert_decides(self.decide(1400 * MiB, 1, host_is_low=True),
                             'shrink', 896 * MiB)
 
+    def test_with_room_on_the_host_guests_may_keep_their_caches(self):
+        self.law = Law(LIMITS._replace(keeps_caches=True))
+        caches = {'plugged': 4 * GiB, 'caches': 2 * GiB}
+        self.assert_decides(self.decide(3 * GiB, 0, host_is_low=False,
+                                        **caches),
+                            'hold', 4 * GiB, 'has what it needs')
+        self.assert_decides(self.decide(4 * GiB, 1, host_is_low=False,
+                                        **caches),
+                            'shrink', 4 * GiB - 128 * MiB,
+                            '2048 MiB unused, more than 1536 MiB')
+        self.assert_decides(self.decide(3 * GiB, 7, **caches), 'shrink',
+                            4 * GiB - 256 * MiB, '3072 MiB available')
+
+    def test_shared_memory_is_no_cache_to_keep(self):
+        self.law = Law(LIMITS._replace(keeps_caches=True))
+        self.assert_decides(self.decide(3 * GiB, 0, 4 * GiB, caches=1 * GiB,
+                                        free=3 * GiB, host_is_low=False),
+                            'shrink', 4 * GiB - 128 * MiB)
+
     def test_between_the_two_nothing_happens(self):
         for available in range(256, 769, 32):
             self.assert_decides(self.decide(available * MiB, available),

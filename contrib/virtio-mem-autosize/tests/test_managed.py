@@ -56,6 +56,17 @@ class Cases(unittest.IsolatedAsyncioTestCase):
         await one.look(3)
         self.assertEqual(one.decide(False, 3.1).verb, 'grow')
 
+    async def test_guest_may_keep_its_caches(self):
+        guest = Guest()
+        guest.report = Report(1, 2 * GiB, 1800 * MiB, 1 * GiB, 800 * MiB)
+        verbs = []
+        for keeps in (False, True):
+            one = Managed(GuestConfig('web', '/run/web', keeps_caches=keeps),
+                          guest, lambda line: None)
+            await one.look(1)
+            verbs.append(one.decide(False, 1).verb)
+        self.assertEqual(verbs, ['shrink', 'hold'])
+
 
 if __name__ == '__main__':
     virtio_mem_tap.main()
