@@ -223,15 +223,19 @@ class Simulations(unittest.TestCase):
             self.assert_calm(watcher, vm, 120)
 
     def burst(self, law, speed, late=0):
-        """Use 2 GiB more, so much a second; return whether that kills."""
+        """A guest with little more than its boot memory uses 2 GiB more."""
         vm = SimulatedVM(self.random, BOOT)
         vm.late = late
+        return self.burst_kills(vm, law, speed, 60, True)
+
+    def burst_kills(self, vm, law, speed, nb_steps, host_is_low):
+        """Use 2 GiB more after that, so much a second; does that kill?"""
         watcher = Watcher(self, LIMITS, law)
-        for _ in range(60 + self.random.randrange(2)):
-            watcher.step(vm, True)
+        for _ in range(nb_steps + self.random.randrange(2)):
+            watcher.step(vm, host_is_low)
         vm.load(vm.used + 2 * GiB, 2 * GiB // speed)
         for _ in range(120):
-            watcher.step(vm, True)
+            watcher.step(vm, host_is_low)
         return vm.killed > 0
 
     def test_bursts_that_the_law_survives(self):
@@ -246,18 +250,12 @@ class Simulations(unittest.TestCase):
             self.assertFalse(self.burst(Law, 80 * MiB, late=0.1))
 
     def burst_beside_a_cache(self, law, speed):
-        """The device's memory is full of it; return whether that kills."""
+        """The device's memory is full of it."""
         vm = SimulatedVM(self.random, BOOT)
         vm.late = 0
         vm.wish = vm.plugged = 1152 * MiB
         vm.caches = 1 * GiB
-        watcher = Watcher(self, LIMITS, law)
-        for _ in range(20 + self.random.randrange(2)):
-            watcher.step(vm, False)
-        vm.load(vm.used + 2 * GiB, 2 * GiB // speed)
-        for _ in range(120):
-            watcher.step(vm, False)
-        return vm.killed > 0
+        return self.burst_kills(vm, law, speed, 20, False)
 
     def test_burst_beside_a_cache_leaves_the_kernel_its_memory(self):
         """Which it needs to describe what the guest grows by."""
