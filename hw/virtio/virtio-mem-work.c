@@ -7,31 +7,14 @@
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/main-loop.h"
-#include "qemu/units.h"
 #include "qapi/error.h"
 #include "system/replay.h"
 #include "trace.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-flight.h"
-#include "virtio-mem-region.h"
-#include "virtio-mem-threads.h"
 #include "virtio-mem-stats.h"
+#include "virtio-mem-threads.h"
 #include "virtio-mem-work.h"
-
-/*
- * A slice is what one system call works on.  It may hold the process's memory
- * map for that long, and the processor, so it takes a millisecond or less, even
- * in small pages: populating is slow, and giving small pages of shared memory
- * back is slower than others.  But each call costs something, too, and most of
- * a huge region may not be populated: slices to discard grow while calls turn
- * out to be short, so far that a region has some dozens of them.
- */
-#define WORK_POPULATE_SLICE (2 * MiB)
-#define WORK_DISCARD_SLICE (32 * MiB)
-#define WORK_DISCARD_SHARED_SLICE (4 * MiB)
-#define WORK_DISCARD_SLICES_MIN 64
-#define WORK_SHORT_CALL_US 100
-#define WORK_LONG_CALL_US 1000
 
 /*
  * To wake a thread and to wait costs more than to discard memory of which
@@ -44,7 +27,6 @@
 typedef struct VirtIOMEMWorkKind {
     int (*do_slice)(const VirtIOMEM *vmem, uint64_t offset, uint64_t size,
                     Error **errp);
-    uint64_t slice[2];          /* of memory, and of shared small pages */
     VirtIOMEMCounter time;
     VirtIOMEMCounter bytes;
     bool populates;             /* long for sure; a drain may end it halfway */
@@ -61,22 +43,15 @@ typedef struct VirtIOMEMWork {
     const VirtIOMEMWorkKind *kind;
     VirtIOMEM *vmem;
     GThreadPool *threads;
-    VirtIOMEMRuns runs;
+    bool may_yield;
     bool away;                  /* a coroutine waits, not a thread */
-    uint64_t size;              /* of all runs, in bytes */
-    uint64_t min_slice;
-    uint64_t max_slice;
     unsigned int nb_threads;
 
     Coroutine *co;              /* that waits; with the BQL */
     QemuEvent over;
 
     QemuMutex lock;             /* of all below */
-    VirtIOMEMRange run;         /* of blocks, being handed out */
-    uint64_t offset;            /* of the next slice in it */
-    uint64_t end;
-    uint64_t slice;             /* how large it is, min_slice to max_slice */
-    bool is_tried;              /* in place; what is empty, in large slices */
+    VirtIOMEMSlices slices;     /* their size is constant */
     unsigned int nb_working;    /* threads in a slice */
     unsigned int nb_recruited;  /* that take part, nb_threads at most */
     bool is_handed_out;         /* no slice is left */
@@ -86,19 +61,6 @@ typedef struct VirtIOMEMWork {
 } VirtIOMEMWork;
 
 /* --- slices --- */
-
-static bool work_next_run(VirtIOMEMWork *work)
-{
-    const VirtIOMEMRuns *runs = &work->runs;
-
-    if (!virtio_mem_blocks_next_run(runs->blocks, runs->within,
-                                    runs->plugged, &work->run)) {
-        return false;
-    }
-    work->offset = virtio_mem_range_offset(work->vmem, work->run);
-    work->end = work->offset + virtio_mem_range_size(work->vmem, work->run);
-    return true;
-}
 
 /* Hand out the next slice, if there is one. */
 static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
@@ -114,19 +76,10 @@ static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
         work->ret = -ECANCELED;
         error_setg(&work->err, "canceled");
     }
-    if (work->ret || (work->offset == work->end && !work_next_run(work))) {
+    if (work->ret || !virtio_mem_slices_next(&work->slices, offset, size)) {
         work->is_handed_out = true;
         return false;
     }
-    *offset = work->offset;
-    *size = MIN(work->slice, work->end - work->offset);
-    if (work->is_tried && work->slice > work->min_slice &&
-        !virtio_mem_backing_is_empty(work->vmem, *offset, *size)) {
-        /* It may take long. */
-        work->slice = work->min_slice;
-        *size = MIN(work->slice, *size);
-    }
-    work->offset += *size;
     work->nb_working++;
     return true;
 }
@@ -138,13 +91,7 @@ static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
 
     assert(work->nb_working);
     work->nb_working--;
-    if (us > WORK_LONG_CALL_US) {
-        work->slice = work->min_slice;
-    } else if (us < WORK_SHORT_CALL_US) {
-        work->slice = MIN(WORK_LONG_CALL_US / WORK_SHORT_CALL_US *
-                          work->slice,
-                          work->is_tried ? work->size : work->max_slice);
-    }
+    virtio_mem_slices_note(&work->slices, us);
     work->ret = work->ret ?: ret;
     error_propagate(&work->err, err);
 }
@@ -184,12 +131,11 @@ static bool work_try(VirtIOMEMWork *work)
         return false;
     }
 
-    work->is_tried = true;
+    virtio_mem_slices_take_empty(&work->slices, true);
     while (left && g_get_monotonic_time() < end) {
         left = work_do_slice(work, false);
     }
-    work->is_tried = false;
-    work->slice = MIN(work->slice, work->max_slice);
+    virtio_mem_slices_take_empty(&work->slices, false);
     return !left;
 }
 
@@ -230,7 +176,7 @@ static void work_yield(int64_t *since)
 {
     const int64_t now = g_get_monotonic_time();
 
-    if (now - *since >= WORK_LONG_CALL_US) {
+    if (now - *since >= VIRTIO_MEM_SLICES_LONG_CALL_US) {
         g_thread_yield();
         *since = g_get_monotonic_time();
     }
@@ -327,18 +273,6 @@ void virtio_mem_drain(VirtIOMEM *vmem)
 
 /* --- all of it --- */
 
-static uint64_t work_size(const VirtIOMEM *vmem, const VirtIOMEMRuns *runs)
-{
-    VirtIOMEMRange run;
-    uint64_t size = 0;
-
-    VIRTIO_MEM_BLOCKS_FOREACH_RUN(runs->blocks, runs->within,
-                                  runs->plugged, run) {
-        size += virtio_mem_range_size(vmem, run);
-    }
-    return size;
-}
-
 static unsigned int work_max_threads(const VirtIOMEM *vmem)
 {
     return MAX(1, MIN(vmem->prealloc_threads, virtio_mem_threads_max()));
@@ -356,7 +290,7 @@ static unsigned int work_count_threads(const VirtIOMEMWork *work)
         /* The host frees them under one lock, where threads would wait. */
         return 1;
     }
-    return MIN(DIV_ROUND_UP(work->size, work->min_slice) ?: 1,
+    return MIN(DIV_ROUND_UP(work->slices.size, work->slices.min_slice) ?: 1,
                work_max_threads(work->vmem));
 }
 
@@ -370,61 +304,47 @@ static void work_clear(VirtIOMEMTask *task)
     error_free(work->err);
 }
 
-static VirtIOMEMWork *work_new(const VirtIOMEMWorkKind *kind, VirtIOMEM *vmem,
-                               VirtIOMEMRuns runs)
-{
-    VirtIOMEMWork *work = g_atomic_rc_box_new0(VirtIOMEMWork);
-    const bool is_slow = vmem->memdev->share && !work_is_in_huge_pages(vmem);
-
-    work->kind = kind;
-    work->task = (VirtIOMEMTask) { .run = work_run_task, .clear = work_clear };
-    work->vmem = vmem;
-    work->threads = vmem->threads;
-    work->runs = runs;
-    work->size = work_size(vmem, &runs);
-    work->run = (VirtIOMEMRange) { runs.within.first };
-    work->min_slice = ROUND_UP(kind->slice[is_slow],
-                               host_memory_backend_pagesize(vmem->memdev));
-    if (!kind->populates) {
-        work->max_slice = ROUND_UP(work->size / WORK_DISCARD_SLICES_MIN,
-                                   work->min_slice);
-    }
-    qemu_mutex_init(&work->lock);
-    qemu_event_init(&work->over, false);
-    return work;
-}
-
 /*
  * Do not yield while an incoming migration is being cleaned up in its coroutine
  * (other code would see half-destroyed state), nor while the device is drained
  * (the drainer waits for all of this work).  Nor may the host's speed decide
  * when a request ends that is recorded or replayed.
  */
-static bool work_may_yield(const VirtIOMEMWork *work)
+static bool work_may_yield(const VirtIOMEMWorkKind *kind, const VirtIOMEM *vmem)
 {
     return qemu_in_coroutine() && replay_mode == REPLAY_MODE_NONE &&
-           !virtio_mem_is_draining(work->vmem) &&
-           (work->kind->populates || virtio_mem_is_in_flight(work->vmem));
+           !virtio_mem_is_draining(vmem) &&
+           (kind->populates || virtio_mem_is_in_flight(vmem));
+}
+
+static VirtIOMEMWork *work_new(const VirtIOMEMWorkKind *kind, VirtIOMEM *vmem,
+                               VirtIOMEMRuns runs)
+{
+    VirtIOMEMWork *work = g_atomic_rc_box_new0(VirtIOMEMWork);
+
+    work->kind = kind;
+    work->task = (VirtIOMEMTask) { .run = work_run_task, .clear = work_clear };
+    work->vmem = vmem;
+    work->threads = vmem->threads;
+    work->may_yield = work_may_yield(kind, vmem);
+    virtio_mem_slices_init(&work->slices, vmem, runs, kind->populates,
+                           work->may_yield);
+    work->nb_threads = work_count_threads(work);
+    qemu_mutex_init(&work->lock);
+    qemu_event_init(&work->over, false);
+    return work;
 }
 
 static void coroutine_mixed_fn work_do_somewhere(VirtIOMEMWork *work)
 {
-    const bool may_yield = work_may_yield(work);
-
     assert(bql_locked());
-    if (!may_yield) {
-        /* Nothing goes on before the end: short calls would only cost time. */
-        work->min_slice = MAX(work->min_slice, work->kind->slice[false]);
-    }
-    work->max_slice = MAX(work->max_slice, work->min_slice);
-    work->slice = work->min_slice;
-    if (may_yield && work_try(work)) {
+    if (work->may_yield && work_try(work)) {
         return;
     }
 
-    work->nb_threads = work_count_threads(work);
-    trace_virtio_mem_work_begin(work->size, work->nb_threads, may_yield);
-    if (may_yield) {
+    trace_virtio_mem_work_begin(work->slices.size, work->nb_threads,
+                                work->may_yield);
+    if (work->may_yield) {
         work_do_away(work);
     } else if (!work_try(work)) {
         work->nb_recruited = 1;     /* this thread */
@@ -444,7 +364,7 @@ static int coroutine_mixed_fn work_do(const VirtIOMEMWorkKind *kind,
     work_do_somewhere(work);
     ret = work->ret;
     virtio_mem_stats_add(vmem, kind->time, get_clock() - start);
-    virtio_mem_stats_add(vmem, kind->bytes, ret ? 0 : work->size);
+    virtio_mem_stats_add(vmem, kind->bytes, ret ? 0 : work->slices.size);
     error_propagate(errp, g_steal_pointer(&work->err));
     virtio_mem_threads_release(&work->task);
     return ret;
@@ -456,7 +376,6 @@ int coroutine_mixed_fn virtio_mem_work_populate(VirtIOMEM *vmem,
 {
     static const VirtIOMEMWorkKind populate = {
         virtio_mem_backing_populate,
-        { WORK_POPULATE_SLICE, WORK_POPULATE_SLICE },
         VIRTIO_MEM_POPULATE_TIME, VIRTIO_MEM_POPULATED_BYTES, true
     };
 
@@ -474,7 +393,6 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
 {
     static const VirtIOMEMWorkKind discard = {
         work_discard_slice,
-        { WORK_DISCARD_SLICE, WORK_DISCARD_SHARED_SLICE },
         VIRTIO_MEM_DISCARD_TIME, VIRTIO_MEM_DISCARDED_BYTES
     };
 

@@ -19,17 +19,7 @@
 #define HW_VIRTIO_MEM_WORK_H
 
 #include "hw/virtio/virtio-mem-state.h"
-#include "virtio-mem-blocks.h"
-
-/*
- * What to work on: the blocks inside @within that are (un)plugged in @blocks;
- * or, without @blocks, all inside @within.
- */
-typedef struct VirtIOMEMRuns {
-    const VirtIOMEMBlocks *blocks;
-    VirtIOMEMRange within;
-    bool plugged;
-} VirtIOMEMRuns;
+#include "virtio-mem-slices.h"
 
 /*
  * Have the host provide memory for @runs; content that is there stays.
