@@ -12,6 +12,7 @@
 #include "trace.h"
 #include "virtio-mem-backing.h"
 #include "virtio-mem-flight.h"
+#include "virtio-mem-scaling.h"
 #include "virtio-mem-stats.h"
 #include "virtio-mem-threads.h"
 #include "virtio-mem-work.h"
@@ -54,6 +55,7 @@ typedef struct VirtIOMEMWork {
     VirtIOMEMSlices slices;     /* their size is constant */
     unsigned int nb_working;    /* threads in a slice */
     unsigned int nb_recruited;  /* that take part, nb_threads at most */
+    VirtIOMEMScaling *scaling;  /* how many should */
     bool is_handed_out;         /* no slice is left */
     bool is_over;               /* and none is worked on */
     int ret;                    /* the first failure ends the work */
@@ -85,11 +87,16 @@ static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
 }
 
 /* A slice took so long; the first failure is what counts. */
-static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
+static void work_note(VirtIOMEMWork *work, uint64_t size, int64_t us, int ret,
+                      Error *err)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
     assert(work->nb_working);
+    if (!work->slices.takes_empty) {
+        virtio_mem_scaling_note(work->scaling, work->nb_working, size, us,
+                                g_get_monotonic_time());
+    }
     work->nb_working--;
     virtio_mem_slices_note(&work->slices, us);
     work->ret = work->ret ?: ret;
@@ -117,7 +124,7 @@ static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
     /* Before it counts as done: the pool may go with the last slice. */
     is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
                    virtio_mem_threads_push(work->threads, &work->task);
-    work_note(work, us, ret, err);
+    work_note(work, size, us, ret, err);
     return !is_passed_on;
 }
 
@@ -182,11 +189,18 @@ static void work_yield(int64_t *since)
     }
 }
 
+/* How many threads should take part.  With the work's lock. */
+static unsigned int work_nb_wanted(const VirtIOMEMWork *work)
+{
+    return MIN(work->nb_threads, virtio_mem_scaling_wanted(work->scaling));
+}
+
 /* Have one more thread take part.  False if none will. */
 static bool work_recruit(VirtIOMEMWork *work)
 {
     WITH_QEMU_LOCK_GUARD(&work->lock) {
-        if (work->is_handed_out || work->nb_recruited == work->nb_threads) {
+        if (work->is_handed_out ||
+            work->nb_recruited >= work_nb_wanted(work)) {
             return false;
         }
         work->nb_recruited++;
@@ -194,10 +208,22 @@ static bool work_recruit(VirtIOMEMWork *work)
     return virtio_mem_threads_push(work->threads, &work->task);
 }
 
+/* Whether fewer threads get as much done: then this one may leave. */
+static bool work_can_spare(VirtIOMEMWork *work)
+{
+    QEMU_LOCK_GUARD(&work->lock);
+
+    if (work->nb_recruited <= work_nb_wanted(work)) {
+        return false;
+    }
+    work->nb_recruited--;
+    return true;
+}
+
 /*
  * Each recruits the next one, as long as there is a processor for it: the BQL
  * is not held while a large number is woken up, and on a busy host, one does
- * the work.
+ * the work.  Who waits for the end stays until then.
  */
 static void work_do_slices(VirtIOMEMWork *work, bool in_turns)
 {
@@ -208,7 +234,8 @@ static void work_do_slices(VirtIOMEMWork *work, bool in_turns)
             work_recruit(work);
         }
         work_yield(&since);
-    } while (work_do_slice(work, in_turns));
+    } while (work_do_slice(work, in_turns) &&
+             !(in_turns && work_can_spare(work)));
     work_leave(work);
 }
 
@@ -286,10 +313,6 @@ static bool work_is_in_huge_pages(const VirtIOMEM *vmem)
 
 static unsigned int work_count_threads(const VirtIOMEMWork *work)
 {
-    if (!work->kind->populates && work_is_in_huge_pages(work->vmem)) {
-        /* The host frees them under one lock, where threads would wait. */
-        return 1;
-    }
     return MIN(DIV_ROUND_UP(work->slices.size, work->slices.min_slice) ?: 1,
                work_max_threads(work->vmem));
 }
@@ -326,6 +349,7 @@ static VirtIOMEMWork *work_new(const VirtIOMEMWorkKind *kind, VirtIOMEM *vmem,
     work->task = (VirtIOMEMTask) { .run = work_run_task, .clear = work_clear };
     work->vmem = vmem;
     work->threads = vmem->threads;
+    work->scaling = &vmem->scaling[kind->populates];
     work->may_yield = work_may_yield(kind, vmem);
     virtio_mem_slices_init(&work->slices, vmem, runs, kind->populates,
                            work->may_yield);
@@ -403,12 +427,23 @@ int coroutine_mixed_fn virtio_mem_work_discard(VirtIOMEM *vmem,
 
 bool virtio_mem_work_realize(VirtIOMEM *vmem, Error **errp)
 {
-    vmem->threads = virtio_mem_threads_new(vmem->memdev->prealloc_context,
-                                           work_max_threads(vmem), errp);
-    return vmem->threads;
+    const unsigned int max = work_max_threads(vmem);
+
+    vmem->threads = virtio_mem_threads_new(vmem->memdev->prealloc_context, max,
+                                           errp);
+    if (!vmem->threads) {
+        return false;
+    }
+    vmem->scaling = g_new(VirtIOMEMScaling, 2);
+    /* Linux frees huge pages under one lock, where threads would wait. */
+    virtio_mem_scaling_init(&vmem->scaling[false],
+                            work_is_in_huge_pages(vmem) ? 1 : max, max);
+    virtio_mem_scaling_init(&vmem->scaling[true], max, max);
+    return true;
 }
 
 void virtio_mem_work_unrealize(VirtIOMEM *vmem)
 {
     g_clear_pointer(&vmem->threads, virtio_mem_threads_free);
+    g_clear_pointer(&vmem->scaling, g_free);
 }

@@ -17,6 +17,7 @@
 #include <dlfcn.h>
 #include "hw/virtio/virtio-mem-backing.h"
 #include "hw/virtio/virtio-mem-flight.h"
+#include "hw/virtio/virtio-mem-scaling.h"
 #include "hw/virtio/virtio-mem-stats.h"
 #include "hw/virtio/virtio-mem-threads.h"
 #include "hw/virtio/virtio-mem-work.h"
@@ -38,6 +39,8 @@ typedef struct FakeWork {
     uint64_t max_here;              /* the largest one in a coroutine */
     bool is_empty;                  /* the memory, as the host can tell */
     bool is_slow;                   /* each slice takes its time */
+    bool is_serial;                 /* and the next one only after that */
+    QemuMutex serial;
     unsigned int nb_working;        /* threads in a slice */
     unsigned int max_working;
     unsigned int refuse_at;         /* the n-th slice; 0: none */
@@ -101,7 +104,13 @@ static void fake_work_wait(FakeWork *fake)
         }
         return;
     }
-    if (fake->is_slow) {
+    if (fake->is_serial) {
+        qemu_mutex_unlock(&fake->lock);
+        WITH_QEMU_LOCK_GUARD(&fake->serial) {
+            g_usleep(200);
+        }
+        qemu_mutex_lock(&fake->lock);
+    } else if (fake->is_slow) {
         qemu_cond_timedwait(&fake->changed, &fake->lock, 1);
     }
     while (fake->held || fake->nb_working < fake->wait_for) {
@@ -175,17 +184,24 @@ static void fake_work_init(FakeWork *fake, unsigned int nb_threads)
         .page_size = 4 * KiB,
     };
     qemu_mutex_init(&fake->lock);
+    qemu_mutex_init(&fake->serial);
     qemu_cond_init(&fake->changed);
     virtio_mem_stats_realize(&fake->vmem);
+    g_assert_true(virtio_mem_work_realize(&fake->vmem, &error_abort));
+}
+
+/* As if the memory backend had been so from the start. */
+static void fake_work_realize_again(FakeWork *fake)
+{
+    virtio_mem_work_unrealize(&fake->vmem);
     g_assert_true(virtio_mem_work_realize(&fake->vmem, &error_abort));
 }
 
 /* With threads of a context that nobody has after that. */
 static void fake_work_use_context(FakeWork *fake)
 {
-    virtio_mem_work_unrealize(&fake->vmem);
     fake->memdev.prealloc_context = (ThreadContext *)fake;
-    g_assert_true(virtio_mem_work_realize(&fake->vmem, &error_abort));
+    fake_work_realize_again(fake);
     fake->memdev.prealloc_context = NULL;
     g_assert_cmpuint(fake->nb_contexts, ==, 1);
 }
@@ -197,6 +213,7 @@ static void fake_work_destroy(FakeWork *fake)
     virtio_mem_stats_unrealize(&fake->vmem);
     virtio_mem_blocks_free(fake->vmem.blocks);
     qemu_cond_destroy(&fake->changed);
+    qemu_mutex_destroy(&fake->serial);
     qemu_mutex_destroy(&fake->lock);
 }
 
@@ -316,15 +333,42 @@ static void test_huge_pages(void)
     fake_work_destroy(&fake);
 }
 
-/* Threads would wait for each other. */
+/* Threads would wait for each other; until it turns out that they do not. */
 static void test_huge_pages_by_one_thread(void)
 {
     FakeWork fake;
 
+    await_idle_threads();
     fake_work_init(&fake, 2);
     fake.page_size = 2 * MiB;
+    fake_work_realize_again(&fake);
     fake.is_slow = true;
     g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
+    g_assert_cmpuint(fake.max_working, ==, 1);
+
+    while (fake.vmem.scaling[false].nb_threads == 1) {
+        g_assert_cmpint(discard(&fake, EVERYTHING, false), ==, 0);
+    }
+    g_assert_cmpuint(fake.max_working, ==, 2);
+    fake_work_destroy(&fake);
+}
+
+/* One that only waits for the others leaves, in the middle of the work. */
+static void test_threads_that_gain_nothing(void)
+{
+    FakeWork fake;
+
+    await_idle_threads();
+    fake_work_init(&fake, 2);
+    fake.is_serial = true;
+    while (fake.vmem.scaling[true].nb_threads == 2) {
+        g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
+    }
+    g_assert_cmpuint(fake.max_working, ==, 2);
+
+    fake.vmem.scaling[true].next_try_us = INT64_MAX;
+    fake.max_working = 0;
+    g_assert_cmpint(populate(&fake, EVERYTHING), ==, 0);
     g_assert_cmpuint(fake.max_working, ==, 1);
     fake_work_destroy(&fake);
 }
@@ -676,6 +720,8 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/work/huge-pages-by-one-thread",
                     test_huge_pages_by_one_thread);
     g_test_add_func("/virtio-mem/work/several-threads", test_parallel);
+    g_test_add_func("/virtio-mem/work/threads-that-gain-nothing",
+                    test_threads_that_gain_nothing);
     g_test_add_func("/virtio-mem/work/no-idle-threads", test_one_thread);
     g_test_add_func("/virtio-mem/work/no-processor-is-left",
                     test_no_processor);

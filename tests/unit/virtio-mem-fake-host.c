@@ -16,6 +16,7 @@
 #include "hw/virtio/virtio-mem-rdm.h"
 #include "hw/virtio/virtio-mem-stats.h"
 #include "hw/virtio/virtio-mem-unit.h"
+#include "hw/virtio/virtio-mem-work.h"
 #include "virtio-mem-fake-host.h"
 
 unsigned fake_nb_reports;
@@ -380,12 +381,14 @@ void fake_host_init(FakeHost *host)
     vmem->block_size = FAKE_BLOCK_SIZE;
     vmem->blocks = virtio_mem_blocks_new(FAKE_BLOCKS);
     virtio_mem_stats_realize(vmem);
+    g_assert_true(virtio_mem_work_realize(vmem, &error_abort));
     notifier_list_init(&vmem->size_change_notifiers);
     notifier_list_add(&vmem->size_change_notifiers, &host->size_change);
 }
 
 void fake_host_destroy(FakeHost *host)
 {
+    virtio_mem_work_unrealize(&host->vmem);
     virtio_mem_stats_unrealize(&host->vmem);
     virtio_mem_blocks_free(host->vmem.blocks);
     g_string_free(host->log, true);

@@ -92,6 +92,7 @@ struct VirtIOMEM {
     struct VirtIOMEMQueue *queue;
     unsigned long *holes;           /* in the file of a private copy */
     GThreadPool *threads;           /* that work for the device */
+    struct VirtIOMEMScaling *scaling;   /* to discard, and to populate */
     struct {
         Coroutine *co;              /* serves the queue now */
         struct VirtIOMEMWork *work; /* what it waits for, if anything */
