@@ -6,29 +6,24 @@ SPDX-License-Identifier: GPL-2.0-or-later
 import functools
 import time
 
-import backends
 import bare_threads
 import host
 from measure import Group, Row, at_most, at_most_of_stock
 from monitor import Poller
 from tiny_guest import GiB, MiB, TinyGuest, TinyGuestError, UNPLUG_ALL
+from ways import PLAIN, WAYS
 
-BACKENDS = (backends.ANONYMOUS, backends.ANONYMOUS_4K, backends.MEMFD,
-            backends.HUGETLB)
 NOT_SLOWER = at_most_of_stock(1)
-
-
-def _names(backend):
-    return [f'{what}, {backend.name}' for what in
-            ('UNPLUG ALL', 'monitor during UNPLUG ALL', 'system reset')]
+UNPLUG, STALL, RESET = ('UNPLUG ALL', 'monitor during UNPLUG ALL',
+                        'system reset')
 
 
 def _rows():
-    for backend in BACKENDS:
-        names = _names(backend)
-        for name, bar in zip(names, (NOT_SLOWER, at_most(5), NOT_SLOWER)):
-            yield Row(name, 'ms', bar)
-        yield Row(bare_threads.name_of(names[0]), '', bare_threads.BAR)
+    for way in WAYS:
+        yield from way.rows(UNPLUG, 'ms', NOT_SLOWER)
+        if way in PLAIN:
+            yield Row(way.name(STALL), 'ms', at_most(5))
+            yield Row(way.name(RESET), 'ms', NOT_SLOWER)
 
 
 def _expect_given_back(guest):
@@ -39,11 +34,11 @@ def _expect_given_back(guest):
         raise TinyGuestError(f'QEMU keeps {rss >> 20} MiB')
 
 
-def _unplug_all(size, guest):
+def _unplug_all(size, way, guest):
     """Return how many milliseconds it takes, the second time."""
     guest.request(UNPLUG_ALL)
     _touch_all(guest, size)
-    taken = guest.request(UNPLUG_ALL)
+    taken = guest.request(UNPLUG_ALL, polls=way.polls)
     _expect_given_back(guest)
     return taken * 1000
 
@@ -80,29 +75,38 @@ def _touch_all(guest, size):
         raise TinyGuestError(f'QEMU has {guest.rss() / GiB} GiB only')
 
 
-def _discard(run, backend, size):
-    names = _names(backend)
-    values = []
-    with backend.prepared(size):
-        _, bare = bare_threads.measure(run, backend, size)
-        with TinyGuest(size, backend=backend.option, with_poll=True,
-                       by_interrupt=True,
-                       device=f',prealloc=on{run.device_options}') as guest:
+def _measures(run, way, size):
+    """Map what is measured to how."""
+    found = {UNPLUG: functools.partial(_unplug_all, size, way)}
+    if way in PLAIN:
+        found[STALL] = functools.partial(_stall, run)
+        found[RESET] = _system_reset
+    return found
+
+
+def _discard(run, way, size):
+    values = {}
+    with way.backend.prepared(size):
+        bare = way.bare_threads(run, size)
+        with TinyGuest(size, backend=way.backend.option, wrapper=way.wrapper,
+                       device=way.device_options(run), with_poll=True,
+                       by_interrupt=not way.polls) as guest:
             guest.start()
-            for measure in (functools.partial(_unplug_all, size),
-                            functools.partial(_stall, run), _system_reset):
+            for what, measure in _measures(run, way, size).items():
                 _touch_all(guest, size)
-                values.append(measure(guest))
-    found = dict(zip(names, values))
-    speed = size / GiB / (found[names[0]] / 1000)
-    return {**found, bare_threads.name_of(names[0]): speed / bare}
+                values[way.name(what)] = measure(guest)
+    if bare:
+        name = way.name(UNPLUG)
+        speed = size / GiB / (values[name] / 1000)
+        values[bare_threads.name_of(name)] = speed / bare[1]
+    return values
 
 
 def run_once(run):
-    """One start for each backend."""
+    """One start for each way."""
     values = {}
-    for backend in BACKENDS:
-        values.update(_discard(run, backend, host.size()))
+    for way in WAYS:
+        values.update(_discard(run, way, host.size()))
     return values
 
 
