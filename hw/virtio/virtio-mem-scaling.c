@@ -8,8 +8,11 @@
 #include "trace.h"
 #include "virtio-mem-scaling.h"
 
-/* More threads stay if they are faster by one part in so many. */
-#define SCALING_GAIN 10
+/* So much faster have more threads to be. */
+#define SCALING_GAIN 1.1
+
+/* After so many slices, a try may turn out to be hopeless. */
+#define SCALING_FIRST_SLICES 8
 
 void virtio_mem_scaling_init(VirtIOMEMScaling *scaling, unsigned int nb_threads,
                              unsigned int max)
@@ -27,20 +30,27 @@ unsigned int virtio_mem_scaling_wanted(const VirtIOMEMScaling *scaling)
     return scaling->nb_tried ?: scaling->nb_threads;
 }
 
-static int scaling_compare(const void *a, const void *b)
+/* What those that work now get done together. */
+static double scaling_speed(const VirtIOMEMScaling *scaling)
 {
-    const uint64_t *one = a, *other = b;
-
-    return *one < *other ? -1 : *one > *other;
+    return (double)scaling->size / MAX(scaling->us, 1) *
+           virtio_mem_scaling_wanted(scaling);
 }
 
-/* Of all threads that worked together. */
-static uint64_t scaling_median(VirtIOMEMScaling *scaling)
+/* Whether what is tried is better than what was. */
+static bool scaling_is_better(const VirtIOMEMScaling *scaling)
 {
-    qsort(scaling->speeds, scaling->nb_speeds, sizeof(scaling->speeds[0]),
-          scaling_compare);
-    return scaling->speeds[scaling->nb_speeds / 2] *
-           virtio_mem_scaling_wanted(scaling);
+    const double speed = scaling_speed(scaling);
+
+    return scaling->upwards ? speed >= scaling->speed * SCALING_GAIN
+                            : speed * SCALING_GAIN > scaling->speed;
+}
+
+static void scaling_restart(VirtIOMEMScaling *scaling)
+{
+    scaling->nb_slices = 0;
+    scaling->size = 0;
+    scaling->us = 0;
 }
 
 static void scaling_begin_try(VirtIOMEMScaling *scaling)
@@ -54,47 +64,48 @@ static void scaling_begin_try(VirtIOMEMScaling *scaling)
                                          : nb_threads / 2;
 }
 
-/* True if what was tried is better than what was. */
-static bool scaling_is_better(const VirtIOMEMScaling *scaling, uint64_t speed)
-{
-    const uint64_t more = scaling->upwards ? speed : scaling->speed;
-    const uint64_t fewer = scaling->upwards ? scaling->speed : speed;
-
-    return (more - (double)fewer >= (double)fewer / SCALING_GAIN) ==
-           scaling->upwards;
-}
-
-static void scaling_end_try(VirtIOMEMScaling *scaling, uint64_t speed)
+static void scaling_end_try(VirtIOMEMScaling *scaling, bool is_better,
+                            int64_t now_us)
 {
     trace_virtio_mem_scaling(scaling->nb_threads, scaling->speed,
-                             scaling->nb_tried, speed);
-    if (scaling_is_better(scaling, speed)) {
+                             scaling->nb_tried, scaling_speed(scaling));
+    if (is_better) {
+        scaling->speed = scaling_speed(scaling);
         scaling->nb_threads = scaling->nb_tried;
-        scaling->speed = speed;
         scaling->patience_us = VIRTIO_MEM_SCALING_PATIENCE_US;
     } else {
         scaling->upwards = !scaling->upwards;
-        scaling->patience_us = MIN(2 * scaling->patience_us,
-                                   VIRTIO_MEM_SCALING_MAX_PATIENCE_US);
     }
     scaling->nb_tried = 0;
+    scaling->next_try_us = now_us + scaling->patience_us;
+    scaling->patience_us = MIN(2 * scaling->patience_us,
+                               VIRTIO_MEM_SCALING_MAX_PATIENCE_US);
+    scaling_restart(scaling);
 }
 
-/* All that are to work have been timed. */
+static bool scaling_window_is_over(const VirtIOMEMScaling *scaling)
+{
+    return scaling->us >= (int64_t)virtio_mem_scaling_wanted(scaling) *
+                          VIRTIO_MEM_SCALING_WINDOW_US;
+}
+
+static void scaling_judge_try(VirtIOMEMScaling *scaling, int64_t now_us)
+{
+    if (scaling_window_is_over(scaling) ||
+        (scaling->nb_slices == SCALING_FIRST_SLICES &&
+         !scaling_is_better(scaling))) {
+        scaling_end_try(scaling, scaling_is_better(scaling), now_us);
+    }
+}
+
 static void scaling_judge(VirtIOMEMScaling *scaling, int64_t now_us)
 {
-    const uint64_t speed = scaling_median(scaling);
-
-    scaling->nb_speeds = 0;
-    if (scaling->nb_tried) {
-        scaling_end_try(scaling, speed);
-        scaling->next_try_us = now_us + scaling->patience_us;
+    if (!scaling_window_is_over(scaling)) {
         return;
     }
-    scaling->speed = speed;
-    if (!scaling->next_try_us) {
-        scaling->next_try_us = now_us + scaling->patience_us;
-    } else if (now_us >= scaling->next_try_us) {
+    scaling->speed = scaling_speed(scaling);
+    scaling_restart(scaling);
+    if (now_us >= scaling->next_try_us) {
         scaling_begin_try(scaling);
     }
 }
@@ -107,8 +118,12 @@ void virtio_mem_scaling_note(VirtIOMEMScaling *scaling, unsigned int nb_working,
         /* There is no choice; or some are not there yet, or not gone yet. */
         return;
     }
-    scaling->speeds[scaling->nb_speeds++] = size * 1000 / MAX(us, 1);
-    if (scaling->nb_speeds == ARRAY_SIZE(scaling->speeds)) {
+    scaling->nb_slices++;
+    scaling->size += size;
+    scaling->us += us;
+    if (scaling->nb_tried) {
+        scaling_judge_try(scaling, now_us);
+    } else {
         scaling_judge(scaling, now_us);
     }
 }

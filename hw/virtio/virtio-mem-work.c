@@ -54,6 +54,7 @@ typedef struct VirtIOMEMWork {
     QemuMutex lock;             /* of all below */
     VirtIOMEMSlices slices;     /* their size is constant */
     unsigned int nb_working;    /* threads in a slice */
+    unsigned int nb_present;    /* in one, or between two */
     unsigned int nb_recruited;  /* that take part, nb_threads at most */
     VirtIOMEMScaling *scaling;  /* how many should */
     bool is_handed_out;         /* no slice is left */
@@ -87,44 +88,54 @@ static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
 }
 
 /* A slice took so long; the first failure is what counts. */
-static void work_note(VirtIOMEMWork *work, uint64_t size, int64_t us, int ret,
-                      Error *err)
+static void work_note(VirtIOMEMWork *work, int64_t us, int ret, Error *err)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
     assert(work->nb_working);
-    if (!work->slices.takes_empty) {
-        virtio_mem_scaling_note(work->scaling, work->nb_working, size, us,
-                                g_get_monotonic_time());
-    }
     work->nb_working--;
     virtio_mem_slices_note(&work->slices, us);
     work->ret = work->ret ?: ret;
     error_propagate(&work->err, err);
 }
 
+/* This thread was done with something else at @since. */
+static void work_time(VirtIOMEMWork *work, uint64_t size, int64_t *since)
+{
+    const int64_t now = g_get_monotonic_time();
+    QEMU_LOCK_GUARD(&work->lock);
+
+    virtio_mem_scaling_note(work->scaling, work->nb_present, size,
+                            now - *since, now);
+    *since = now;
+}
+
 /*
  * False if there is no slice left for this thread; or if, @in_turns, a thread
- * will go on with it after other tasks that wait.
+ * will go on with it after other tasks that wait.  @since is NULL if this says
+ * nothing about threads.
  */
-static bool work_do_slice(VirtIOMEMWork *work, bool in_turns)
+static bool work_do_slice(VirtIOMEMWork *work, bool in_turns, int64_t *since)
 {
+    const int64_t start = g_get_monotonic_time();
     uint64_t offset, size;
     Error *err = NULL;
     bool is_passed_on;
-    int64_t start, us;
+    int64_t us;
     int ret;
 
     if (!work_next(work, &offset, &size)) {
         return false;
     }
-    start = g_get_monotonic_time();
     ret = work->kind->do_slice(work->vmem, offset, size, &err);
     us = g_get_monotonic_time() - start;
-    /* Before it counts as done: the pool may go with the last slice. */
+    /* Before it counts as done: pool and device may go with the last slice. */
+    if (since) {
+        work_time(work, size, since);
+    }
     is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
                    virtio_mem_threads_push(work->threads, &work->task);
-    work_note(work, size, us, ret, err);
+    work_note(work, us, ret, err);
     return !is_passed_on;
 }
 
@@ -140,7 +151,7 @@ static bool work_try(VirtIOMEMWork *work)
 
     virtio_mem_slices_take_empty(&work->slices, true);
     while (left && g_get_monotonic_time() < end) {
-        left = work_do_slice(work, false);
+        left = work_do_slice(work, false, NULL);
     }
     virtio_mem_slices_take_empty(&work->slices, false);
     return !left;
@@ -163,6 +174,7 @@ static void work_over_bh(void *opaque)
 static void work_leave(VirtIOMEMWork *work)
 {
     WITH_QEMU_LOCK_GUARD(&work->lock) {
+        work->nb_present--;
         if (!work->is_handed_out || work->nb_working || work->is_over) {
             return;
         }
@@ -179,17 +191,17 @@ static void work_leave(VirtIOMEMWork *work)
  * A vCPU or the monitor may be waiting for this processor.  Not after each
  * short slice: on a busy host, it takes milliseconds to come back.
  */
-static void work_yield(int64_t *since)
+static void work_yield(int64_t *yielded)
 {
     const int64_t now = g_get_monotonic_time();
 
-    if (now - *since >= VIRTIO_MEM_SLICES_LONG_CALL_US) {
+    if (now - *yielded >= VIRTIO_MEM_SLICES_LONG_CALL_US) {
         g_thread_yield();
-        *since = g_get_monotonic_time();
+        *yielded = g_get_monotonic_time();
     }
 }
 
-/* How many threads should take part.  With the work's lock. */
+/* How many threads should take part.  With the work's lock, while it lasts. */
 static unsigned int work_nb_wanted(const VirtIOMEMWork *work)
 {
     return MIN(work->nb_threads, virtio_mem_scaling_wanted(work->scaling));
@@ -213,7 +225,7 @@ static bool work_can_spare(VirtIOMEMWork *work)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
-    if (work->nb_recruited <= work_nb_wanted(work)) {
+    if (work->is_handed_out || work->nb_recruited <= work_nb_wanted(work)) {
         return false;
     }
     work->nb_recruited--;
@@ -227,14 +239,18 @@ static bool work_can_spare(VirtIOMEMWork *work)
  */
 static void work_do_slices(VirtIOMEMWork *work, bool in_turns)
 {
-    int64_t since = g_get_monotonic_time();
+    int64_t yielded = g_get_monotonic_time();
+    int64_t since = yielded;
 
+    WITH_QEMU_LOCK_GUARD(&work->lock) {
+        work->nb_present++;
+    }
     do {
         if (virtio_mem_threads_have_room()) {
             work_recruit(work);
         }
-        work_yield(&since);
-    } while (work_do_slice(work, in_turns) &&
+        work_yield(&yielded);
+    } while (work_do_slice(work, in_turns, &since) &&
              !(in_turns && work_can_spare(work)));
     work_leave(work);
 }
