@@ -311,7 +311,9 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
         .return_mask = BACKING_PRESENT | BACKING_SWAPPED,
     };
 
-    if (memory_region_get_fd(&memdev->mr) >= 0) {
+    if (memory_region_get_fd(&memdev->mr) >= 0 ||
+        qemu_ram_is_shared(memdev->mr.ram_block)) {
+        /* What nobody has mapped can be there all the same. */
         return false;
     }
     if (fd < 0) {

@@ -62,9 +62,9 @@ int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
                                uint64_t size);
 
 /*
- * Whether there is certainly no memory in @size bytes at @offset, so that to
- * discard them takes no time.  Only for memory without a file, and by Linux 6.7
- * and newer, which takes no time to tell.  Needs no lock.
+ * Whether there is certainly no memory in @size bytes at @offset, so that they
+ * need not be discarded.  Only for private memory without a file, and by Linux
+ * 6.7 and newer, which takes no time to tell.  Needs no lock.
  */
 bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
                                  uint64_t size);

@@ -76,21 +76,25 @@ static bool slices_next_run(VirtIOMEMSlices *slices)
     return true;
 }
 
-bool virtio_mem_slices_next(VirtIOMEMSlices *slices, uint64_t *offset,
-                            uint64_t *size)
+bool virtio_mem_slices_next(VirtIOMEMSlices *slices, VirtIOMEMSlice *slice)
 {
+    const bool may_be_empty = slices->takes_empty &&
+                              slices->slice > slices->min_slice;
+
     if (slices->offset == slices->end && !slices_next_run(slices)) {
         return false;
     }
-    *offset = slices->offset;
-    *size = MIN(slices->slice, slices->end - slices->offset);
-    if (slices->takes_empty && slices->slice > slices->min_slice &&
-        !virtio_mem_backing_is_empty(slices->vmem, *offset, *size)) {
+    slice->offset = slices->offset;
+    slice->size = MIN(slices->slice, slices->end - slices->offset);
+    slice->is_empty = may_be_empty &&
+                      virtio_mem_backing_is_empty(slices->vmem, slice->offset,
+                                                  slice->size);
+    if (may_be_empty && !slice->is_empty) {
         /* It may take long. */
         slices->slice = slices->min_slice;
-        *size = MIN(slices->slice, *size);
+        slice->size = MIN(slices->slice, slice->size);
     }
-    slices->offset += *size;
+    slices->offset += slice->size;
     return true;
 }
 

@@ -31,6 +31,12 @@ typedef struct VirtIOMEMRuns {
     bool plugged;
 } VirtIOMEMRuns;
 
+typedef struct VirtIOMEMSlice {
+    uint64_t offset;
+    uint64_t size;
+    bool is_empty;              /* for sure: there is nothing to give back */
+} VirtIOMEMSlice;
+
 typedef struct VirtIOMEMSlices {
     const VirtIOMEM *vmem;
     VirtIOMEMRuns runs;
@@ -53,9 +59,8 @@ void virtio_mem_slices_init(VirtIOMEMSlices *slices, const VirtIOMEM *vmem,
                             VirtIOMEMRuns runs, bool populates,
                             bool others_wait);
 
-/* Hand out the next slice, in bytes; false if all is handed out. */
-bool virtio_mem_slices_next(VirtIOMEMSlices *slices, uint64_t *offset,
-                            uint64_t *size);
+/* Hand out the next slice; false if all is handed out. */
+bool virtio_mem_slices_next(VirtIOMEMSlices *slices, VirtIOMEMSlice *slice);
 
 /* The call for a slice took so long. */
 void virtio_mem_slices_note(VirtIOMEMSlices *slices, int64_t us);

@@ -66,7 +66,7 @@ typedef struct VirtIOMEMWork {
 /* --- slices --- */
 
 /* Hand out the next slice, if there is one. */
-static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
+static bool work_next(VirtIOMEMWork *work, VirtIOMEMSlice *slice)
 {
     QEMU_LOCK_GUARD(&work->lock);
 
@@ -79,7 +79,7 @@ static bool work_next(VirtIOMEMWork *work, uint64_t *offset, uint64_t *size)
         work->ret = -ECANCELED;
         error_setg(&work->err, "canceled");
     }
-    if (work->ret || !virtio_mem_slices_next(&work->slices, offset, size)) {
+    if (work->ret || !virtio_mem_slices_next(&work->slices, slice)) {
         work->is_handed_out = true;
         return false;
     }
@@ -118,20 +118,21 @@ static void work_time(VirtIOMEMWork *work, uint64_t size, int64_t *since)
 static bool work_do_slice(VirtIOMEMWork *work, bool in_turns, int64_t *since)
 {
     const int64_t start = g_get_monotonic_time();
-    uint64_t offset, size;
+    VirtIOMEMSlice slice;
     Error *err = NULL;
     bool is_passed_on;
     int64_t us;
     int ret;
 
-    if (!work_next(work, &offset, &size)) {
+    if (!work_next(work, &slice)) {
         return false;
     }
-    ret = work->kind->do_slice(work->vmem, offset, size, &err);
+    ret = slice.is_empty ? 0 : work->kind->do_slice(work->vmem, slice.offset,
+                                                    slice.size, &err);
     us = g_get_monotonic_time() - start;
     /* Before it counts as done: pool and device may go with the last slice. */
     if (since) {
-        work_time(work, size, since);
+        work_time(work, slice.size, since);
     }
     is_passed_on = in_turns && virtio_mem_threads_are_wanted(work->threads) &&
                    virtio_mem_threads_push(work->threads, &work->task);

@@ -172,8 +172,7 @@ static void test_finish_in_coroutine(void)
 }
 
 static void do_test_coroutine_short(VirtIOMEMRange range, bool share,
-                                    uint64_t page_size, bool is_empty,
-                                    uint64_t slice)
+                                    uint64_t page_size, uint64_t slice)
 {
     bool done = false;
 
@@ -184,7 +183,6 @@ static void do_test_coroutine_short(VirtIOMEMRange range, bool share,
         fake_work_init(&request.fake, 1);
         request.fake.memdev.share = share;
         request.fake.page_size = page_size;
-        request.fake.is_empty = is_empty;
         request_start(&request);
         done = request.done;
         AIO_WAIT_WHILE(NULL, !request.done);
@@ -201,10 +199,57 @@ static void test_coroutine_short(void)
 {
     const VirtIOMEMRange some = { 7, 32 };
 
-    do_test_coroutine_short(some, false, 4 * KiB, false, 32 * MiB);
-    do_test_coroutine_short(some, true, 4 * KiB, false, 4 * MiB);
-    do_test_coroutine_short(some, true, 2 * MiB, false, 32 * MiB);
-    do_test_coroutine_short(FAKE_WORK_ALL, true, 4 * KiB, true, 400 * MiB);
+    do_test_coroutine_short(some, false, 4 * KiB, 32 * MiB);
+    do_test_coroutine_short(some, true, 4 * KiB, 4 * MiB);
+    do_test_coroutine_short(some, true, 2 * MiB, 32 * MiB);
+}
+
+/* What is not there is not given back; what may be there always is. */
+static void do_test_empty(uint64_t nb_empty)
+{
+    Request request = { .range = FAKE_WORK_ALL };
+    FakeWork *fake = &request.fake;
+
+    fake_work_init(fake, 1);
+    fake->memdev.share = true;
+    fake->nb_empty = nb_empty;
+    request_start(&request);
+    AIO_WAIT_WHILE(NULL, !request.done);
+    for (uint64_t i = 0; i < FAKE_WORK_BLOCKS; i++) {
+        g_assert_cmpuint(fake->touched[i], <=, 1);
+        g_assert_true(i < nb_empty || fake->touched[i]);
+    }
+    if (nb_empty == FAKE_WORK_BLOCKS) {
+        g_assert_cmpuint(fake->nb_slices, <=, FAKE_WORK_BLOCKS / 2);
+    }
+    fake_work_destroy(fake);
+}
+
+static void test_empty(void)
+{
+    for (uint64_t nb_empty = 0; nb_empty <= FAKE_WORK_BLOCKS; nb_empty++) {
+        do_test_empty(nb_empty);
+    }
+}
+
+/* On an idle host, a few questions do for all that is empty. */
+static void test_empty_in_place(void)
+{
+    bool done = false;
+
+    for (int i = 0; i < 100 && !done; i++) {
+        Request request = { .range = FAKE_WORK_ALL };
+
+        fake_work_init(&request.fake, 1);
+        request.fake.memdev.share = true;
+        request.fake.nb_empty = FAKE_WORK_BLOCKS;
+        request_start(&request);
+        done = request.done && request.fake.nb_slices == 1 &&
+               request.fake.max_asked == 400 * MiB;
+        AIO_WAIT_WHILE(NULL, !request.done);
+        fake_work_destroy(&request.fake);
+    }
+    g_assert_true(done);
 }
 
 /* The main loop does not begin what may be long, however fast it was so far. */
@@ -297,6 +342,9 @@ int main(int argc, char **argv)
                     test_coroutine_yields);
     g_test_add_func("/virtio-mem/work/coroutine/stays-for-short-work",
                     test_coroutine_short);
+    g_test_add_func("/virtio-mem/work/coroutine/empty", test_empty);
+    g_test_add_func("/virtio-mem/work/coroutine/empty-in-place",
+                    test_empty_in_place);
     g_test_add_func("/virtio-mem/work/coroutine/leaves-what-may-be-long",
                     test_coroutine_long);
     g_test_add_func("/virtio-mem/work/coroutine/of-others-does-not-yield",

@@ -132,7 +132,10 @@ int virtio_mem_backing_discard(const VirtIOMEM *vmem, uint64_t offset,
 bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
                                  uint64_t size)
 {
-    return container_of(vmem, FakeWork, vmem)->is_empty;
+    FakeWork *fake = container_of(vmem, FakeWork, vmem);
+
+    fake->max_asked = MAX(fake->max_asked, size);
+    return offset + size <= fake->nb_empty * FAKE_WORK_BLOCK;
 }
 
 /* --- scene --- */

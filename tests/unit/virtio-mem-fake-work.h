@@ -30,7 +30,8 @@ typedef struct FakeWork {
     unsigned int nb_slices;
     uint64_t max_slice;
     uint64_t max_here;              /* the largest one in a coroutine */
-    bool is_empty;                  /* the memory, as the host can tell */
+    uint64_t nb_empty;              /* blocks, as the host can tell */
+    uint64_t max_asked;             /* whether they are */
     bool is_slow;                   /* each slice takes its time */
     bool is_serial;                 /* and the next one only after that */
     QemuMutex serial;
