@@ -103,10 +103,11 @@ def _discard(run, way, size):
 
 
 def run_once(run):
-    """One start for each way."""
+    """One start for each way; half the size is plenty for the last."""
     values = {}
     for way in WAYS:
-        values.update(_discard(run, way, host.size()))
+        size = host.size() if way in PLAIN else host.size() // 2
+        values.update(_discard(run, way, size))
     return values
 
 
