@@ -27,6 +27,8 @@
 
 #define THP_DIR "/sys/kernel/mm/transparent_hugepage"
 
+static int backing_pagemap = -1;
+
 /* What Linux uses where it does not tell, by host architecture. */
 static uint64_t backing_guess_thp_size(void)
 {
@@ -166,6 +168,10 @@ bool virtio_mem_backing_realize(VirtIOMEM *vmem, Error **errp)
 {
     HostMemoryBackend *memdev = vmem->memdev;
 
+    if (backing_pagemap < 0) {
+        /* Now: a request should not take the time, and -chroot hides it. */
+        backing_pagemap = qemu_open_old("/proc/self/pagemap", O_RDONLY);
+    }
     if (!virtio_mem_backing_is_private_copy(memdev)) {
         return true;
     }
@@ -290,13 +296,11 @@ typedef struct BackingScan {
 } BackingScan;
 
 #define BACKING_SCAN _IOWR('f', 16, BackingScan)
-#define BACKING_PRESENT (1 << 3)
-#define BACKING_SWAPPED (1 << 4)
+#define BACKING_PRESENT_OR_SWAPPED (1 << 3 | 1 << 4)
 
 bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
                                  uint64_t size)
 {
-    static int fd = -1;
     HostMemoryBackend *memdev = vmem->memdev;
     const char *area = memory_region_get_ram_ptr(&memdev->mr);
     BackingRegion found;
@@ -307,8 +311,8 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
         .regions = (uintptr_t)&found,
         .nb_regions = 1,
         .max_pages = 1,
-        .category_anyof_mask = BACKING_PRESENT | BACKING_SWAPPED,
-        .return_mask = BACKING_PRESENT | BACKING_SWAPPED,
+        .category_anyof_mask = BACKING_PRESENT_OR_SWAPPED,
+        .return_mask = BACKING_PRESENT_OR_SWAPPED,
     };
 
     if (memory_region_get_fd(&memdev->mr) >= 0 ||
@@ -316,10 +320,7 @@ bool virtio_mem_backing_is_empty(const VirtIOMEM *vmem, uint64_t offset,
         /* What nobody has mapped can be there all the same. */
         return false;
     }
-    if (fd < 0) {
-        fd = qemu_open_old("/proc/self/pagemap", O_RDONLY);
-    }
-    return ioctl(fd, BACKING_SCAN, &scan) == 0;
+    return ioctl(backing_pagemap, BACKING_SCAN, &scan) == 0;
 }
 
 /*
