@@ -88,12 +88,6 @@ static bool plan_is_late(const VirtIOMEMPlan *plan, int64_t ms)
     return ms - plan->due_ms >= PLAN_LATE_MS;
 }
 
-/* Whether the last report tells what the last change came to. */
-static bool plan_is_fresh(const VirtIOMEMPlan *plan, int64_t ms)
-{
-    return plan->news && ms > plan->changed_ms;
-}
-
 static bool plan_note_plugged(VirtIOMEMPlan *plan, const VirtIOMEMPlanNow *now)
 {
     if (now->plugged == plan->plugged) {
@@ -272,8 +266,7 @@ static VirtIOMEMPlanAdvice plan_shrink(VirtIOMEMPlan *plan, int64_t ms)
         }
         return plan_wait(plan);
     }
-    return plan_is_fresh(plan, ms) ? plan_decide_down(plan, ms)
-                                   : plan_wait(plan);
+    return plan->is_fresh ? plan_decide_down(plan, ms) : plan_wait(plan);
 }
 
 /* --- growing --- */
@@ -355,7 +348,7 @@ static VirtIOMEMPlanAdvice plan_grow(VirtIOMEMPlan *plan, int64_t ms)
         return plan_advise(plan, VIRTIO_MEM_PLAN_DONE,
                            VIRTIO_MEM_NO_REASON);
     }
-    if (!plan_is_fresh(plan, ms)) {
+    if (!plan->is_fresh) {
         return plan_wait(plan);
     }
     if (!plan_is_used(plan)) {
@@ -410,7 +403,7 @@ void virtio_mem_plan_begin(VirtIOMEMPlan *plan, const VirtIOMEMPlanGoal *goal,
     *plan = (VirtIOMEMPlan) {
         .goal = *goal, .ask = goal->start, .checkpoint = goal->start,
         .plugged = goal->start,
-        .changed_ms = ms - 1, .due_ms = ms, .cool_ms = ms, .reached_ms = -1,
+        .changed_ms = ms, .due_ms = ms, .cool_ms = ms, .reached_ms = -1,
     };
     plan->advice = plan_wait(plan);
 }
@@ -425,6 +418,7 @@ VirtIOMEMPlanAdvice virtio_mem_plan_next(VirtIOMEMPlan *plan,
     plan->others_asked = now->others_asked;
     moved = plan_note_plugged(plan, now);
     plan_note_report(plan, now);
+    plan->is_fresh = plan->news && !moved && !now->report_is_old;
     if (plan->news) {
         /* In time, for what follows. */
         plan->due_ms = now->ms;

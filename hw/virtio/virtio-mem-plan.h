@@ -49,6 +49,7 @@ typedef struct VirtIOMEMPlanNow {
     uint64_t others;        /* plugged by other devices of this kind */
     uint64_t others_asked;  /* that, and what they are still asked to plug */
     const BalloonGuestStats *report;    /* new since the last call, or NULL */
+    bool report_is_old;     /* asked for before .plugged changed last */
 } VirtIOMEMPlanNow;
 
 typedef struct VirtIOMEMPlanAdvice {
@@ -69,7 +70,8 @@ typedef struct VirtIOMEMPlan {
     uint64_t plugged;
     uint64_t others;
     uint64_t others_asked;
-    bool news;              /* .last came with it */
+    bool news;              /* .last came with it ... */
+    bool is_fresh;          /* ... and tells what the last change came to */
 
     /* Reports, and what was plugged when the first one came. */
     bool has_first;

@@ -43,8 +43,10 @@ typedef struct VirtIOMEMSteps {
     bool step_is_over;          /* the guest has what it was asked for */
     bool should_poll;           /* ask for a report now, and else ... */
     int64_t poll_at_ms;         /* ... then */
-    bool is_asked;              /* the balloon was asked for one */
+    bool is_asked;              /* the balloon was asked for one ... */
+    bool ask_is_old;            /* ... before the plugged size changed */
     bool has_report;
+    bool report_is_old;         /* it was asked for before that */
     BalloonGuestStats report;
     unsigned int nb_reminders;  /* in this silence */
     QEMUTimer *timer;           /* guest time: stands still with it */
@@ -86,10 +88,15 @@ static bool steps_take_baton(VirtIOMEMSteps *steps)
            virtio_mem_baton_take(&steps->runner);
 }
 
+static bool steps_guest_has_obeyed(const VirtIOMEMSteps *steps)
+{
+    return virtio_mem_plugged_size(steps->vmem) == steps->vmem->asked_size;
+}
+
 /* The guest does not do what it is asked for, and was reminded. */
 static bool steps_is_stuck(const VirtIOMEMSteps *steps)
 {
-    return virtio_mem_plugged_size(steps->vmem) != steps->vmem->asked_size &&
+    return !steps_guest_has_obeyed(steps) &&
            virtio_mem_status_silence_ms(steps->vmem) >= STEPS_STUCK_MS;
 }
 
@@ -111,7 +118,6 @@ static void steps_pause(VirtIOMEMSteps *steps)
         virtio_mem_baton_pass(&steps->runner, false);
         steps->poll_at_ms = 0;
     }
-    steps->is_asked = false;
     steps->has_report = false;
 }
 
@@ -213,7 +219,7 @@ static void steps_remind(VirtIOMEMSteps *steps)
     VirtIOMEM *vmem = steps->vmem;
     const int64_t silence_ms = virtio_mem_status_silence_ms(vmem);
 
-    if (virtio_mem_plugged_size(vmem) == vmem->asked_size ||
+    if (steps_guest_has_obeyed(steps) ||
         silence_ms < STEPS_FIRST_REMINDER_MS) {
         steps->nb_reminders = 0;
     } else if (steps->nb_reminders < STEPS_NB_REMINDERS &&
@@ -275,6 +281,8 @@ static void steps_poll(VirtIOMEMSteps *steps)
 {
     steps->should_poll = false;
     steps->poll_at_ms = steps_clock_ms() + steps_repoll_ms(steps);
+    /* One that is on its way is not asked for again. */
+    steps->ask_is_old = steps->ask_is_old && steps->is_asked;
     steps->is_asked = qemu_balloon_request_stats();
     trace_virtio_mem_resize_poll(steps->is_asked);
 }
@@ -286,6 +294,7 @@ static VirtIOMEMPlanNow steps_look(const VirtIOMEMSteps *steps)
         .ms = steps_clock_ms() - steps->late_ms,
         .plugged = virtio_mem_plugged_size(steps->vmem),
         .report = steps->has_report ? &steps->report : NULL,
+        .report_is_old = steps->report_is_old,
     };
 
     QLIST_FOREACH(other, &steps_of_all, next) {
@@ -311,6 +320,8 @@ static VirtIOMEMPlanAdvice steps_plan(VirtIOMEMSteps *steps)
 static void steps_advance(VirtIOMEMSteps *steps)
 {
     const bool news = steps->has_report;
+    const bool is_outdated = news && steps->report_is_old &&
+                         steps_guest_has_obeyed(steps);
     VirtIOMEMPlanAdvice advice = steps_plan(steps);
     const char *reason = "";
 
@@ -322,6 +333,10 @@ static void steps_advance(VirtIOMEMSteps *steps)
     }
     if (news && !steps_is_stuck(steps)) {
         steps->poll_at_ms = steps_clock_ms() + advice.poll_ms;
+    }
+    if (is_outdated && advice.verdict == VIRTIO_MEM_PLAN_WAIT) {
+        /* The step is over, and this one does not know of its end. */
+        steps->should_poll = true;
     }
     if (advice.reason != VIRTIO_MEM_NO_REASON) {
         reason = VirtioMEMResizeReason_str(advice.reason);
@@ -383,6 +398,9 @@ static void steps_handle_size(Notifier *notifier, void *data)
                                          size_notifier);
     const uint64_t *size = data;
 
+    /* What the guest says, or has said, may be from before. */
+    steps->ask_is_old = true;
+    steps->report_is_old = true;
     if (steps->active && *size == steps->vmem->asked_size) {
         steps->step_is_over = true;
         steps->should_poll = true;
@@ -400,9 +418,13 @@ static void steps_take_report(Notifier *notifier, void *data)
     if (!steps->active || !steps->is_asked) {
         return;
     }
-    trace_virtio_mem_resize_report(report->total, report->available);
     steps->is_asked = false;
+    if (steps->paused_ms >= 0) {
+        return;
+    }
+    trace_virtio_mem_resize_report(report->total, report->available);
     steps->has_report = true;
+    steps->report_is_old = steps->ask_is_old;
     steps->report = *report;
     qemu_bh_schedule(steps->bh);
 }

@@ -115,6 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
             report = take_report(&input);
         }
         now.report = what & 16 ? &report : NULL;
+        now.report_is_old = what & 32;
         advice = virtio_mem_plan_next(&plan, &now);
         check_advice(&goal, now.plugged, &advice);
         if (goal.wish < goal.start) {

@@ -84,6 +84,20 @@ static void test_hold(VirtioMemGuest *vm)
     virtio_mem_safe_end(safe);
 }
 
+/* A guest that answers at once is not made to wait for the next report. */
+static void test_no_pause(VirtioMemGuest *vm)
+{
+    VirtioMemSafe *safe = begin_step(vm, 0);
+
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, 1792 * MiB, "working", NULL);
+    virtio_mem_safe_obey(safe);
+    virtio_mem_safe_report(safe, 0);
+    virtio_mem_safe_assert(safe, 1536 * MiB, "working", NULL);
+    virtio_mem_safe_end(safe);
+}
+
 static void test_stop(VirtioMemGuest *vm)
 {
     VirtioMemSafe *safe = begin_step(vm, 0);
@@ -323,6 +337,8 @@ static const VirtioMemTest tests[] = {
     { "", "safe-shrink/in-steps-until-done", test_steps, &with_balloon,
       .once = true },
     { "", "safe-shrink/holds-above-the-reserve", test_hold, &with_balloon,
+      .once = true },
+    { "", "safe-shrink/no-pause-between-steps", test_no_pause, &with_balloon,
       .once = true },
     { "", "safe-shrink/stops-a-step", test_stop, &with_balloon,
       .once = true },

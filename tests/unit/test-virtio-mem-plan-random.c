@@ -103,6 +103,7 @@ static unsigned int random_run(void)
             .ms = guest.ms, .plugged = guest.plugged,
             .others = guest.others, .others_asked = guest.others,
             .report = one_in(3) ? NULL : &report,
+            .report_is_old = one_in(4),
         };
         VirtIOMEMPlanAdvice again;
 

@@ -86,7 +86,10 @@ static void test_step(void)
     assert_wait(plan_guest_report(&guest, 3), 3 * GiB - 10 * MiB);
 }
 
-/* The next step follows from a report that is younger than the last change. */
+/*
+ * The next step follows from a report that was asked for after the last change,
+ * and at once: a guest may answer within the clock's millisecond.
+ */
 static void test_one_verdict(void)
 {
     PlanGuest guest;
@@ -97,9 +100,15 @@ static void test_one_verdict(void)
     ask = plan_guest_report(&guest, 3).ask;
     assert_wait(plan_guest_report(&guest, 250), ask);
     assert_wait(plan_guest_obey(&guest, ask), ask);
-    assert_wait(plan_guest_next(&guest, true), ask);
-    advice = plan_guest_report(&guest, 3);
+    guest.is_outdated = true;
+    assert_wait(plan_guest_report(&guest, 3), ask);
+    guest.is_outdated = false;
+    advice = plan_guest_next(&guest, true);
     g_assert_cmphex(advice.ask, <, ask);
+
+    /* One that comes with the change itself. */
+    guest.plugged = ask = advice.ask;
+    assert_wait(plan_guest_report(&guest, 3), ask);
 }
 
 static void test_last_unit(void)

@@ -41,7 +41,8 @@ VirtIOMEMPlanAdvice plan_guest_next(PlanGuest *guest, bool reports)
     return virtio_mem_plan_next(&guest->plan, &(VirtIOMEMPlanNow) {
         .ms = guest->ms, .plugged = guest->plugged,
         .others = guest->others, .others_asked = guest->others,
-        .report = reports ? &report : NULL });
+        .report = reports ? &report : NULL,
+        .report_is_old = guest->is_outdated });
 }
 
 VirtIOMEMPlanAdvice plan_guest_report(PlanGuest *guest, int64_t ms)
