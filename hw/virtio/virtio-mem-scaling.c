@@ -70,7 +70,6 @@ static void scaling_end_try(VirtIOMEMScaling *scaling, bool is_better,
     trace_virtio_mem_scaling(scaling->nb_threads, scaling->speed,
                              scaling->nb_tried, scaling_speed(scaling));
     if (is_better) {
-        scaling->speed = scaling_speed(scaling);
         scaling->nb_threads = scaling->nb_tried;
         scaling->patience_us = VIRTIO_MEM_SCALING_PATIENCE_US;
     } else {

@@ -220,6 +220,68 @@ static void test_busy_host(void)
     g_assert_cmpfloat(alone / 50000, >=, 0.75);
 }
 
+/* Returns how long the next one takes, in microseconds. */
+static double host_run_try(Host *host)
+{
+    double start;
+
+    while (!host->scaling.nb_tried) {
+        host_round(host);
+    }
+    start = host->now_us;
+    while (host->scaling.nb_tried) {
+        host_round(host);
+    }
+    /* What was tried does not count as what follows. */
+    g_assert_cmpuint(host->scaling.nb_slices, <, 2);
+    return host->now_us - start;
+}
+
+static void test_hopeless_try(void)
+{
+    Host host;
+
+    host_init(&host, curve_linear, 2, 2);
+    g_assert_cmpfloat(host_run_try(&host), <=, 10 * SLICE_US);
+    host_init(&host, curve_flat, 2, 2);
+    g_assert_cmpfloat(host_run_try(&host), >=,
+                      0.9 * VIRTIO_MEM_SCALING_WINDOW_US);
+}
+
+/* A thread that has to wake up first, for one. */
+static void test_slow_start(void)
+{
+    Host host;
+
+    host_init(&host, curve_linear, 1, 2);
+    while (!host.scaling.nb_tried) {
+        host_round(&host);
+    }
+    virtio_mem_scaling_note(&host.scaling, 2, SLICE, 3 * SLICE_US,
+                            host.now_us);
+    g_assert_cmpuint(host.scaling.nb_tried, ==, 2);
+    host_run_try(&host);
+    g_assert_cmpuint(host.scaling.nb_threads, ==, 2);
+}
+
+/* Each that changes nothing makes the next one wait longer, up to a second. */
+static void test_tries_are_rare(void)
+{
+    Host host;
+    double last = 0;
+
+    host_init(&host, curve_linear, 2, 2);
+    for (int i = 0; i < 10; i++) {
+        const double start = host.now_us;
+
+        host_run_try(&host);
+        g_assert_cmpfloat(host.now_us - start, >=, MIN(last, SECOND_US));
+        last = 1.5 * (host.now_us - start);
+    }
+    g_assert_cmpfloat(host_run_try(&host), <=, 10 * SLICE_US);
+    g_assert_cmpfloat(host.now_us, <=, 9 * SECOND_US);
+}
+
 /* Some have not come yet, or not left yet; or a drain helps. */
 static void test_others_are_not_counted(void)
 {
@@ -259,6 +321,9 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-mem/scaling/follows-a-change", test_change);
     g_test_add_func("/virtio-mem/scaling/noise", test_noise);
     g_test_add_func("/virtio-mem/scaling/busy-host", test_busy_host);
+    g_test_add_func("/virtio-mem/scaling/hopeless-try", test_hopeless_try);
+    g_test_add_func("/virtio-mem/scaling/slow-start", test_slow_start);
+    g_test_add_func("/virtio-mem/scaling/tries-are-rare", test_tries_are_rare);
     g_test_add_func("/virtio-mem/scaling/others-are-not-counted",
                     test_others_are_not_counted);
     g_test_add_func("/virtio-mem/scaling/extremes", test_extremes);

@@ -24,7 +24,7 @@ typedef struct PlanGuest {
     uint64_t used;
     uint64_t others;            /* of that, other devices have plugged */
     BalloonGuestStats said;     /* the counters of reports */
-    bool is_outdated;               /* what it says is from before a change */
+    bool is_outdated;           /* what it says is from before a change */
 } PlanGuest;
 
 uint64_t plan_guest_total(const PlanGuest *guest);
